@@ -1,0 +1,3 @@
+//! The `spidnn` command.
+#![forbid(unsafe_code)]
+fn main() {}

@@ -1,0 +1,216 @@
+//! The command list: what the compiler writes and the core executes.
+//!
+//! A list is data: versioned, little-endian 32-bit words. A command is a row of words; *patches* add
+//! `register * scale` to words of the command just before it is executed, so that one command serves every turn of a
+//! loop, and a list does not grow with the picture or the batch.
+//!
+//! Registers (32, all `u32`, wrapping arithmetic):
+//!
+//! | register | content |
+//! | --- | --- |
+//! | [`reg::ZERO`] | 0 |
+//! | [`reg::SAMPLES`] | samples of this run on this chip |
+//! | [`reg::FIRST_SAMPLE`] | number of the first of them in the whole batch |
+//! | [`reg::SEED`] .. | two words of seed, then the step number |
+//! | [`reg::loop_index`]`(d)` .. | registers of the loop at depth `d` (0, 1) |
+//!
+//! A loop at depth `d` counts `index = start, start + step, ..` below `total` and sets `SAMPLE = index / divisor`,
+//! `BLOCK = index % divisor`, `PARITY` (0, 1, 0, ..: turn number modulo 2), and the same four for the *next* turn. Commands
+//! marked [`When::First`] are executed in the first turn only, those marked [`When::Next`] only when there is
+//! a next turn: with them a loop prefetches its next input while it computes.
+
+use spidnn_kernels::KernelCall;
+
+/// Register numbers.
+pub mod reg {
+    /// Always 0.
+    pub const ZERO: u8 = 0;
+    /// Samples of this run on this chip.
+    pub const SAMPLES: u8 = 1;
+    /// Number of this chip's first sample in the whole batch.
+    pub const FIRST_SAMPLE: u8 = 2;
+    /// Low word of the seed of this run (dropout).
+    pub const SEED: u8 = 3;
+    /// High word of the seed.
+    pub const SEED_HIGH: u8 = 4;
+    /// Number of the training step.
+    pub const STEP: u8 = 5;
+    /// Which of two input buffers holds this run's inputs (0 or 1).
+    pub const INPUT_BUFFER: u8 = 6;
+
+    /// Index of the loop at depth 0 or 1; the seven registers that follow: SAMPLE, BLOCK, PARITY, then the
+    /// same four of the next turn.
+    pub const fn loop_index(depth: u8) -> u8 {
+        8 + depth * 8
+    }
+    /// `index / divisor` of the loop.
+    pub const fn loop_sample(depth: u8) -> u8 {
+        9 + depth * 8
+    }
+    /// `index % divisor` of the loop.
+    pub const fn loop_block(depth: u8) -> u8 {
+        10 + depth * 8
+    }
+    /// Turn number modulo 2.
+    pub const fn loop_parity(depth: u8) -> u8 {
+        11 + depth * 8
+    }
+    /// The register that holds the same of the next turn.
+    pub const fn next(register: u8) -> u8 {
+        register + 4
+    }
+    /// Number of registers.
+    pub const COUNT: usize = 32;
+}
+
+/// When a command inside a loop is executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum When {
+    /// In every turn.
+    #[default]
+    Always,
+    /// In the first turn of the innermost loop only.
+    First,
+    /// Only if the innermost loop has a next turn.
+    Next,
+    /// In the last turn of the innermost loop only.
+    Last,
+}
+
+/// Adds `register * scale` (wrapping) to word `word` of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patch {
+    /// Word number: for a kernel the parameter (`spidnn_kernels::call::gemm::m`, ..), else a constant of this module.
+    pub word: u8,
+    /// Register number.
+    pub register: u8,
+    /// Factor.
+    pub scale: i32,
+}
+
+/// DMA between SDRAM and DTCM with clamped rows: rows `first .. first + rows` are cut to `0 .. limit`; row `r` lies at
+/// `sdram + r * sdram_stride` and at `dtcm + (r - first) * dtcm_stride`. Nothing happens when no row is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Dma {
+    /// 0: SDRAM to DTCM, 1: DTCM to SDRAM.
+    pub out: u32,
+    /// Byte address of row 0 in SDRAM.
+    pub sdram: u32,
+    /// Byte offset in DTCM of row `first`.
+    pub dtcm: u32,
+    /// Bytes of a row.
+    pub row_bytes: u32,
+    /// First row.
+    pub first: i32,
+    /// Number of rows.
+    pub rows: u32,
+    /// Rows end here.
+    pub limit: u32,
+    /// Bytes from row to row in SDRAM.
+    pub sdram_stride: u32,
+    /// Bytes from row to row in DTCM.
+    pub dtcm_stride: u32,
+    /// Tag to wait for (0..16).
+    pub tag: u32,
+}
+
+/// Word numbers of [`Dma`] for patches.
+#[allow(missing_docs)]
+pub mod dma {
+    pub const SDRAM: u8 = 1;
+    pub const DTCM: u8 = 2;
+    pub const ROW_BYTES: u8 = 3;
+    pub const FIRST: u8 = 4;
+    pub const ROWS: u8 = 5;
+    pub const LIMIT: u8 = 6;
+    pub const TAG: u8 = 9;
+}
+
+/// A loop; its body follows. `total` is divided by `total_divisor`, rounding up, after patches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Loop {
+    /// Depth (0 or 1): which registers it sets.
+    pub depth: u32,
+    /// First index.
+    pub start: u32,
+    /// Step of the index.
+    pub step: u32,
+    /// The index stays below this (patched: `SAMPLES * blocks`).
+    pub total: u32,
+    /// See above; 1 for none.
+    pub total_divisor: u32,
+    /// Divisor for SAMPLE and BLOCK.
+    pub divisor: u32,
+}
+
+/// Word numbers of [`Loop`] for patches.
+#[allow(missing_docs)]
+pub mod loops {
+    pub const START: u8 = 1;
+    pub const TOTAL: u8 = 3;
+}
+
+/// Vectors of f32 over the tree of replicas: sums towards the root, or copies from the root. Core `j` of every chip works
+/// with core `j` of the neighbours in its tree; each has its own part of the vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Exchange {
+    /// SDRAM byte address of this core's part, the same on every chip.
+    pub sdram: u32,
+    /// Words of the part.
+    pub words: u32,
+    /// DTCM byte offset of scratch space.
+    pub scratch: u32,
+    /// Bytes of scratch space: at least [`EXCHANGE_SCRATCH_BYTES`].
+    pub scratch_bytes: u32,
+}
+
+/// Words of one block of a stream.
+pub const STREAM_BLOCK_WORDS: u32 = 128;
+/// Scratch that an [`Exchange`] needs: own block, sum, and two blocks for each of six children.
+pub const EXCHANGE_SCRATCH_BYTES: u32 = (2 + 2 * 6) * STREAM_BLOCK_WORDS * 4;
+
+/// One command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// A transfer between SDRAM and DTCM.
+    Dma(Dma),
+    /// Waits until the transfers with this tag are finished.
+    Wait {
+        /// The tag.
+        tag: u32,
+    },
+    /// Runs a kernel.
+    Kernel(KernelCall),
+    /// Waits until every core of the chip that takes part is here.
+    Barrier,
+    /// Sums a vector over all replicas; the result is in the root's SDRAM. Order: own part, then the children's in
+    /// ascending order, at each node of the tree.
+    ReduceUp(Exchange),
+    /// Copies a vector from the root's SDRAM to every replica's.
+    BroadcastDown(Exchange),
+}
+
+/// Word number of the tag of [`Command::Wait`].
+pub const WAIT_TAG: u8 = 0;
+
+/// A command with its condition and patches, as the compiler builds it.
+#[cfg(any(test, feature = "alloc", feature = "std"))]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// What.
+    pub command: Command,
+    /// When.
+    pub when: When,
+    /// Patches.
+    pub patches: alloc::vec::Vec<Patch>,
+}
+
+/// A part of a command list: a command, or a loop around others.
+#[cfg(any(test, feature = "alloc", feature = "std"))]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Item {
+    /// A command.
+    Do(Step),
+    /// A loop with patches of its own words, and its body.
+    Loop(Loop, alloc::vec::Vec<Patch>, alloc::vec::Vec<Item>),
+}

@@ -1,0 +1,82 @@
+//! What the runtime asks of a core.
+
+use spidnn_kernels::KernelCall;
+
+/// Direction of a DMA transfer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// From the chip's SDRAM to the core's DTCM.
+    In,
+    /// From DTCM to SDRAM.
+    Out,
+}
+
+/// A DMA transfer of `rows` rows. Rows that follow each other on both sides are one hardware transfer;
+/// otherwise each row is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transfer {
+    /// Which way.
+    pub direction: Direction,
+    /// SDRAM byte address of the first row, word aligned.
+    pub sdram: u32,
+    /// DTCM byte offset of the first row, word aligned.
+    pub dtcm: u32,
+    /// Bytes of a row, a multiple of 4.
+    pub row_bytes: u32,
+    /// Number of rows.
+    pub rows: u32,
+    /// Bytes from row to row in SDRAM.
+    pub sdram_stride: u32,
+    /// Bytes from row to row in DTCM.
+    pub dtcm_stride: u32,
+    /// Tag (0..16) to wait for.
+    pub tag: u8,
+}
+
+/// Multicast packets that arrived: one, or a run with consecutive keys from one sender.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arrival<W> {
+    /// Key of the first packet; the others follow with step 1.
+    pub key: u32,
+    /// Payloads in key order; empty for one packet without payload.
+    pub words: W,
+}
+
+/// A core as the runtime sees it: DTCM, DMA, multicast packets, time.
+///
+/// Methods that wait are futures; everything else returns at once. Implementations charge the time
+/// that things take; the runtime charges only its own bookkeeping ([`Core::charge`]).
+#[allow(async_fn_in_trait)]
+pub trait Core {
+    /// Payloads of an [`Arrival`].
+    type Words: AsRef<[u32]>;
+
+    /// Core clock cycles since the core started.
+    fn now_cycles(&self) -> u64;
+    /// Adds processor time of the runtime itself; paid before the next wait.
+    fn charge(&self, cycles: u32);
+    /// Copies words out of DTCM (byte offset, word aligned).
+    fn read(&self, dtcm: u32, out: &mut [u32]);
+    /// Copies words into DTCM.
+    fn write(&self, dtcm: u32, words: &[u32]);
+    /// Queues a transfer; resolves when the DMA controller's queue has taken it.
+    async fn dma(&self, transfer: Transfer);
+    /// Resolves when every transfer with the tag is finished.
+    async fn dma_done(&self, tag: u8);
+    /// Runs a kernel on this core's DTCM; resolves when its cycles are over.
+    async fn kernel(&self, call: &KernelCall);
+    /// Sends one multicast packet; resolves when the communications controller took it.
+    async fn send(&self, key: u32, payload: Option<u32>);
+    /// Sends `count` words from DTCM as packets with keys `key`, `key + 1`, ..
+    async fn send_words(&self, key: u32, dtcm: u32, count: u32);
+    /// Next packets that arrived, oldest first.
+    fn take(&self) -> Option<Arrival<Self::Words>>;
+    /// Sleeps until a packet is there to take, or until the cycle count `deadline`.
+    async fn event(&self, deadline: Option<u64>);
+    /// Tells the host that the core is ready, and sleeps until the host's start signal.
+    async fn wait_start(&self);
+    /// Records a run-time error for the host: a code and two words of detail. The core stops afterwards.
+    fn fail(&self, code: u32, detail: [u32; 2]);
+    /// Adds a line to the core's text buffer for the host.
+    fn log(&self, text: &str);
+}

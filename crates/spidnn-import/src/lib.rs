@@ -1,0 +1,2 @@
+//! Keras and NumPy files in and out.
+#![forbid(unsafe_code)]

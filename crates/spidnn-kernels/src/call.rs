@@ -1,0 +1,343 @@
+//! Kernel calls: what a command list asks of the arithmetic, as plain data.
+//!
+//! Conventions, valid for every kernel unless its documentation says otherwise:
+//!
+//! * every field is one 32-bit word; `i32` fields are two's complement; fields named `*_bits` hold
+//!   the bits of an IEEE-754 binary32 number;
+//! * fields that name a buffer are byte offsets into DTCM, 4-byte aligned ([`NONE`]: absent);
+//! * counts and strides are in 32-bit words (elements), never bytes;
+//! * arrays are row-major, the last dimension fastest; pictures are rows x columns x channels;
+//! * tensors are IEEE binary32; *mantissas* are `i32` with `|m| <= 2^26`; an *exponent* `e` (an
+//!   `i32`) gives a mantissa its value: `m * 2^(e - 26)`.
+//!
+//! ## Format `f32`
+//!
+//! Operands of a product are brought to a common exponent per block (`Prep*`): with `E` the smallest
+//! integer such that `|x| < 2^E` for all `x` of the block, `m = round_half_even(x * 2^(26 - E))`.
+//! Products of mantissas are summed exactly in 64 bits (at most 2,048 terms: 26 + 26 + 11 = 63), so
+//! the order of the terms does not matter. The sum is rounded once to binary32 (half to even:
+//! first to 24 bits, then scaled by the power of two as an IEEE multiplication would).
+//! A block of zeros has exponent [`EXPONENT_ZERO`]; a block with a NaN or infinity has
+//! [`EXPONENT_NAN`], and every result that it takes part in is NaN.
+//! All other arithmetic on tensors (bias, residual addition, optimizers, ..) is IEEE binary32, round
+//! half to even, one operation at a time, never fused, subnormals kept.
+
+/// A buffer field that names no buffer.
+pub const NONE: u32 = u32::MAX;
+/// Exponent of a block whose elements are all zero.
+pub const EXPONENT_ZERO: i32 = -512;
+/// Exponent of a block that holds a NaN or an infinity.
+pub const EXPONENT_NAN: i32 = 0x7FFF;
+/// Fraction bits of a mantissa.
+pub const MANTISSA_BITS: u32 = 26;
+/// Terms that a 64-bit accumulator takes exactly.
+pub const BLOCK_TERMS_MAX: u32 = 2048;
+
+/// Why the words of a kernel call could not be decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DecodeError {
+    /// No kernel has this number.
+    UnknownKernel(u32),
+    /// The kernel has another number of parameters.
+    WrongLength {
+        /// Number of the kernel.
+        kernel: u32,
+        /// Words that it takes.
+        expected: usize,
+        /// Words that there were.
+        found: usize,
+    },
+}
+
+impl core::fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            DecodeError::UnknownKernel(k) => write!(f, "no kernel has number {k}"),
+            DecodeError::WrongLength { kernel, expected, found } => {
+                write!(f, "kernel {kernel} takes {expected} words, found {found}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for DecodeError {}
+
+/// One word of a call: a `u32`, or an `i32` in two's complement.
+trait Word: Copy {
+    fn to_word(self) -> u32;
+    fn from_word(word: u32) -> Self;
+}
+impl Word for u32 {
+    fn to_word(self) -> u32 {
+        self
+    }
+    fn from_word(word: u32) -> u32 {
+        word
+    }
+}
+impl Word for i32 {
+    fn to_word(self) -> u32 {
+        self as u32
+    }
+    fn from_word(word: u32) -> i32 {
+        word as i32
+    }
+}
+
+macro_rules! kernels {
+    ($( $(#[$doc:meta])* $name:ident / $module:ident = $number:literal { $( $(#[$fdoc:meta])* $field:ident : $ty:ty ),* $(,)? } )*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+            #[allow(missing_docs)]
+            pub struct $name { $( $(#[$fdoc])* pub $field: $ty, )* }
+
+            impl $name {
+                /// Number of the kernel in a command list.
+                pub const NUMBER: u32 = $number;
+                /// Names of the parameters, in the order of their words.
+                pub const FIELDS: &'static [&'static str] = &[$( stringify!($field) ),*];
+
+                fn words(&self, out: &mut [u32]) {
+                    let mut i = 0;
+                    $( out[i] = Word::to_word(self.$field); i += 1; )*
+                    let _ = i;
+                }
+                fn from_words(words: &[u32]) -> Self {
+                    let mut i = 0;
+                    $( let $field = <$ty as Word>::from_word(words[i]); i += 1; )*
+                    let _ = i;
+                    Self { $( $field, )* }
+                }
+            }
+
+            /// Word numbers of the parameters of the kernel, for patches of a command list.
+            #[allow(non_upper_case_globals, missing_docs)]
+            pub mod $module {
+                #[repr(u8)]
+                #[allow(non_camel_case_types)]
+                enum Index { $( $field ),* }
+                $( pub const $field: u8 = Index::$field as u8; )*
+            }
+        )*
+
+        /// One call of a kernel.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum KernelCall { $( $(#[$doc])* $name($name), )* }
+
+        impl KernelCall {
+            /// Number of the kernel in a command list.
+            pub fn number(&self) -> u32 {
+                match self { $( KernelCall::$name(_) => $number, )* }
+            }
+            /// Name of the kernel, for reports and traces.
+            pub fn name(&self) -> &'static str {
+                match self { $( KernelCall::$name(_) => stringify!($name), )* }
+            }
+            /// Number of parameter words.
+            pub fn word_count(&self) -> usize {
+                match self { $( KernelCall::$name(_) => $name::FIELDS.len(), )* }
+            }
+            /// Writes the parameters to the front of `out`; returns how many words.
+            ///
+            /// # Panics
+            /// If `out` is shorter than [`KernelCall::word_count`].
+            pub fn encode(&self, out: &mut [u32]) -> usize {
+                match self { $( KernelCall::$name(k) => { k.words(out); $name::FIELDS.len() } )* }
+            }
+            /// Reads a call from its number and its parameter words.
+            pub fn decode(number: u32, words: &[u32]) -> Result<KernelCall, DecodeError> {
+                match number {
+                    $( $number => {
+                        let expected = $name::FIELDS.len();
+                        if words.len() != expected {
+                            return Err(DecodeError::WrongLength { kernel: number, expected, found: words.len() });
+                        }
+                        Ok(KernelCall::$name($name::from_words(words)))
+                    } )*
+                    other => Err(DecodeError::UnknownKernel(other)),
+                }
+            }
+        }
+        $( impl From<$name> for KernelCall { fn from(k: $name) -> KernelCall { KernelCall::$name(k) } } )*
+    };
+}
+
+/// Largest number of parameter words of any kernel.
+pub const CALL_WORDS_MAX: usize = 40;
+
+kernels! {
+    /// Fills a buffer with one word.
+    Fill / fill = 1 { dst: u32, count: u32, value_bits: u32 }
+
+    /// Copies rows of words inside DTCM: `dst[r * dst_stride + i] = src[r * src_stride + i]`.
+    CopyRows / copy_rows = 2 { src: u32, dst: u32, rows: u32, count: u32, src_stride: u32, dst_stride: u32 }
+
+    /// Brings a matrix to mantissas: `dst[r * dst_row_stride + c * dst_col_stride]` from
+    /// `src[r * src_stride + c]`. `axis` says what shares an exponent: 0 the whole matrix (one word at
+    /// `exps`), 1 each row (`rows` words), 2 each column (`cols` words). `dst` may be `src` when the
+    /// strides agree (in place). Transposes by swapping the strides of `dst`.
+    Prep2d / prep2d = 3 {
+        src: u32, rows: u32, cols: u32, src_stride: u32,
+        dst: u32, dst_row_stride: u32, dst_col_stride: u32, exps: u32, axis: u32,
+    }
+
+    /// Brings convolution weights `src[kh][kw][ci][co]` to mantissas for the backward pass:
+    /// `dst[kh-1-ky][kw-1-kx][co][ci]`, one exponent for each `ci`, over all `ky, kx, co`.
+    /// `groups` > 1 is not taken here: the caller passes one group's slice at a time.
+    PrepConvBackward / prep_conv_backward = 4 { src: u32, dst: u32, exps: u32, kh: u32, kw: u32, ci: u32, co: u32 }
+
+    /// Matrix product of mantissas: `c[i][j] = f32(sum over k of a[i][k] * b[k][j])`, added to what is
+    /// in `c` (one IEEE addition) if `accumulate` is 1. `a_exps`: one for each row of `a`;
+    /// `b_exps`: one for each column of `b`. At most [`BLOCK_TERMS_MAX`] terms.
+    Gemm / gemm = 5 {
+        a: u32, a_exps: u32, a_stride: u32, b: u32, b_exps: u32, b_stride: u32, c: u32, c_stride: u32,
+        m: u32, k: u32, n: u32, accumulate: u32,
+    }
+
+    /// Convolution of mantissas (also of the backward pass, with flipped weights and `up` > 1).
+    ///
+    /// For output rows `oy` of `oy0 .. min(oy0 + rows, out_h)`, columns `ox` of `0 .. out_w`, channels `co` of
+    /// the tile `0 .. co_tile` (global channel `co0 + co`):
+    /// `y[oy - oy0][ox][co] = f32(sum of x[iy][ix][g * ci_group + ci] * w[ky][kx][ci][co])` over `ky, kx, ci`, where
+    /// `ty = oy * stride_y + ky * dilation_y - pad_y` must be a multiple of `up_y` and `iy = ty / up_y` in `0 .. in_h`
+    /// (other terms are zero), the same for x, and `g = (co0 + co) / co_group` is the group of the channel.
+    /// `x` holds input rows from `iy0` on (all rows that are needed and exist), each `in_w * in_c` words; one exponent
+    /// at `x_exp`. `w` is `[kh][kw][ci_group][co_tile]`, exponents `w_exps[co_tile]`. `kh * kw * ci_group` at
+    /// most [`BLOCK_TERMS_MAX`]. `accumulate` as in [`Gemm`].
+    Conv / conv = 6 {
+        x: u32, x_exp: u32, iy0: i32, in_h: u32, in_w: u32, in_c: u32,
+        w: u32, w_exps: u32, kh: u32, kw: u32, ci_group: u32, co_group: u32, co0: u32, co_tile: u32,
+        y: u32, oy0: u32, rows: u32, out_h: u32, out_w: u32,
+        stride_y: u32, stride_x: u32, dilation_y: u32, dilation_x: u32,
+        pad_y: i32, pad_x: i32, up_y: u32, up_x: u32, accumulate: u32,
+    }
+
+    /// Gradient of convolution weights from one block of output rows (`oy0 .. min(oy0 + rows, out_h)`), mantissas:
+    /// `dw[ky][kx][ci][co] += f32(sum over oy, ox of x[iy][ix][ci0 + ci] * dy[oy - oy0][ox][co])` with
+    /// `iy = oy * stride_y + ky * dilation_y - pad_y` (terms outside the picture are zero), `ci` of `0 .. ci_tile`,
+    /// `co` of `0 .. co_tile`. `x` holds input rows from `iy0` on, `in_w * in_c` words each, exponent `x_exp` (one);
+    /// `dy` is `[rows][out_w][co_tile]` with one exponent at `dy_exp`. One IEEE addition for each weight and call. At
+    /// most [`BLOCK_TERMS_MAX`] output positions in a block.
+    ConvWgrad / conv_wgrad = 7 {
+        x: u32, x_exp: u32, iy0: i32, in_h: u32, in_w: u32, in_c: u32, ci0: u32, ci_tile: u32,
+        dy: u32, dy_exp: u32, co_tile: u32, oy0: u32, rows: u32, out_h: u32, out_w: u32,
+        dw: u32, kh: u32, kw: u32,
+        stride_y: u32, stride_x: u32, dilation_y: u32, dilation_x: u32, pad_y: i32, pad_x: i32,
+    }
+
+    /// `y[r][c] = act(y[r][c] + bias[c])` in place (`bias` may be [`NONE`]). `activation`: a number of
+    /// [`crate::Activation`]; `alpha_bits` its parameter.
+    BiasAct / bias_act = 8 { y: u32, rows: u32, cols: u32, stride: u32, bias: u32, activation: u32, alpha_bits: u32 }
+
+    /// Backward of an activation: `out[i] = dy[i] * act'(..)`. `saved` holds the activation's *input* for activations
+    /// whose derivative needs it, else its *output* (see `Activation::saves_input`). `out` may be `dy`.
+    ActGrad / act_grad = 9 { dy: u32, saved: u32, out: u32, count: u32, activation: u32, alpha_bits: u32 }
+
+    /// `out[i] = a[i] op b[i]`; `op`: 0 add, 1 subtract (a - b), 2 multiply, 3 maximum, 4 minimum. `out` may be an operand.
+    Map2 / map2 = 10 { op: u32, a: u32, b: u32, out: u32, count: u32 }
+
+    /// `out[r][c] = x[r][c] * scale[c] + shift[c]` (two roundings); `scale`/`shift` may be [`NONE`]. In place allowed.
+    ScaleShift / scale_shift = 11 { x: u32, out: u32, rows: u32, cols: u32, scale: u32, shift: u32 }
+
+    /// `out[i] = x[i] * factor` with one factor; in place allowed.
+    Scale / scale = 12 { x: u32, out: u32, count: u32, factor_bits: u32 }
+
+    /// Column sums, in row order: `sum[c] += v` with `v` by `op`: 0 `x[r][c]`; 1 `x[r][c] * y[r][c]`; 2 `(x[r][c] - y[c])^2`
+    /// (`y` one row); 3 `x[r][c]^2`. `row_stride` is the distance of rows of `x` (and `y`) in words.
+    ColumnSum / column_sum = 13 { op: u32, x: u32, y: u32, rows: u32, cols: u32, row_stride: u32, sum: u32 }
+
+    /// Adds `parts` vectors in ascending order: `dst[i] = src[0][i] + src[1][i] + ..` (left to right).
+    SumParts / sum_parts = 14 { src: u32, parts: u32, stride: u32, count: u32, dst: u32 }
+
+    /// Pooling forward. Geometry as in [`Conv`] (`up` = 1, no dilation), over all `channels`: `y[oy - oy0][ox][c]`.
+    /// `mode`: 0 maximum, 1 average over the cells that exist. `x` rows from `iy0` on. Rows clamp to `out_h`.
+    Pool / pool = 15 {
+        mode: u32, x: u32, iy0: i32, in_h: u32, in_w: u32, channels: u32, y: u32, oy0: u32, rows: u32, out_h: u32, out_w: u32,
+        kh: u32, kw: u32, stride_y: u32, stride_x: u32, pad_y: i32, pad_x: i32,
+    }
+
+    /// Pooling backward for input rows `iy0 .. min(iy0 + rows, in_h)`: `dx[iy - iy0][ix][c]` is the sum over the output windows
+    /// (row-major order) that hold the cell: average `dy / cells`; maximum `dy` where this cell is the first maximum of its window.
+    /// `dy` (and for the maximum `y`) hold output rows from `oy0` on; for the maximum `x` holds input rows from `x_iy0` on:
+    /// every row that any of these windows covers.
+    PoolGrad / pool_grad = 16 {
+        mode: u32, x: u32, x_iy0: i32, in_h: u32, in_w: u32, channels: u32, y: u32, dy: u32, oy0: i32, out_h: u32, out_w: u32,
+        dx: u32, iy0: u32, rows: u32, kh: u32, kw: u32, stride_y: u32, stride_x: u32, pad_y: i32, pad_x: i32,
+    }
+
+    /// Softmax of each row, in place allowed: maximum subtracted first.
+    Softmax / softmax = 17 { x: u32, out: u32, rows: u32, cols: u32 }
+
+    /// Backward of softmax for each row: `dx[j] = y[j] * (dy[j] - sum over i of dy[i] * y[i])`. `dx` may be `dy`.
+    SoftmaxGrad / softmax_grad = 18 { y: u32, dy: u32, dx: u32, rows: u32, cols: u32 }
+
+    /// Loss and its gradient for `rows` samples of `cols` outputs. `kind`: a number of [`crate::Loss`]. `pred`: the outputs
+    /// (logits when `from_logits`, else probabilities or values). `target`: `[rows][cols]` values, or for sparse kinds `[rows]`
+    /// class numbers as f32. `weight[rows]`: sample weight divided by the number of samples. `loss[rows]` receives the
+    /// unweighted loss of each sample; `grad[rows][cols]` the gradient of `sum of weight * loss` with respect to `pred`, or,
+    /// when `fused` is 1 (softmax or sigmoid in the same core), with respect to the activation's input. `smoothing_bits`: label smoothing.
+    /// `grad` may be [`NONE`] (evaluation).
+    Loss / loss = 19 {
+        kind: u32, pred: u32, target: u32, weight: u32, loss: u32, grad: u32, rows: u32, cols: u32,
+        from_logits: u32, fused: u32, smoothing_bits: u32,
+    }
+
+    /// One optimizer step on `count` parameters: `w`, gradient `g`, state `m`, `v` and `x` ([`NONE`] where the rule has none).
+    /// `kind`: a number of [`crate::Optimizer`]. `scalars`: 16 f32 words set by the host for this step
+    /// (see `optimizer::Scalars`). `decay` 1: weight decay applies to these parameters.
+    OptimizerStep / optimizer_step = 20 { kind: u32, w: u32, g: u32, m: u32, v: u32, x: u32, count: u32, scalars: u32, decay: u32 }
+
+    /// Largest magnitude and sum of squares: `out[0] += sum of x^2` (IEEE, in order), `out[1] = max(out[1], max |x|)`.
+    Norms / norms = 21 { x: u32, count: u32, out: u32 }
+
+    /// Gradient clipping in place. `mode`: 1 by value (clamp to +-`limit`), 2 by norm: scale by `limit / norm` if
+    /// `norm = sqrt(sum_squares[0])` is larger than `limit`.
+    Clip / clip = 22 { mode: u32, x: u32, count: u32, limit_bits: u32, sum_squares: u32 }
+
+    /// Inverted dropout: elements are kept with probability `1 - rate` and divided by it, else zero. The decision
+    /// for element `i` is a hash of `seed_lo`, `seed_hi`, `stream`, `sample`, `first + i`: independent of the mapping. In place allowed.
+    Dropout / dropout = 23 { x: u32, out: u32, count: u32, rate_bits: u32, seed_lo: u32, seed_hi: u32, stream: u32, sample: u32, first: u32 }
+
+    /// Batch-normalisation coefficients from statistics: `scale[c] = gamma[c] / sqrt(var[c] + epsilon)`,
+    /// `shift[c] = beta[c] - mean[c] * scale[c]`; `inv[c] = 1 / sqrt(var[c] + epsilon)`. `gamma`, `beta` may be [`NONE`] (1, 0); `inv` may be.
+    NormCoefficients / norm_coefficients = 24 {
+        mean: u32, var: u32, gamma: u32, beta: u32, scale: u32, shift: u32, inv: u32, count: u32, epsilon_bits: u32,
+    }
+
+    /// `out[i] = a[i] * momentum + b[i] * (1 - momentum)` with `1 - momentum` rounded to f32 first (moving statistics).
+    Lerp / lerp = 25 { a: u32, b: u32, out: u32, count: u32, momentum_bits: u32 }
+
+    /// Backward of batch normalisation over batch statistics, for rows of channels:
+    /// `dx[r][c] = gamma[c] * inv[c] * (dy[r][c] - sum_dy[c] / n - xhat * sum_dy_xhat[c] / n)` with
+    /// `xhat = (x[r][c] - mean[c]) * inv[c]`. `inv_n_bits`: 1 / n. `gamma` may be [`NONE`].
+    NormGrad / norm_grad = 26 {
+        x: u32, dy: u32, dx: u32, rows: u32, cols: u32, mean: u32, inv: u32, gamma: u32, sum_dy: u32, sum_dy_xhat: u32, inv_n_bits: u32,
+    }
+
+    /// `out[r][c] = (x[r][c] - mean[c]) * inv[c]`.
+    Normalise / normalise = 27 { x: u32, out: u32, rows: u32, cols: u32, mean: u32, inv: u32 }
+
+    /// Stores NaN or infinity found in `x` as a count: `out[0] += how many` (an integer word).
+    CountNonFinite / count_non_finite = 28 { x: u32, count: u32, out: u32 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_survive_encoding() {
+        let call = KernelCall::from(Gemm { a: 1, a_exps: 2, m: 3, k: 4, n: 5, ..Default::default() });
+        let mut words = [0; CALL_WORDS_MAX];
+        let n = call.encode(&mut words);
+        assert_eq!(n, call.word_count());
+        assert_eq!(KernelCall::decode(call.number(), &words[..n]), Ok(call));
+        assert_eq!(words[usize::from(gemm::m)], 3);
+        assert_eq!(
+            KernelCall::decode(5, &words[..3]),
+            Err(DecodeError::WrongLength { kernel: 5, expected: 12, found: 3 })
+        );
+        assert_eq!(KernelCall::decode(9999, &[]), Err(DecodeError::UnknownKernel(9999)));
+    }
+}

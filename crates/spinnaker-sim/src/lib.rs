@@ -1,0 +1,2 @@
+//! The virtual SpiNNaker: a deterministic simulation of chips, links, DMA, SDRAM and the host link.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Project commands beyond cargo.
+fn main() {}
