@@ -15,7 +15,8 @@
 //! | [`reg::loop_index`]`(d)` .. | registers of the loop at depth `d` (0, 1) |
 //!
 //! A loop at depth `d` counts `index = start, start + step, ..` below `total` and sets `SAMPLE = index / divisor`,
-//! `BLOCK = index % divisor`, `PARITY` (0, 1, 0, ..: turn number modulo 2), and the same four for the *next* turn. Commands
+//! `BLOCK = index % divisor`, `PARITY` (0, 1, 0, ..: turn number modulo 2), and the same four for the *next* turn, and
+//! `COUNT` (see [`reg::loop_count`]) of this turn and the next. Commands
 //! marked [`When::First`] are executed in the first turn only, those marked [`When::Next`] only when there is
 //! a next turn: with them a loop prefetches its next input while it computes.
 
@@ -55,7 +56,12 @@ pub mod reg {
     pub const fn loop_parity(depth: u8) -> u8 {
         11 + depth * 8
     }
-    /// The register that holds the same of the next turn.
+    /// Items of this turn of a loop over blocks of items: `min(total_divisor, total - index * total_divisor)`, `total` as
+    /// it is before the division. The register after it holds the same of the next turn.
+    pub const fn loop_count(depth: u8) -> u8 {
+        24 + depth * 2
+    }
+    /// The register that holds the same of the next turn (for `loop_count`: the register after it).
     pub const fn next(register: u8) -> u8 {
         register + 4
     }

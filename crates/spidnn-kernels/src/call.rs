@@ -320,6 +320,11 @@ kernels! {
 
     /// Stores NaN or infinity found in `x` as a count: `out[0] += how many` (an integer word).
     CountNonFinite / count_non_finite = 28 { x: u32, count: u32, out: u32 }
+
+    /// Brings rows of a picture to mantissas in place, with one exponent: rows `first .. first + rows`, of which only those in
+    /// `0 .. limit` exist and are touched; row `r` lies at `x + (r - first) * row_words`. (The clamped rows are those that a
+    /// DMA command with the same `first`, `rows` and `limit` brought.)
+    PrepWindow / prep_window = 29 { x: u32, first: i32, rows: u32, limit: u32, row_words: u32, exp: u32 }
 }
 
 #[cfg(test)]
