@@ -1,0 +1,128 @@
+//! What the compiler is asked for and what it gives back.
+
+use std::collections::BTreeMap;
+
+use spidnn_graph::training::{Loss, Optimizer};
+use spinnaker_machine::{ChipXy, RoutingEntry};
+
+use crate::report::Report;
+
+/// What to compile for.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Samples of one run over the whole machine: the training batch, or how many inputs go at a time.
+    pub batch_size: usize,
+    /// Also compile the training program.
+    pub training: Option<Training>,
+    /// Use at most so many chips; all that serve when `None`.
+    pub chips_max: Option<usize>,
+}
+
+impl Options {
+    /// Inference with `batch_size` inputs at a time, on all chips.
+    pub fn inference(batch_size: usize) -> Options {
+        Options { batch_size, training: None, chips_max: None }
+    }
+}
+
+/// What the training program is to do.
+#[derive(Debug, Clone)]
+pub struct Training {
+    /// The loss, one for each output or one for all.
+    pub losses: Vec<Loss>,
+    /// The optimizer.
+    pub optimizer: Optimizer,
+}
+
+/// The programs of a core, by their number in the run block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Program {
+    /// Forward with the inference parameters (batch normalisation folded).
+    Predict = 0,
+    /// Forward, loss, backward, gradient sum, optimizer step, new weights to every chip.
+    Train = 1,
+    /// Forward with the training copy of the parameters, and the losses.
+    Evaluate = 2,
+}
+
+/// A vector in SDRAM, or one vector for each sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Buffer {
+    /// SDRAM byte address (of the first sample's).
+    pub address: u32,
+    /// Bytes from sample to sample; 0 where there is only one.
+    pub sample_stride_bytes: u32,
+    /// f32 words (of one sample).
+    pub words: u32,
+}
+
+/// Where the host finds and puts things: the same addresses on every chip.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Layout {
+    /// Samples that a chip takes in one run.
+    pub samples_max: usize,
+    /// Model inputs, two sets: the register INPUT_BUFFER chooses.
+    pub inputs: [Vec<Buffer>; 2],
+    /// Targets of each output (training and evaluation), two sets.
+    pub targets: [Vec<Buffer>; 2],
+    /// Sample weights, each already divided by the number of samples of the batch; one f32 for each sample, two sets.
+    pub sample_weights: [Buffer; 2],
+    /// Unweighted loss of each sample, for each output.
+    pub losses: Vec<Buffer>,
+    /// Model outputs.
+    pub outputs: Vec<Buffer>,
+    /// Parameters in the order of `get_weights()`: what training changes and evaluation reads.
+    pub params: Vec<Buffer>,
+    /// Optimizer state on the root chip for each trainable parameter: name (`m`, `v`, `x`) and buffer.
+    pub optimizer_state: Vec<OptimizerState>,
+    /// What the predict program reads, in the order of [`crate::fold::inference_params`]. Equal to `params` where nothing is folded.
+    pub inference_params: Vec<Buffer>,
+    /// The run block (see `spidnn_core::program::RunBlock`).
+    pub run_block: u32,
+    /// The chip whose cores run the optimizer and hold its state.
+    pub root: ChipXy,
+}
+
+/// One state vector of the optimizer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OptimizerState {
+    /// Index into the parameters.
+    pub param: usize,
+    /// Keras' word for it: `momentum`, `velocity`, `average_gradient`.
+    pub name: &'static str,
+    /// Where it lies on the root chip.
+    pub buffer: Buffer,
+}
+
+/// What one chip is loaded with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChipImage {
+    /// Words to write to SDRAM: address and content (core images; parameters are the host's to write).
+    pub sdram: Vec<(u32, Vec<u32>)>,
+    /// Routing table.
+    pub routes: Vec<RoutingEntry>,
+    /// Cores to start, each with the SDRAM address of its image.
+    pub cores: Vec<(u8, u32)>,
+}
+
+/// A compiled network.
+#[derive(Debug, Clone)]
+pub struct Compiled {
+    /// Chips that hold a copy of the model; samples are shared out in this order.
+    pub replicas: Vec<ChipXy>,
+    /// What each is loaded with.
+    pub chips: BTreeMap<ChipXy, ChipImage>,
+    /// Where the host finds and puts things.
+    pub layout: Layout,
+    /// The plan in words and numbers.
+    pub report: Report,
+}
+
+impl Compiled {
+    /// How many of a batch of `samples` each replica gets, in order: contiguous shares, the first ones one more.
+    pub fn shares(&self, samples: usize) -> Vec<usize> {
+        let replicas = self.replicas.len();
+        (0..replicas).map(|i| samples / replicas + usize::from(i < samples % replicas)).collect()
+    }
+}
