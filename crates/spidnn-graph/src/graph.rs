@@ -1,5 +1,6 @@
 //! The graph: layers, calls of layers (nodes), and their parameters.
 
+use crate::geometry::Axis;
 use crate::{Initializer, LayerKind};
 
 /// A layer of a [`Graph`].
@@ -71,4 +72,109 @@ pub struct Graph {
     pub outputs: Vec<NodeId>,
     /// Whether the model is Keras `Sequential` (else functional): how it is written to files.
     pub sequential: bool,
+}
+
+impl Graph {
+    /// A layer. Panics when the id is of another graph.
+    pub fn layer(&self, id: LayerId) -> &Layer {
+        &self.layers[id.0]
+    }
+
+    /// A node. Panics when the id is of another graph.
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id.0]
+    }
+
+    /// A parameter. Panics when the id is of another graph.
+    pub fn param(&self, id: ParamId) -> &Param {
+        &self.params[id.0]
+    }
+
+    /// The layer that a node calls.
+    pub fn layer_of(&self, node: NodeId) -> &Layer {
+        self.layer(self.node(node).layer)
+    }
+
+    /// The layer of this name.
+    pub fn layer_named(&self, name: &str) -> Option<LayerId> {
+        self.layers.iter().position(|layer| layer.name == name).map(LayerId)
+    }
+
+    /// `layer/parameter`, as errors and files name it.
+    pub fn param_path(&self, id: ParamId) -> String {
+        let param = self.param(id);
+        format!("{}/{}", self.layer(param.layer).name, param.name)
+    }
+
+    /// All node ids, in execution order.
+    pub fn node_ids(&self) -> impl DoubleEndedIterator<Item = NodeId> + use<> {
+        (0..self.nodes.len()).map(NodeId)
+    }
+
+    /// The nodes that call a layer, in execution order.
+    pub fn calls(&self, layer: LayerId) -> Vec<NodeId> {
+        self.node_ids().filter(|node| self.node(*node).layer == layer).collect()
+    }
+
+    /// The nodes that use a node's result, in execution order; one that uses it twice is there once.
+    pub fn consumers(&self, node: NodeId) -> Vec<NodeId> {
+        self.node_ids().filter(|user| self.node(*user).inputs.contains(&node)).collect()
+    }
+
+    /// Shape of the `index`th input of a node, without the batch dimension. Panics when there is none.
+    pub fn input_shape(&self, node: NodeId, index: usize) -> &[usize] {
+        &self.node(self.node(node).inputs[index]).shape
+    }
+
+    /// The windows of a convolution or pooling node along its two spatial axes (rank 1: the first is [`Axis::UNIT`]); `None`
+    /// for other layers.
+    pub fn axes(&self, node: NodeId) -> Option<[Axis; 2]> {
+        match &self.layer_of(node).kind {
+            LayerKind::Conv(conv) => conv.axes(self.input_shape(node, 0)),
+            LayerKind::Pool(pool) => pool.axes(self.input_shape(node, 0)),
+            _ => None,
+        }
+    }
+
+    /// Multiply-accumulates of a node for one sample: those of Dense and convolutions, with the taps that fall on padding;
+    /// 0 for other layers.
+    pub fn macs(&self, node: NodeId) -> u64 {
+        let outputs = self.node(node).shape.iter().product::<usize>() as u64;
+        match &self.layer_of(node).kind {
+            LayerKind::Dense(_) => outputs * self.input_shape(node, 0).last().copied().unwrap_or(0) as u64,
+            LayerKind::Conv(conv) => {
+                let channels = self.input_shape(node, 0).last().copied().unwrap_or(0);
+                let taps = conv.kernel_size[0] * conv.kernel_size[1];
+                outputs * (taps * channels / conv.groups.max(1)) as u64
+            }
+            _ => 0,
+        }
+    }
+
+    /// Multiply-accumulates of one sample through the whole graph.
+    pub fn total_macs(&self) -> u64 {
+        self.node_ids().map(|node| self.macs(node)).sum()
+    }
+
+    /// Elements of a layer's parameters.
+    pub fn layer_parameter_count(&self, layer: LayerId) -> usize {
+        self.layer(layer).params.iter().map(|id| self.param(*id).element_count()).sum()
+    }
+
+    /// Elements of all parameters.
+    pub fn parameter_count(&self) -> usize {
+        self.params.iter().map(Param::element_count).sum()
+    }
+
+    /// Elements of the parameters that training changes.
+    pub fn trainable_parameter_count(&self) -> usize {
+        self.params.iter().filter(|param| param.trainable).map(Param::element_count).sum()
+    }
+}
+
+impl Param {
+    /// Elements of its tensor.
+    pub fn element_count(&self) -> usize {
+        self.shape.iter().product()
+    }
 }

@@ -83,7 +83,10 @@ pub struct Conv {
     pub dilation_rate: [usize; 2],
     pub padding: Padding,
     pub groups: usize,
-    /// Depthwise: `groups` equals the input channels and the Keras kernel has shape `[kh, kw, in, multiplier]`.
+    /// Depthwise: `groups` equals the input channels, `filters` the output channels (input channels x multiplier), and the
+    /// Keras kernel has shape `[kh, kw, in, multiplier]`; output channel `c * multiplier + m` sees input channel `c` only.
+    /// Who adds such a layer does not know the channels yet: then `groups` is 0 and `filters` holds the multiplier, and
+    /// [`GraphBuilder::call`](crate::GraphBuilder::call) replaces both.
     pub depthwise: bool,
     pub activation: Activation,
     pub use_bias: bool,
@@ -159,4 +162,52 @@ pub enum LayerKind {
         axis: isize,
     },
     BatchNormalization(BatchNormalization),
+}
+
+impl LayerKind {
+    /// The Keras class of this layer.
+    pub fn class_name(&self) -> &'static str {
+        match self {
+            Self::Input { .. } => "InputLayer",
+            Self::Dense(_) => "Dense",
+            Self::Conv(conv) => match (conv.depthwise, conv.rank) {
+                (false, 1) => "Conv1D",
+                (false, _) => "Conv2D",
+                (true, 1) => "DepthwiseConv1D",
+                (true, _) => "DepthwiseConv2D",
+            },
+            Self::Pool(pool) => match (pool.mode, pool.rank) {
+                (PoolMode::Max, 1) => "MaxPooling1D",
+                (PoolMode::Max, _) => "MaxPooling2D",
+                (PoolMode::Average, 1) => "AveragePooling1D",
+                (PoolMode::Average, _) => "AveragePooling2D",
+            },
+            Self::GlobalPool { rank, mode, .. } => match (mode, rank) {
+                (PoolMode::Max, 1) => "GlobalMaxPooling1D",
+                (PoolMode::Max, _) => "GlobalMaxPooling2D",
+                (PoolMode::Average, 1) => "GlobalAveragePooling1D",
+                (PoolMode::Average, _) => "GlobalAveragePooling2D",
+            },
+            Self::Flatten => "Flatten",
+            Self::Reshape { .. } => "Reshape",
+            Self::ZeroPadding { rank: 1, .. } => "ZeroPadding1D",
+            Self::ZeroPadding { .. } => "ZeroPadding2D",
+            Self::Activation(_) => "Activation",
+            Self::Dropout { .. } => "Dropout",
+            Self::Add => "Add",
+            Self::Multiply => "Multiply",
+            Self::Concatenate { .. } => "Concatenate",
+            Self::BatchNormalization(_) => "BatchNormalization",
+        }
+    }
+
+    /// The activation that the layer applies to its result, [`Activation::Linear`] where it has none.
+    pub fn activation(&self) -> Activation {
+        match self {
+            Self::Dense(dense) => dense.activation,
+            Self::Conv(conv) => conv.activation,
+            Self::Activation(activation) => *activation,
+            _ => Activation::Linear,
+        }
+    }
 }

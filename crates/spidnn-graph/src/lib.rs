@@ -1,11 +1,18 @@
 //! Layers, graphs, shape inference, and the float32 reference executor.
 #![forbid(unsafe_code)]
 
+pub mod error;
+pub mod geometry;
 pub mod graph;
+pub mod graph_builder;
 pub mod layer;
+mod summary;
 pub mod training;
 
+pub use error::GraphError;
+pub use geometry::Axis;
 pub use graph::{Graph, Layer, LayerId, Node, NodeId, Param, ParamId};
+pub use graph_builder::GraphBuilder;
 pub use layer::{Activation, Initializer, LayerKind, Padding};
 
 /// A host tensor, row-major; the batch dimension first where there is one.
