@@ -38,6 +38,8 @@ pub mod reg {
     pub const STEP: u8 = 5;
     /// Which of two input buffers holds this run's inputs (0 or 1).
     pub const INPUT_BUFFER: u8 = 6;
+    /// Bits of the f32 number 1 / samples of the whole batch (batch statistics).
+    pub const INVERSE_BATCH: u8 = 7;
 
     /// Index of the loop at depth 0 or 1; the seven registers that follow: SAMPLE, BLOCK, PARITY, then the
     /// same four of the next turn.
