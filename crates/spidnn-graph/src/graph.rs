@@ -172,6 +172,101 @@ impl Graph {
     }
 }
 
+impl Graph {
+    /// The order in which Keras lists the layers of a functional model (and so `get_weights()`): farthest from the outputs first;
+    /// among equals, as a walk from the outputs to the inputs meets them.
+    pub fn keras_layer_order(&self) -> Vec<LayerId> {
+        let mut walk = Walk {
+            met: vec![usize::MAX; self.layers.len()],
+            finished: vec![false; self.nodes.len()],
+            order: Vec::new(),
+        };
+        for output in &self.outputs {
+            walk.visit(self, *output);
+        }
+        let mut node_depth = vec![0_usize; self.nodes.len()];
+        let mut layer_depth = vec![0_usize; self.layers.len()];
+        for node in walk.order.iter().rev() {
+            let layer = self.node(*node).layer.0;
+            let depth = node_depth[node.0].max(layer_depth[layer]);
+            node_depth[node.0] = depth;
+            layer_depth[layer] = depth;
+            for input in &self.node(*node).inputs {
+                node_depth[input.0] = node_depth[input.0].max(depth + 1);
+            }
+        }
+        let mut order: Vec<LayerId> = (0..self.layers.len()).map(LayerId).collect();
+        // An input that no output depends on was not met: Keras puts it before the others of depth 0.
+        order.sort_by_key(|layer| (std::cmp::Reverse(layer_depth[layer.0]), walk.met[layer.0].wrapping_add(1)));
+        order
+    }
+
+    /// The same graph with its layers and parameters renumbered: `order[i]` becomes layer `i`. Panics unless `order` holds each
+    /// layer once.
+    pub fn with_layer_order(mut self, order: &[LayerId]) -> Self {
+        assert_eq!(order.len(), self.layers.len(), "an order of all layers");
+        let mut new_layer = vec![LayerId(usize::MAX); order.len()];
+        let mut layers = Vec::with_capacity(order.len());
+        let mut params = Vec::with_capacity(self.params.len());
+        for (index, old) in order.iter().enumerate() {
+            assert_eq!(new_layer[old.0], LayerId(usize::MAX), "each layer once");
+            new_layer[old.0] = LayerId(index);
+            let mut layer = self.layers[old.0].clone();
+            for slot in &mut layer.params {
+                let mut param = self.params[slot.0].clone();
+                param.layer = LayerId(index);
+                *slot = ParamId(params.len());
+                params.push(param);
+            }
+            layers.push(layer);
+        }
+        for node in &mut self.nodes {
+            node.layer = new_layer[node.layer.0];
+        }
+        self.layers = layers;
+        self.params = params;
+        self
+    }
+}
+
+/// Keras' walk from an output to the inputs, depth first.
+struct Walk {
+    /// For each layer when it was met; `usize::MAX`: not yet.
+    met: Vec<usize>,
+    finished: Vec<bool>,
+    /// Nodes, each after those that it depends on.
+    order: Vec<NodeId>,
+}
+
+impl Walk {
+    fn visit(&mut self, graph: &Graph, output: NodeId) {
+        // A stack of its own: models may be deeper than the thread's stack. Each entry: a node, and which input is next.
+        let mut stack = Vec::new();
+        self.enter(graph, output, &mut stack);
+        while let Some((node, next)) = stack.last_mut() {
+            if let Some(&input) = graph.node(*node).inputs.get(*next) {
+                *next += 1;
+                self.enter(graph, input, &mut stack);
+            } else {
+                self.finished[node.0] = true;
+                self.order.push(*node);
+                stack.pop();
+            }
+        }
+    }
+
+    fn enter(&mut self, graph: &Graph, node: NodeId, stack: &mut Vec<(NodeId, usize)>) {
+        if self.finished[node.0] {
+            return;
+        }
+        let layer = graph.node(node).layer.0;
+        if self.met[layer] == usize::MAX {
+            self.met[layer] = self.met.iter().filter(|met| **met != usize::MAX).count();
+        }
+        stack.push((node, 0));
+    }
+}
+
 impl Param {
     /// Elements of its tensor.
     pub fn element_count(&self) -> usize {

@@ -211,3 +211,40 @@ impl LayerKind {
         }
     }
 }
+
+/// Not the name of an activation.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "activation `{0}`: found no such activation, expected one of linear, relu, relu6, leaky_relu, elu, selu, sigmoid, \
+     hard_sigmoid, tanh, softplus, softsign, silu, swish, gelu, exponential, softmax; correct the name"
+)]
+pub struct UnknownActivation(
+    /// The name.
+    pub String,
+);
+
+impl std::str::FromStr for Activation {
+    type Err = UnknownActivation;
+
+    /// By Keras' name, with the defaults that Keras has for the name.
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        Ok(match name {
+            "linear" => Self::Linear,
+            "relu" => Self::Relu,
+            "relu6" => Self::ClippedRelu { max_value: 6.0 },
+            "leaky_relu" => Self::LeakyRelu { negative_slope: 0.2 },
+            "elu" => Self::Elu { alpha: 1.0 },
+            "selu" => Self::Selu,
+            "sigmoid" => Self::Sigmoid,
+            "hard_sigmoid" => Self::HardSigmoid,
+            "tanh" => Self::Tanh,
+            "softplus" => Self::Softplus,
+            "softsign" => Self::Softsign,
+            "silu" | "swish" => Self::Silu,
+            "gelu" => Self::Gelu { approximate: false },
+            "exponential" => Self::Exponential,
+            "softmax" => Self::Softmax,
+            _ => return Err(UnknownActivation(name.to_owned())),
+        })
+    }
+}

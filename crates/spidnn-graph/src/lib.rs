@@ -1,6 +1,7 @@
 //! Layers, graphs, shape inference, and the float32 reference executor.
 #![forbid(unsafe_code)]
 
+pub mod builder;
 pub mod error;
 pub mod geometry;
 pub mod graph;
