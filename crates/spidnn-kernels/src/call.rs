@@ -158,6 +158,21 @@ macro_rules! kernels {
                     other => Err(DecodeError::UnknownKernel(other)),
                 }
             }
+            /// See [`crate::Kernel::check`].
+            pub fn check(&self, dtcm_words: usize) -> Result<(), crate::BadCall> {
+                match self { $( KernelCall::$name(k) => crate::Kernel::check(k, dtcm_words), )* }
+            }
+            /// See [`crate::Kernel::run`].
+            ///
+            /// # Panics
+            /// If [`KernelCall::check`] does not accept the call for this image.
+            pub fn run(&self, dtcm: &mut [u32]) {
+                match self { $( KernelCall::$name(k) => crate::Kernel::run(k, dtcm), )* }
+            }
+            /// See [`crate::Kernel::cycles`].
+            pub fn cycles(&self) -> u64 {
+                match self { $( KernelCall::$name(k) => crate::Kernel::cycles(k), )* }
+            }
         }
         $( impl From<$name> for KernelCall { fn from(k: $name) -> KernelCall { KernelCall::$name(k) } } )*
     };
