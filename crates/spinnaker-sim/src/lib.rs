@@ -1,2 +1,41 @@
-//! The virtual SpiNNaker: a deterministic simulation of chips, links, DMA, SDRAM and the host link.
+//! The virtual SpiNNaker, fidelity `fast`: a deterministic simulation of chips, links, DMA, SDRAM and the host link.
+//!
+//! Programs of cores are native futures over a [`CoreHandle`] and charge the cycles that they take; the
+//! [`Simulator`] moves their data through the DMA controllers, SDRAM, routers and links of the machine.
+//!
+//! # What is exact and what is approximated
+//!
+//! * DMA: engines of a chip share its bandwidth fluidly (processor sharing), each below its own limit. The fixed
+//!   latencies of the rows of one [`Transfer`] come before its first word.
+//! * Packets: every packet is routed by the tables, first match first, with default routing. A *train* of packets with
+//!   consecutive keys is one event a hop; it holds a link for the time of all its packets, and trains that meet at a
+//!   link follow each other instead of mixing. What a router cannot pass on keeps the link before it busy.
+//! * A packet is dropped when the way on takes nothing for 240 router cycles: a dead link, a core whose queue is full,
+//!   or a neighbour stuck for that long. A link that merely is busy takes packets in turn and drops none.
+//! * Losses are drawn for each packet and link from the seed.
+//! * Interrupts (a packet received, a DMA transfer ended) take processor time from what a core computes.
+//!
+//! # What is not here
+//!
+//! Emergency routing (the system software leaves it off), point-to-point and fixed-route packets, the monitor processors'
+//! own traffic, refresh of SDRAM, and clock drift between boards.
 #![forbid(unsafe_code)]
+
+mod config;
+mod core;
+mod error;
+mod packet;
+mod pool;
+mod queue;
+mod router;
+mod sdram;
+mod simulator;
+
+pub use config::{CYCLE_NS, SimConfig, Timing};
+pub use core::{
+    COUNTER_RESENT, CoreHandle, CoreState, DMA_TAGS, DTCM_BYTES, Direction, FAIL_DATA_ABORT, FAIL_DMA,
+    PROGRAM_COUNTERS, Transfer,
+};
+pub use error::SimError;
+pub use packet::{Arrival, Words};
+pub use simulator::{CoreReport, Counters, Energy, Program, RunEnd, RunOutcome, Simulator, TransferId};

@@ -1,0 +1,540 @@
+//! A core: what its program sees ([`CoreHandle`]) and the state that it shares with the simulator.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+
+use spinnaker_machine::ChipXy;
+
+use crate::packet::{Arrival, Words};
+use crate::pool::Pool;
+use crate::sdram::sdram_word;
+use crate::{CYCLE_NS, Timing};
+
+/// Bytes of a core's data memory.
+pub const DTCM_BYTES: u32 = 64 << 10;
+/// Tags of DMA transfers are below this.
+pub const DMA_TAGS: usize = 16;
+/// Counters that programs may use ([`CoreHandle::count`]).
+pub const PROGRAM_COUNTERS: usize = 8;
+/// The counter for packets sent again.
+pub const COUNTER_RESENT: usize = 0;
+/// Failure code of an access outside DTCM; detail: byte offset and words.
+pub const FAIL_DATA_ABORT: u32 = 0xFFFF_0001;
+/// Failure code of a DMA transfer that the hardware would refuse; detail: SDRAM address and DTCM offset.
+pub const FAIL_DMA: u32 = 0xFFFF_0002;
+/// Most text that is kept of a core, in bytes.
+const LOG_BYTES_MAX: usize = 16 << 10;
+
+/// Direction of a DMA transfer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// From SDRAM to DTCM.
+    In,
+    /// From DTCM to SDRAM.
+    Out,
+}
+
+/// A DMA transfer of rows. Rows that follow each other on both sides are one hardware transfer, otherwise each is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transfer {
+    /// Which way.
+    pub direction: Direction,
+    /// SDRAM address of the first row as a core sees it (from `0x6000_0000` on), word aligned.
+    pub sdram: u32,
+    /// DTCM byte offset of the first row, word aligned.
+    pub dtcm: u32,
+    /// Bytes of a row, a multiple of 4.
+    pub row_bytes: u32,
+    /// Number of rows.
+    pub rows: u32,
+    /// Bytes from row to row in SDRAM.
+    pub sdram_stride: u32,
+    /// Bytes from row to row in DTCM.
+    pub dtcm_stride: u32,
+    /// Tag to wait for, below [`DMA_TAGS`].
+    pub tag: u8,
+}
+
+impl Transfer {
+    /// Hardware transfers that it takes.
+    pub fn hardware_transfers(&self) -> u64 {
+        let joined = self.sdram_stride == self.row_bytes && self.dtcm_stride == self.row_bytes;
+        if self.row_bytes == 0 || self.rows == 0 {
+            0
+        } else if joined {
+            1
+        } else {
+            u64::from(self.rows)
+        }
+    }
+
+    /// Words that it moves.
+    pub fn words(&self) -> u64 {
+        u64::from(self.row_bytes / 4) * u64::from(self.rows)
+    }
+
+    fn is_possible(&self) -> bool {
+        let behind = |start: u32, stride: u32| {
+            u64::from(start) + u64::from(stride) * u64::from(self.rows.saturating_sub(1)) + u64::from(self.row_bytes)
+        };
+        let aligned = [self.sdram, self.dtcm, self.row_bytes, self.sdram_stride, self.dtcm_stride];
+        let sdram_bytes = behind(self.sdram, self.sdram_stride) - u64::from(self.sdram);
+        // Rows may lie upon each other, but nobody moves more than fits at once.
+        let small = self.rows <= DTCM_BYTES / 4 && self.words() <= u64::from(DTCM_BYTES / 4);
+        small
+            && usize::from(self.tag) < DMA_TAGS
+            && aligned.iter().all(|value| value.is_multiple_of(4))
+            && behind(self.dtcm, self.dtcm_stride) <= u64::from(DTCM_BYTES)
+            && sdram_word(self.sdram, (sdram_bytes / 4) as usize).is_some()
+    }
+
+    /// Word offset in DTCM of a row.
+    pub(crate) fn dtcm_row(&self, row: u32) -> std::ops::Range<usize> {
+        let start = (self.dtcm + row * self.dtcm_stride) as usize / 4;
+        start..start + self.row_bytes as usize / 4
+    }
+}
+
+/// State of a core as the host sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CoreState {
+    /// No program.
+    Idle,
+    /// The program runs.
+    Running,
+    /// The program waits for the start signal.
+    Ready,
+    /// The program has come to its end.
+    Exited,
+    /// The program reported a run-time error.
+    Failed {
+        /// Its code.
+        code: u32,
+        /// Two words of detail.
+        detail: [u32; 2],
+    },
+    /// The core stopped without a word.
+    Dead,
+}
+
+impl std::fmt::Display for CoreState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            CoreState::Idle => f.write_str("idle"),
+            CoreState::Running => f.write_str("running"),
+            CoreState::Ready => f.write_str("ready"),
+            CoreState::Exited => f.write_str("exited"),
+            CoreState::Failed { code, detail: [a, b] } => {
+                write!(f, "run-time error, code {code:#x}, detail {a:#x} {b:#x}")
+            }
+            CoreState::Dead => f.write_str("dead"),
+        }
+    }
+}
+
+/// What a program waits for, as bits.
+pub(crate) mod wait {
+    pub const DMA: u8 = 1;
+    pub const PACKET: u8 = 2;
+    pub const START: u8 = 4;
+    pub const SEND: u8 = 8;
+}
+
+/// What a program asked for in a poll; the simulator does it afterwards.
+pub(crate) enum Request {
+    /// Transfer, time of submission, content of the rows for a transfer out.
+    Dma(Transfer, u64, Vec<u32>),
+    /// Key, payloads, packets, time of the first, nanoseconds between packets.
+    Send { key: u32, words: Words, count: u32, time_ns: u64, spacing_ns: u64 },
+}
+
+/// DTCM, or its absence while a job has it.
+enum Dtcm {
+    Home(Box<[u32]>),
+    Away,
+}
+
+/// Where a row of a transfer in goes: words of DTCM.
+type Rows = (Transfer, Vec<u32>);
+
+pub(crate) struct CoreInner {
+    /// Time of the event at hand.
+    pub now_ns: u64,
+    /// Until when the processor is busy.
+    pub local_ns: u64,
+    /// Interrupts that came while the processor was busy; paid when it would be free.
+    pub debt_ns: u64,
+    dtcm: Dtcm,
+    /// Transfers in that ended while DTCM was away.
+    late: Vec<Rows>,
+    pub inbox: VecDeque<Arrival>,
+    /// Packets in the inbox and on the way into it.
+    pub queued_packets: usize,
+    /// Transfers in the controller: two at most.
+    pub dma_queued: u8,
+    pub tag_queued: [u8; DMA_TAGS],
+    /// Sends that the network has not seen.
+    pub sends_queued: u8,
+    /// When the communications controller is free again.
+    pub send_free_ns: u64,
+    pub requests: Vec<Request>,
+    /// Buffers for transfers out, to use again.
+    pub spare: Vec<Vec<u32>>,
+    /// What the program waits for, as bits of [`wait`].
+    pub waits: u8,
+    /// Time that it waits for, `u64::MAX` for none.
+    pub wake_ns: u64,
+    pub started: bool,
+    pub state: CoreState,
+    pub busy_ns: u64,
+    pub counts: [u64; PROGRAM_COUNTERS],
+    pub log: String,
+}
+
+pub(crate) struct CoreCell {
+    pub chip: ChipXy,
+    pub core: u8,
+    pub index: u32,
+    pub timing: Timing,
+    /// `None`: jobs are executed when they are submitted.
+    pub pool: Option<Rc<Pool>>,
+    pub inner: RefCell<CoreInner>,
+}
+
+impl CoreInner {
+    fn busy(&mut self, cycles: u64) {
+        self.local_ns += cycles * CYCLE_NS;
+        self.busy_ns += cycles * CYCLE_NS;
+    }
+
+    /// Time of an interrupt handler: free for a waiting processor, paid later by a busy one.
+    pub fn interrupt(&mut self, time_ns: u64, cycles: u64) {
+        self.busy_ns += cycles * CYCLE_NS;
+        if self.local_ns > time_ns {
+            self.debt_ns += cycles * CYCLE_NS;
+        }
+    }
+
+    pub fn fail(&mut self, code: u32, detail: [u32; 2]) {
+        if self.state == CoreState::Running {
+            self.state = CoreState::Failed { code, detail };
+        }
+    }
+}
+
+impl CoreCell {
+    pub fn new(chip: ChipXy, core: u8, index: u32, timing: Timing, pool: Option<Rc<Pool>>, now_ns: u64) -> Self {
+        let inner = CoreInner {
+            now_ns,
+            local_ns: now_ns,
+            debt_ns: 0,
+            dtcm: Dtcm::Home(vec![0; DTCM_BYTES as usize / 4].into_boxed_slice()),
+            late: Vec::new(),
+            inbox: VecDeque::new(),
+            queued_packets: 0,
+            dma_queued: 0,
+            tag_queued: [0; DMA_TAGS],
+            sends_queued: 0,
+            send_free_ns: 0,
+            requests: Vec::new(),
+            spare: Vec::new(),
+            waits: 0,
+            wake_ns: u64::MAX,
+            started: false,
+            state: CoreState::Running,
+            busy_ns: 0,
+            counts: [0; PROGRAM_COUNTERS],
+            log: String::new(),
+        };
+        Self { chip, core, index, timing, pool, inner: RefCell::new(inner) }
+    }
+
+    /// The core's DTCM, fetched from its job if need be.
+    fn home<'a>(&self, inner: &'a mut CoreInner) -> &'a mut Box<[u32]> {
+        if let (Dtcm::Away, Some(pool)) = (&inner.dtcm, &self.pool) {
+            let mut dtcm = pool.join(self.index);
+            for (transfer, words) in inner.late.drain(..) {
+                put_rows(&transfer, &words, &mut dtcm);
+                inner.spare.push(words);
+            }
+            inner.dtcm = Dtcm::Home(dtcm);
+        }
+        match &mut inner.dtcm {
+            Dtcm::Home(dtcm) => dtcm,
+            Dtcm::Away => unreachable!("DTCM goes away only to a pool"),
+        }
+    }
+
+    /// Ends the transfer in: its rows come from `read(row, destination)`. They wait if a job has DTCM.
+    pub fn transfer_in(&self, inner: &mut CoreInner, transfer: &Transfer, mut read: impl FnMut(u32, &mut [u32])) {
+        match &mut inner.dtcm {
+            Dtcm::Home(dtcm) => (0..transfer.rows).for_each(|row| read(row, &mut dtcm[transfer.dtcm_row(row)])),
+            Dtcm::Away => {
+                let mut words = inner.spare.pop().unwrap_or_default();
+                words.resize(transfer.words() as usize, 0);
+                let row_words = transfer.row_bytes as usize / 4;
+                if row_words > 0 {
+                    (0..).zip(words.chunks_exact_mut(row_words)).for_each(|(row, part)| read(row, part));
+                }
+                inner.late.push((*transfer, words));
+            }
+        }
+    }
+
+    /// Brings DTCM home whatever happens to the program, so that no job outlives it.
+    pub fn settle_jobs(&self) {
+        self.home(&mut self.inner.borrow_mut());
+    }
+}
+
+fn put_rows(transfer: &Transfer, words: &[u32], dtcm: &mut [u32]) {
+    let row_words = transfer.row_bytes as usize / 4;
+    if row_words > 0 {
+        for (row, part) in (0..transfer.rows).zip(words.chunks_exact(row_words)) {
+            dtcm[transfer.dtcm_row(row)].copy_from_slice(part);
+        }
+    }
+}
+
+/// A core as its program sees it. Clones are the same core.
+///
+/// Time is the core's own: what a program does takes effect at once in its own eyes and costs processor time
+/// that the program sleeps off at its next wait; towards the outside (DMA, packets) it takes effect at the core's own time.
+#[derive(Clone)]
+pub struct CoreHandle {
+    cell: Rc<CoreCell>,
+}
+
+impl CoreHandle {
+    pub(crate) fn new(cell: Rc<CoreCell>) -> Self {
+        Self { cell }
+    }
+
+    /// Its chip.
+    pub fn chip(&self) -> ChipXy {
+        self.cell.chip
+    }
+
+    /// Its number, 1 to 17.
+    pub fn core(&self) -> u8 {
+        self.cell.core
+    }
+
+    /// Core clock cycles since the machine started.
+    pub fn now_cycles(&self) -> u64 {
+        self.cell.inner.borrow().local_ns / CYCLE_NS
+    }
+
+    /// Adds processor time; it is slept off at the next wait.
+    pub fn charge(&self, cycles: u64) {
+        self.cell.inner.borrow_mut().busy(cycles);
+    }
+
+    /// Copies words out of DTCM (byte offset, word aligned). Outside of DTCM the core fails with [`FAIL_DATA_ABORT`].
+    pub fn read(&self, dtcm: u32, out: &mut [u32]) {
+        let inner = &mut *self.cell.inner.borrow_mut();
+        match words_of(dtcm, out.len()) {
+            Some(range) => out.copy_from_slice(&self.cell.home(inner)[range]),
+            None => {
+                out.fill(0);
+                inner.fail(FAIL_DATA_ABORT, [dtcm, out.len() as u32]);
+            }
+        }
+    }
+
+    /// Copies words into DTCM. Outside of it the core fails with [`FAIL_DATA_ABORT`].
+    pub fn write(&self, dtcm: u32, words: &[u32]) {
+        let inner = &mut *self.cell.inner.borrow_mut();
+        match words_of(dtcm, words.len()) {
+            Some(range) => self.cell.home(inner)[range].copy_from_slice(words),
+            None => inner.fail(FAIL_DATA_ABORT, [dtcm, words.len() as u32]),
+        }
+    }
+
+    /// Calls `f` on DTCM, in no simulated time.
+    pub fn with_dtcm<T>(&self, f: impl FnOnce(&mut [u32]) -> T) -> T {
+        f(self.cell.home(&mut self.cell.inner.borrow_mut()))
+    }
+
+    /// Sleeps until all processor time that was charged is over.
+    pub async fn settle(&self) {
+        poll_fn(|_| {
+            let inner = &mut *self.cell.inner.borrow_mut();
+            if inner.local_ns <= inner.now_ns {
+                return Poll::Ready(());
+            }
+            inner.wake_ns = inner.wake_ns.min(inner.local_ns);
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Queues a transfer; resolves when the controller's queue of two has taken it. Content of a transfer out is what DTCM
+    /// holds then; content of a transfer in is what SDRAM holds at its end. A transfer that the hardware would refuse
+    /// fails the core with [`FAIL_DMA`].
+    pub async fn dma(&self, transfer: Transfer) {
+        self.wait_for(wait::DMA, |inner| inner.dma_queued < 2).await;
+        let inner = &mut *self.cell.inner.borrow_mut();
+        if !transfer.is_possible() {
+            inner.fail(FAIL_DMA, [transfer.sdram, transfer.dtcm]);
+            return;
+        }
+        inner.busy(self.cell.timing.dma_submit_cycles * transfer.hardware_transfers());
+        let mut words = Vec::new();
+        if transfer.direction == Direction::Out {
+            words = inner.spare.pop().unwrap_or_default();
+            words.clear();
+            let dtcm = self.cell.home(inner);
+            for row in 0..transfer.rows {
+                words.extend_from_slice(&dtcm[transfer.dtcm_row(row)]);
+            }
+        }
+        inner.dma_queued += 1;
+        inner.tag_queued[usize::from(transfer.tag)] += 1;
+        let time_ns = inner.local_ns;
+        inner.requests.push(Request::Dma(transfer, time_ns, words));
+    }
+
+    /// Resolves when every transfer with the tag has ended.
+    pub async fn dma_done(&self, tag: u8) {
+        let tag = usize::from(tag) % DMA_TAGS;
+        self.wait_for(wait::DMA, |inner| inner.tag_queued[tag] == 0).await;
+    }
+
+    /// Changes DTCM by `job`, which takes `cycles`; resolves when they are over. The job may be executed by another host
+    /// thread at any time before its result is looked at: it must depend on nothing but DTCM and what it owns.
+    /// In the eyes of everybody else it takes effect at once.
+    pub async fn compute(&self, cycles: u64, job: impl FnOnce(&mut [u32]) + Send + 'static) {
+        {
+            let inner = &mut *self.cell.inner.borrow_mut();
+            let dtcm = self.cell.home(inner);
+            match &self.cell.pool {
+                None => job(dtcm),
+                Some(pool) => {
+                    let dtcm = std::mem::take(dtcm);
+                    inner.dtcm = Dtcm::Away;
+                    pool.submit(self.cell.index, dtcm, Box::new(job));
+                }
+            }
+            inner.busy(cycles);
+        }
+        self.settle().await;
+    }
+
+    /// Sends one packet; resolves when the communications controller has taken it.
+    pub async fn send(&self, key: u32, payload: Option<u32>) {
+        self.wait_for(wait::SEND, |inner| inner.sends_queued < 2).await;
+        let inner = &mut *self.cell.inner.borrow_mut();
+        inner.busy(self.cell.timing.send_cycles);
+        inner.local_ns = inner.local_ns.max(inner.send_free_ns);
+        inner.sends_queued += 1;
+        let words = payload.map_or(Words::NONE, Words::one);
+        let time_ns = inner.local_ns;
+        inner.requests.push(Request::Send { key, words, count: 1, time_ns, spacing_ns: 0 });
+    }
+
+    /// Sends `count` words of DTCM as packets with keys `key`, `key + 1`, ..; resolves when the controller has taken the last.
+    pub async fn send_words(&self, key: u32, dtcm: u32, count: u32) {
+        if count == 0 {
+            return;
+        }
+        self.wait_for(wait::SEND, |inner| inner.sends_queued == 0).await;
+        {
+            let inner = &mut *self.cell.inner.borrow_mut();
+            let Some(range) = words_of(dtcm, count as usize) else {
+                inner.fail(FAIL_DATA_ABORT, [dtcm, count]);
+                return;
+            };
+            let words = Words::shared(&self.cell.home(inner)[range]);
+            let timing = &self.cell.timing;
+            inner.local_ns = inner.local_ns.max(inner.send_free_ns);
+            let time_ns = inner.local_ns + timing.send_cycles * CYCLE_NS;
+            inner.busy(timing.send_cycles * u64::from(count));
+            let spacing_ns = (timing.send_cycles * CYCLE_NS).max(timing.core_long_ns);
+            inner.sends_queued += 1;
+            inner.requests.push(Request::Send { key, words, count, time_ns, spacing_ns });
+        }
+        self.wait_for(wait::SEND, |inner| inner.sends_queued == 0).await;
+        let inner = &mut *self.cell.inner.borrow_mut();
+        inner.local_ns = inner.local_ns.max(inner.send_free_ns);
+    }
+
+    /// Next packets that arrived, oldest first.
+    pub fn take(&self) -> Option<Arrival> {
+        let inner = &mut *self.cell.inner.borrow_mut();
+        let arrival = inner.inbox.pop_front()?;
+        inner.queued_packets -= arrival.packets();
+        Some(arrival)
+    }
+
+    /// Sleeps until a packet is there to take, or until the cycle count `deadline`.
+    pub async fn event(&self, deadline: Option<u64>) {
+        let deadline_ns = deadline.map_or(u64::MAX, |cycles| cycles.saturating_mul(CYCLE_NS));
+        poll_fn(|_| {
+            let inner = &mut *self.cell.inner.borrow_mut();
+            if !inner.inbox.is_empty() || inner.local_ns >= deadline_ns {
+                return Poll::Ready(());
+            }
+            inner.waits |= wait::PACKET;
+            inner.wake_ns = inner.wake_ns.min(deadline_ns);
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Tells the host that the core is ready, and sleeps until the host's start signal.
+    pub async fn wait_start(&self) {
+        self.settle().await;
+        {
+            let inner = &mut *self.cell.inner.borrow_mut();
+            if inner.state == CoreState::Running {
+                inner.state = CoreState::Ready;
+            }
+        }
+        self.wait_for(wait::START, |inner| inner.started).await;
+        self.cell.inner.borrow_mut().started = false;
+    }
+
+    /// Records a run-time error for the host. The core stops at its next wait.
+    pub fn fail(&self, code: u32, detail: [u32; 2]) {
+        self.cell.inner.borrow_mut().fail(code, detail);
+    }
+
+    /// Adds a line to the core's text buffer; what does not fit its 16 KiB is lost.
+    pub fn log(&self, text: &str) {
+        let log = &mut self.cell.inner.borrow_mut().log;
+        if log.len() + text.len() < LOG_BYTES_MAX {
+            log.push_str(text);
+            log.push('\n');
+        }
+    }
+
+    /// Adds to one of the program's counters ([`PROGRAM_COUNTERS`] of them; others are ignored).
+    pub fn count(&self, counter: usize, n: u64) {
+        if let Some(count) = self.cell.inner.borrow_mut().counts.get_mut(counter) {
+            *count += n;
+        }
+    }
+
+    async fn wait_for(&self, what: u8, condition: impl Fn(&CoreInner) -> bool) {
+        poll_fn(|_| {
+            let inner = &mut *self.cell.inner.borrow_mut();
+            if condition(inner) {
+                return Poll::Ready(());
+            }
+            inner.waits |= what;
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// Words of DTCM from a byte offset on, if they are there.
+fn words_of(dtcm: u32, words: usize) -> Option<std::ops::Range<usize>> {
+    let start = dtcm as usize / 4;
+    let end = start.checked_add(words)?;
+    (dtcm.is_multiple_of(4) && end <= DTCM_BYTES as usize / 4).then_some(start..end)
+}
