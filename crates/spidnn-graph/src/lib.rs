@@ -7,14 +7,17 @@ pub mod geometry;
 pub mod graph;
 pub mod graph_builder;
 pub mod layer;
+pub mod reference;
 mod summary;
 pub mod training;
+pub mod weights;
 
 pub use error::GraphError;
 pub use geometry::Axis;
 pub use graph::{Graph, Layer, LayerId, Node, NodeId, Param, ParamId};
 pub use graph_builder::GraphBuilder;
 pub use layer::{Activation, Initializer, LayerKind, Padding};
+pub use weights::{check_weights, initial_weights};
 
 /// A host tensor, row-major; the batch dimension first where there is one.
 pub type Tensor = ndarray::ArrayD<f32>;
