@@ -1,0 +1,400 @@
+//! Dense layers: matrix products over the rows (samples, or samples times positions) of a run.
+
+use spidnn_core::command::{Dma, Item, Loop, Patch, dma, loops, reg};
+use spidnn_kernels::call::{
+    BiasAct, ColumnSum, Fill, Gemm, NONE, Prep2d, bias_act, column_sum, gemm, prep2d,
+};
+
+use super::{CoreSlot, FusedActivation, Stage, blocks, share};
+use crate::CompileError;
+use crate::emit::{BUFFER_BYTES, Emit, StepExt, TAG_ONCE, TAG_WEIGHTS, Tensor, rows, run, transfer, wait, words};
+
+/// Terms of a sum that share exponents (format `f32`).
+const BLOCK_TERMS: u32 = 512;
+/// Rows of a block of rows at most: the gradient's sum over them is one exact sum.
+const BLOCK_ROWS: u32 = 64;
+
+/// `c = act(a . w + bias)`, or with `transposed` weights the gradient of the input.
+#[derive(Debug, Clone)]
+pub struct DenseProduct {
+    /// Layer.
+    pub layer: String,
+    /// What for.
+    pub what: &'static str,
+    /// Left operand: rows of `terms` words.
+    pub a: Tensor,
+    /// Result: rows of `outputs` words.
+    pub c: Tensor,
+    /// Rows of each sample.
+    pub rows_per_sample: u32,
+    /// Terms of each sum.
+    pub terms: u32,
+    /// Columns of the result.
+    pub outputs: u32,
+    /// SDRAM address of the weights: `[terms][outputs]`, or transposed `[outputs][terms]`.
+    pub weights: u32,
+    /// Which.
+    pub transposed: bool,
+    /// SDRAM address of the bias.
+    pub bias: Option<u32>,
+    /// Activation.
+    pub activation: FusedActivation,
+}
+
+/// Tile sizes of a core.
+#[derive(Debug, Clone, Copy)]
+struct Tile {
+    rows: u32,
+    columns: u32,
+}
+
+impl DenseProduct {
+    /// Words of local memory that a tile needs.
+    fn words(&self, own: u32, tile: Tile) -> u64 {
+        let block = u64::from(blocks(self.terms, BLOCK_TERMS)[0].1);
+        let chunks = own.div_ceil(tile.columns);
+        let steps = u64::from(chunks) * blocks(self.terms, BLOCK_TERMS).len() as u64;
+        let (rows, columns) = (u64::from(tile.rows), u64::from(tile.columns));
+        let raw = if steps > 1 { 2 } else { 1 };
+        let prepared = u64::from(self.transposed);
+        rows * block + rows + rows * u64::from(own) + (raw + prepared) * block * columns + columns + u64::from(own) + 16
+    }
+
+    /// The tile that costs least among those that fit.
+    fn tile(&self, own: u32, rows_max: u32) -> Result<Tile, CompileError> {
+        let mut best: Option<(u64, Tile)> = None;
+        let mut smallest = u64::MAX;
+        for tile_rows in [64, 48, 40, 32, 24, 20, 16, 12, 10, 8, 6, 4, 2, 1] {
+            let tile_rows = rows_max.min(tile_rows);
+            for columns in [own, 64, 48, 32, 24, 16, 12, 8, 6, 4, 2, 1] {
+                let tile = Tile { rows: tile_rows, columns: columns.min(own) };
+                let bytes = self.words(own, tile) * 4;
+                smallest = smallest.min(bytes);
+                if bytes > u64::from(BUFFER_BYTES) {
+                    continue;
+                }
+                let chunks = u64::from(own.div_ceil(tile.columns));
+                let turns = u64::from(rows_max.div_ceil(tile.rows));
+                let prepared_once = chunks == 1 && self.terms <= BLOCK_TERMS;
+                let weights = u64::from(self.terms) * u64::from(own) * 12;
+                let inputs = u64::from(self.terms) * u64::from(tile.rows) * 10;
+                let product = u64::from(self.terms)
+                    * u64::from(own.next_multiple_of(2))
+                    * u64::from(tile.rows.next_multiple_of(2))
+                    * 4;
+                let cost = turns * (inputs + product + chunks * 600)
+                    + if prepared_once { weights } else { turns * weights };
+                if best.is_none_or(|(c, _)| cost < c) {
+                    best = Some((cost, tile));
+                }
+            }
+        }
+        best.map(|(_, tile)| tile).ok_or_else(|| CompileError::LayerTooLarge {
+            layer: self.layer.clone(),
+            needed: smallest,
+            available: BUFFER_BYTES.into(),
+        })
+    }
+}
+
+impl Stage for DenseProduct {
+    fn layer(&self) -> &str {
+        &self.layer
+    }
+    fn what(&self) -> &'static str {
+        self.what
+    }
+    fn kernel(&self, core: CoreSlot) -> String {
+        let own = self.outputs.div_ceil(core.cores);
+        match self.tile(own, core.samples_max * self.rows_per_sample) {
+            Ok(tile) => format!("Gemm {}x{}x{}", tile.rows, self.terms, own),
+            Err(_) => "Gemm".into(),
+        }
+    }
+    fn macs_per_sample(&self) -> u64 {
+        u64::from(self.rows_per_sample) * u64::from(self.terms) * u64::from(self.outputs)
+    }
+
+    fn emit(&self, core: CoreSlot) -> Result<Emit, CompileError> {
+        let mut e = Emit::new(&self.layer);
+        let (n0, own) = share(self.outputs, core.slot, core.cores);
+        if own == 0 {
+            return Ok(e);
+        }
+        let rows_max = core.samples_max * self.rows_per_sample;
+        let tile = self.tile(own, rows_max)?;
+        let term_blocks = blocks(self.terms, BLOCK_TERMS);
+        let block = term_blocks[0].1;
+        let chunks = blocks(own, tile.columns);
+        let hoisted = chunks.len() == 1 && term_blocks.len() == 1;
+
+        let a = e.alloc_words(tile.rows * block)?;
+        let a_exps = e.alloc_words(tile.rows)?;
+        let c = e.alloc_words(tile.rows * own)?;
+        let chunk_bytes = (block * tile.columns * 4).next_multiple_of(8);
+        let raw = e.alloc(if hoisted { chunk_bytes } else { 2 * chunk_bytes })?;
+        let prepared = if self.transposed { e.alloc(chunk_bytes)? } else { NONE };
+        let w_exps = e.alloc_words(tile.columns)?;
+        let bias = match self.bias {
+            Some(address) => {
+                let at = e.alloc_words(own)?;
+                e.push(transfer(words(false, address + n0 * 4, at, own, TAG_ONCE)));
+                at
+            }
+            None => NONE,
+        };
+
+        // Weights of step `i` (block of terms, chunk of columns) go to one of two buffers.
+        let steps: Vec<_> =
+            term_blocks.iter().flat_map(|&(k0, k)| chunks.iter().map(move |&(j0, j)| (k0, k, j0, j))).collect();
+        let buffer = |i: usize| raw + if hoisted { 0 } else { (i as u32 & 1) * chunk_bytes };
+        let tag = |i: usize| TAG_WEIGHTS + (i as u32 & 1);
+        let fetch = |i: usize| {
+            let (k0, k, j0, j) = steps[i];
+            let transferred = if self.transposed {
+                let from = self.weights + ((n0 + j0) * self.terms + k0) * 4;
+                rows(false, from, buffer(i), j, k * 4, self.terms * 4, k * 4, tag(i))
+            } else {
+                let from = self.weights + (k0 * self.outputs + n0 + j0) * 4;
+                rows(false, from, buffer(i), k, j * 4, self.outputs * 4, j * 4, tag(i))
+            };
+            transfer(transferred)
+        };
+        let prepare = |i: usize| {
+            let (_, k, _, j) = steps[i];
+            let src = buffer(i);
+            run(if self.transposed {
+                // [columns][terms] becomes [terms][columns]; one exponent for each column of the product.
+                Prep2d { src, rows: j, cols: k, src_stride: k, dst: prepared, dst_row_stride: 1, dst_col_stride: j, exps: w_exps, axis: 1 }
+            } else {
+                Prep2d { src, rows: k, cols: j, src_stride: j, dst: src, dst_row_stride: j, dst_col_stride: 1, exps: w_exps, axis: 2 }
+            })
+        };
+        if hoisted {
+            e.push(fetch(0));
+            e.push(wait(tag(0)));
+            e.push(prepare(0));
+        }
+        if self.bias.is_some() {
+            e.push(wait(TAG_ONCE));
+        }
+
+        let count = reg::loop_count(0);
+        let index = reg::loop_index(0);
+        let mut body = Vec::new();
+        let mut add = |s| body.push(Item::Do(s));
+        if !hoisted {
+            add(fetch(0));
+        }
+        let row_range = |d: Dma| {
+            transfer(Dma { rows: tile.rows, limit: 0, ..d })
+                .at(dma::FIRST, index, tile.rows as i32)
+                .at(dma::LIMIT, reg::SAMPLES, self.rows_per_sample as i32)
+        };
+        for (i, &(k0, k, j0, j)) in steps.iter().enumerate() {
+            if j0 == 0 {
+                add(row_range(rows(false, self.a.address + k0 * 4, a, 0, k * 4, self.terms * 4, k * 4, 0)).at(
+                    dma::SDRAM,
+                    reg::INPUT_BUFFER,
+                    self.a.toggle,
+                ));
+                add(wait(0));
+                let call = Prep2d { src: a, rows: 0, cols: k, src_stride: k, dst: a, dst_row_stride: k, dst_col_stride: 1, exps: a_exps, axis: 1 };
+                add(run(call).at(prep2d::rows, count, 1));
+            }
+            if !hoisted {
+                if i + 1 < steps.len() {
+                    add(fetch(i + 1));
+                }
+                add(wait(tag(i)));
+                add(prepare(i));
+            }
+            let b = if self.transposed { prepared } else { buffer(i) };
+            let call = Gemm {
+                a,
+                a_exps,
+                a_stride: k,
+                b,
+                b_exps: w_exps,
+                b_stride: j,
+                c: c + j0 * 4,
+                c_stride: own,
+                m: 0,
+                k,
+                n: j,
+                accumulate: (k0 > 0).into(),
+            };
+            add(run(call).at(gemm::m, count, 1));
+        }
+        if bias != NONE || self.activation != FusedActivation::LINEAR {
+            let call = BiasAct {
+                y: c,
+                rows: 0,
+                cols: own,
+                stride: own,
+                bias,
+                activation: self.activation.kind as u32,
+                alpha_bits: self.activation.alpha.to_bits(),
+            };
+            add(run(call).at(bias_act::rows, count, 1));
+        }
+        add(row_range(rows(true, self.c.address + n0 * 4, c, 0, own * 4, self.outputs * 4, own * 4, 2)));
+        add(wait(2));
+        e.items.push(Item::Loop(
+            Loop { depth: 0, start: 0, step: 1, total: 0, total_divisor: tile.rows, divisor: 1 },
+            vec![Patch { word: loops::TOTAL, register: reg::SAMPLES, scale: self.rows_per_sample as i32 }],
+            body,
+        ));
+        Ok(e)
+    }
+}
+
+/// Gradients of a dense layer's kernel and bias.
+#[derive(Debug, Clone)]
+pub struct DenseGradient {
+    /// Layer.
+    pub layer: String,
+    /// The layer's input: rows of `inputs` words.
+    pub x: Tensor,
+    /// Gradient of its output (before the activation): rows of `outputs` words.
+    pub dy: Tensor,
+    /// Rows of each sample.
+    pub rows_per_sample: u32,
+    /// Inputs.
+    pub inputs: u32,
+    /// Outputs.
+    pub outputs: u32,
+    /// SDRAM address of the kernel's gradient.
+    pub kernel_gradient: u32,
+    /// SDRAM address of the bias' gradient.
+    pub bias_gradient: Option<u32>,
+    /// Add to what is there (a layer that is used more than once).
+    pub accumulate: bool,
+}
+
+impl DenseGradient {
+    /// Cores across inputs and across outputs.
+    fn grid(&self, cores: u32) -> (u32, u32) {
+        let across_inputs = self.inputs.min(cores);
+        (across_inputs, (cores / across_inputs).min(self.outputs).max(1))
+    }
+}
+
+impl Stage for DenseGradient {
+    fn layer(&self) -> &str {
+        &self.layer
+    }
+    fn what(&self) -> &'static str {
+        "weight gradient"
+    }
+    fn kernel(&self, core: CoreSlot) -> String {
+        let (inputs, outputs) = self.grid(core.cores);
+        format!("Gemm {}x{}x{}", self.inputs.div_ceil(inputs), core.samples_max.min(BLOCK_ROWS), self.outputs.div_ceil(outputs))
+    }
+    fn macs_per_sample(&self) -> u64 {
+        u64::from(self.rows_per_sample) * u64::from(self.inputs) * u64::from(self.outputs)
+    }
+
+    fn emit(&self, core: CoreSlot) -> Result<Emit, CompileError> {
+        let mut e = Emit::new(&self.layer);
+        let (across_inputs, across_outputs) = self.grid(core.cores);
+        if core.slot >= across_inputs * across_outputs {
+            return Ok(e);
+        }
+        let (k0, k) = share(self.inputs, core.slot % across_inputs, across_inputs);
+        let (n0, n) = share(self.outputs, core.slot / across_inputs, across_outputs);
+        let rows_max = core.samples_max * self.rows_per_sample;
+        let block = rows_max.min(BLOCK_ROWS);
+
+        // Rows of the kernel (inputs) at a time: as many as fit beside the gradients of the outputs.
+        let fixed = u64::from(block) * u64::from(n) + 2 * u64::from(n) + 32;
+        let each = u64::from(n) + 2 * u64::from(block) + 1;
+        let free = u64::from(BUFFER_BYTES) / 4;
+        if fixed + each > free {
+            return Err(CompileError::LayerTooLarge {
+                layer: self.layer.clone(),
+                needed: (fixed + each) * 4,
+                available: BUFFER_BYTES.into(),
+            });
+        }
+        let chunk = ((free - fixed) / each).min(k.into()) as u32;
+
+        let dy = e.alloc_words(block * n)?;
+        let dy_exps = e.alloc_words(n)?;
+        let db = e.alloc_words(n)?;
+        let c = e.alloc_words(chunk * n)?;
+        let x = e.alloc_words(block * chunk)?;
+        let xt = e.alloc_words(block * chunk)?;
+        let x_exps = e.alloc_words(chunk)?;
+        let with_bias = self.bias_gradient.filter(|_| k0 == 0);
+
+        for (chunk_number, (r0, r)) in blocks(k, chunk).into_iter().enumerate() {
+            let gradient = self.kernel_gradient + ((k0 + r0) * self.outputs + n0) * 4;
+            let tile = |out| rows(out, gradient, c, r, n * 4, self.outputs * 4, n * 4, TAG_ONCE);
+            let bias_here = with_bias.filter(|_| chunk_number == 0);
+            if self.accumulate {
+                e.fetch(tile(false));
+            } else {
+                e.push(run(Fill { dst: c, count: r * n, value_bits: 0 }));
+            }
+            if let Some(address) = bias_here {
+                if self.accumulate {
+                    e.fetch(words(false, address + n0 * 4, db, n, TAG_ONCE));
+                } else {
+                    e.push(run(Fill { dst: db, count: n, value_bits: 0 }));
+                }
+            }
+            let index = reg::loop_index(0);
+            let count = reg::loop_count(0);
+            let mut body = Vec::new();
+            let mut add = |s| body.push(Item::Do(s));
+            let row_range = |d: Dma, tensor: &Tensor| {
+                transfer(Dma { rows: block, limit: 0, ..d })
+                    .at(dma::FIRST, index, block as i32)
+                    .at(dma::LIMIT, reg::SAMPLES, self.rows_per_sample as i32)
+                    .at(dma::SDRAM, reg::INPUT_BUFFER, tensor.toggle)
+            };
+            add(row_range(rows(false, self.dy.address + n0 * 4, dy, 0, n * 4, self.outputs * 4, n * 4, 0), &self.dy));
+            add(row_range(
+                rows(false, self.x.address + (k0 + r0) * 4, x, 0, r * 4, self.inputs * 4, r * 4, 0),
+                &self.x,
+            ));
+            add(wait(0));
+            if bias_here.is_some() {
+                let call = ColumnSum { op: 0, x: dy, y: NONE, rows: 0, cols: n, row_stride: n, sum: db };
+                add(run(call).at(column_sum::rows, count, 1));
+            }
+            // [rows][inputs] becomes [inputs][rows]; one exponent for each input.
+            let call = Prep2d { src: x, rows: 0, cols: r, src_stride: r, dst: xt, dst_row_stride: 1, dst_col_stride: block, exps: x_exps, axis: 2 };
+            add(run(call).at(prep2d::rows, count, 1));
+            let call = Prep2d { src: dy, rows: 0, cols: n, src_stride: n, dst: dy, dst_row_stride: n, dst_col_stride: 1, exps: dy_exps, axis: 2 };
+            add(run(call).at(prep2d::rows, count, 1));
+            let call = Gemm {
+                a: xt,
+                a_exps: x_exps,
+                a_stride: block,
+                b: dy,
+                b_exps: dy_exps,
+                b_stride: n,
+                c,
+                c_stride: n,
+                m: r,
+                k: 0,
+                n,
+                accumulate: 1,
+            };
+            add(run(call).at(gemm::k, count, 1));
+            e.items.push(Item::Loop(
+                Loop { depth: 0, start: 0, step: 1, total: 0, total_divisor: block, divisor: 1 },
+                vec![Patch { word: loops::TOTAL, register: reg::SAMPLES, scale: self.rows_per_sample as i32 }],
+                body,
+            ));
+            e.push(transfer(tile(true)));
+            if let Some(address) = bias_here {
+                e.push(transfer(words(true, address + n0 * 4, db, n, TAG_ONCE)));
+            }
+            e.push(wait(TAG_ONCE));
+        }
+        Ok(e)
+    }
+}

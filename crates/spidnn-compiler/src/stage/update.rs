@@ -1,0 +1,290 @@
+//! The end of a training step: gradients summed over the replicas, the optimizer at the root, new parameters to every chip.
+
+use spidnn_core::command::{Command, EXCHANGE_SCRATCH_BYTES, Exchange, STREAM_BLOCK_WORDS};
+use spidnn_graph::training::Clip;
+use spidnn_kernels::call::{self, Fill, NONE, Norms, OptimizerStep, SumParts};
+
+use super::{CoreSlot, Stage, blocks, share};
+use crate::CompileError;
+use crate::emit::{Emit, SCALARS, TAG_ONCE, TAG_WEIGHTS, run, step, transfer, wait, words};
+
+/// The part of a vector that a slot takes in an exchange: whole stream blocks, dealt evenly.
+pub fn exchange_share(total_words: u32, slot: u32, slots: u32) -> (u32, u32) {
+    if slot >= slots {
+        return (0, 0);
+    }
+    let (b0, b) = share(total_words.div_ceil(STREAM_BLOCK_WORDS), slot, slots);
+    let start = (b0 * STREAM_BLOCK_WORDS).min(total_words);
+    let end = ((b0 + b) * STREAM_BLOCK_WORDS).min(total_words);
+    (start, end - start)
+}
+
+/// Which way vectors travel over the tree of replicas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Sums to the root.
+    Up,
+    /// Copies from the root.
+    Down,
+    /// Sums to the root, and the sums back.
+    Both,
+}
+
+/// A vector summed over or copied to the replicas.
+#[derive(Debug, Clone)]
+pub struct ExchangeStage {
+    /// Layer, or the model.
+    pub layer: String,
+    /// What for.
+    pub what: &'static str,
+    /// SDRAM address.
+    pub address: u32,
+    /// Words.
+    pub words: u32,
+    /// Cores of every chip that take part.
+    pub slots: u32,
+    /// Direction.
+    pub way: Way,
+}
+
+impl Stage for ExchangeStage {
+    fn layer(&self) -> &str {
+        &self.layer
+    }
+    fn what(&self) -> &'static str {
+        self.what
+    }
+    fn kernel(&self, _: CoreSlot) -> String {
+        match self.way {
+            Way::Up => "ReduceUp".into(),
+            Way::Down => "BroadcastDown".into(),
+            Way::Both => "ReduceUp + BroadcastDown".into(),
+        }
+    }
+    fn emit(&self, core: CoreSlot) -> Result<Emit, CompileError> {
+        let mut e = Emit::new(&self.layer);
+        let (start, count) = exchange_share(self.words, core.slot, self.slots);
+        if count == 0 {
+            return Ok(e);
+        }
+        let scratch = e.alloc(EXCHANGE_SCRATCH_BYTES)?;
+        let exchange =
+            Exchange { sdram: self.address + start * 4, words: count, scratch, scratch_bytes: EXCHANGE_SCRATCH_BYTES };
+        if self.way != Way::Down {
+            e.push(step(Command::ReduceUp(exchange)));
+        }
+        if self.way != Way::Up {
+            e.push(step(Command::BroadcastDown(exchange)));
+        }
+        Ok(e)
+    }
+}
+
+/// A parameter as the optimizer sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trained {
+    /// First word in the vectors of parameters, gradients and state.
+    pub first: u32,
+    /// Words.
+    pub words: u32,
+}
+
+/// The optimizer at the root chip, on vectors that hold all trained parameters.
+#[derive(Debug, Clone)]
+pub struct OptimizerStage {
+    /// Name of the model.
+    pub layer: String,
+    /// Number of the rule ([`spidnn_kernels::Optimizer`]).
+    pub kind: u32,
+    /// SDRAM addresses: parameters, gradients.
+    pub params: u32,
+    /// Gradients.
+    pub gradients: u32,
+    /// State vectors `m`, `v`, `x`, where the rule has them.
+    pub state: [Option<u32>; 3],
+    /// Words of each vector.
+    pub words: u32,
+    /// Parameters, ascending.
+    pub trained: Vec<Trained>,
+    /// Clipping.
+    pub clip: Clip,
+    /// Weight decay applies.
+    pub decay: bool,
+    /// SDRAM address of a table with the sum of squares of each parameter's gradient (clipping by norm).
+    pub norms: u32,
+    /// Cores that the exchange deals the vector to.
+    pub slots: u32,
+}
+
+/// Words of a piece that the optimizer works on.
+const PIECE_WORDS: u32 = 1024;
+
+impl OptimizerStage {
+    /// The pieces of a slot: start, words, and index of the parameter they belong to (clipping by norm needs that).
+    fn pieces(&self, slot: u32) -> Vec<(u32, u32, usize)> {
+        let (start, count) = exchange_share(self.words, slot, self.slots);
+        let mut all = Vec::new();
+        match self.clip {
+            Clip::Norm(_) => {
+                for (i, p) in self.trained.iter().enumerate() {
+                    let from = p.first.max(start);
+                    let to = (p.first + p.words).min(start + count);
+                    if from < to {
+                        all.extend(blocks(to - from, PIECE_WORDS).into_iter().map(|(o, n)| (from + o, n, i)));
+                    }
+                }
+            }
+            _ if count > 0 => {
+                all.extend(blocks(count, PIECE_WORDS).into_iter().map(|(o, n)| (start + o, n, 0)));
+            }
+            _ => {}
+        }
+        all
+    }
+}
+
+impl Stage for OptimizerStage {
+    fn layer(&self) -> &str {
+        &self.layer
+    }
+    fn what(&self) -> &'static str {
+        "optimizer"
+    }
+    fn kernel(&self, _: CoreSlot) -> String {
+        match spidnn_kernels::Optimizer::from_number(self.kind) {
+            Some(kind) => format!("OptimizerStep {kind:?}"),
+            None => "OptimizerStep".into(),
+        }
+    }
+    fn emit(&self, core: CoreSlot) -> Result<Emit, CompileError> {
+        let mut e = Emit::new(&self.layer);
+        if !core.root {
+            return Ok(e);
+        }
+        // Pieces are fetched one ahead: two sets of buffers for w, g, m, v, x.
+        let vectors: Vec<u32> =
+            [Some(self.params), Some(self.gradients), self.state[0], self.state[1], self.state[2]].into_iter().flatten().collect();
+        let set = vectors.len() as u32 * PIECE_WORDS * 4;
+        let base = e.alloc(2 * set)?;
+        let squares = e.alloc_words(2)?;
+        let pieces = self.pieces(core.slot);
+        let at = |i: usize, v: usize| base + (i as u32 & 1) * set + v as u32 * PIECE_WORDS * 4;
+        let tag = |i: usize| TAG_WEIGHTS + (i as u32 & 1);
+        let out_tag = |i: usize| 2 + (i as u32 & 1);
+        let fetch = |e: &mut Emit, i: usize| {
+            let (start, count, _) = pieces[i];
+            for (v, address) in vectors.iter().enumerate() {
+                e.push(transfer(words(false, address + start * 4, at(i, v), count, tag(i))));
+            }
+        };
+        for i in 0..pieces.len() {
+            if i == 0 {
+                fetch(&mut e, 0);
+            }
+            if i + 1 < pieces.len() {
+                e.push(wait(out_tag(i + 1)));
+                fetch(&mut e, i + 1);
+            }
+            e.push(wait(tag(i)));
+            let (start, count, param) = pieces[i];
+            let g = at(i, 1);
+            match self.clip {
+                Clip::None => {}
+                Clip::Value(limit) => {
+                    e.push(run(call::Clip { mode: 1, x: g, count, limit_bits: limit.to_bits(), sum_squares: NONE }));
+                }
+                Clip::Norm(limit) | Clip::GlobalNorm(limit) => {
+                    let entry = if matches!(self.clip, Clip::Norm(_)) { param } else { self.trained.len() };
+                    e.fetch(words(false, self.norms + entry as u32 * 8, squares, 2, TAG_ONCE));
+                    e.push(run(call::Clip { mode: 2, x: g, count, limit_bits: limit.to_bits(), sum_squares: squares }));
+                }
+            }
+            let mut next = 2;
+            let mut state = |present: Option<u32>| match present {
+                Some(_) => {
+                    next += 1;
+                    at(i, next - 1)
+                }
+                None => NONE,
+            };
+            let (m, v, x) = (state(self.state[0]), state(self.state[1]), state(self.state[2]));
+            e.push(run(OptimizerStep { kind: self.kind, w: at(i, 0), g, m, v, x, count, scalars: SCALARS, decay: self.decay.into() }));
+            for (v, address) in vectors.iter().enumerate().filter(|&(v, _)| v != 1) {
+                e.push(transfer(words(true, address + start * 4, at(i, v), count, out_tag(i))));
+            }
+        }
+        e.push(wait(2));
+        e.push(wait(3));
+        Ok(e)
+    }
+}
+
+/// Sums of squares of the gradients at the root, for clipping by norm: one entry (two words) for each parameter.
+#[derive(Debug, Clone)]
+pub struct NormStage {
+    /// The optimizer that they are for.
+    pub of: OptimizerStage,
+}
+
+impl Stage for NormStage {
+    fn layer(&self) -> &str {
+        &self.of.layer
+    }
+    fn what(&self) -> &'static str {
+        "gradient norms"
+    }
+    fn kernel(&self, _: CoreSlot) -> String {
+        "Norms".into()
+    }
+    fn emit(&self, core: CoreSlot) -> Result<Emit, CompileError> {
+        let mut e = Emit::new(&self.of.layer);
+        if !core.root {
+            return Ok(e);
+        }
+        let g = e.alloc_words(PIECE_WORDS)?;
+        let out = e.alloc_words(2)?;
+        for (i, p) in self.of.trained.iter().enumerate().filter(|(i, _)| *i as u32 % core.cores == core.slot) {
+            e.push(run(Fill { dst: out, count: 2, value_bits: 0 }));
+            for (o, n) in blocks(p.words, PIECE_WORDS) {
+                e.fetch(words(false, self.of.gradients + (p.first + o) * 4, g, n, TAG_ONCE));
+                e.push(run(Norms { x: g, count: n, out }));
+            }
+            e.push(transfer(words(true, self.of.norms + i as u32 * 8, out, 2, TAG_ONCE)));
+            e.push(wait(TAG_ONCE));
+        }
+        Ok(e)
+    }
+}
+
+/// The sum of all parameters' sums of squares, for clipping by the global norm: the entry after the parameters'.
+#[derive(Debug, Clone)]
+pub struct GlobalNormStage {
+    /// The optimizer that it is for.
+    pub of: OptimizerStage,
+}
+
+impl Stage for GlobalNormStage {
+    fn layer(&self) -> &str {
+        &self.of.layer
+    }
+    fn what(&self) -> &'static str {
+        "global norm"
+    }
+    fn kernel(&self, _: CoreSlot) -> String {
+        "SumParts".into()
+    }
+    fn emit(&self, core: CoreSlot) -> Result<Emit, CompileError> {
+        let mut e = Emit::new(&self.of.layer);
+        if !core.root || core.slot != 0 {
+            return Ok(e);
+        }
+        let parts = self.of.trained.len() as u32;
+        let src = e.alloc_words(parts * 2)?;
+        let dst = e.alloc_words(2)?;
+        e.fetch(words(false, self.of.norms, src, parts * 2, TAG_ONCE));
+        e.push(run(SumParts { src, parts, stride: 2, count: 2, dst }));
+        e.push(transfer(words(true, self.of.norms + parts * 8, dst, 2, TAG_ONCE)));
+        e.push(wait(TAG_ONCE));
+        Ok(e)
+    }
+}
