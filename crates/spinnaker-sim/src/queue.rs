@@ -22,8 +22,8 @@ impl Event {
 }
 
 /// Nanoseconds of a bucket, as a power of two.
-const BUCKET_SHIFT: u32 = 8;
-const BUCKETS: usize = 4096;
+const BUCKET_SHIFT: u32 = 6;
+const BUCKETS: usize = 8192;
 
 pub(crate) struct EventQueue {
     /// Events of bucket `at` (or pushed late for a time before it).

@@ -59,7 +59,8 @@ impl Sdram {
     }
 }
 
-/// Fraction bits of a count of words.
+/// Fraction bits of a count of words. While an engine is active the time to the next end is short (a transfer has at most
+/// 16,384 words), so products with times and rates stay far below 64 bits.
 const FRACTION: u32 = 20;
 /// Rounding leaves a transfer at most this far from its end when its time has come.
 const TOLERANCE: u64 = 1 << (FRACTION - 8);
@@ -110,7 +111,7 @@ impl Sharing {
             if !self.active.is_empty() {
                 let quarters = (to - self.at_ns) * 4;
                 let each = Self::word_quarter_ns(self.active.len(), timing);
-                self.total += ((u128::from(quarters) << FRACTION) / u128::from(each)) as u64;
+                self.total += (quarters << FRACTION) / each;
             }
             self.at_ns = to;
             let Some((_, words, core)) = join else { return };
@@ -140,11 +141,10 @@ impl Sharing {
             let mut progress = 0;
             let each = Self::word_quarter_ns(engines, timing);
             if let Some(least) = least {
-                let left = u128::from(least.saturating_sub(total)) * u128::from(each);
-                let end = at + left.div_ceil(4 << FRACTION) as u64;
+                let end = at + (least.saturating_sub(total) * each).div_ceil(4 << FRACTION);
                 match join {
                     Some(join) if join.0 < end => {
-                        progress = ((u128::from(join.0.saturating_sub(at) * 4) << FRACTION) / u128::from(each)) as u64;
+                        progress = ((join.0.saturating_sub(at) * 4) << FRACTION) / each;
                     }
                     _ => return Some(end),
                 }
