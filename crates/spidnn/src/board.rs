@@ -1,0 +1,62 @@
+//! What a session asks of a machine: memory, a start signal, and the time.
+
+use spidnn_compiler::Compiled;
+use spinnaker_machine::{ChipXy, Machine};
+
+use crate::Error;
+
+/// What went over the wires of a machine since it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Counters {
+    /// Multicast packets sent by cores.
+    pub packets_sent: u64,
+    /// Multicast packets that reached a core (a packet to several cores counts for each).
+    pub packets_delivered: u64,
+    /// Multicast packets lost on links and in routers.
+    pub packets_dropped: u64,
+    /// Multicast packets sent again by the runtime.
+    pub packets_resent: u64,
+    /// Bytes between host and machine, both ways, without protocol overhead.
+    pub host_bytes: u64,
+    /// Energy, by the model of the machine.
+    pub energy_j: f64,
+}
+
+/// A machine that a session drives. Writes, starts and reads are carried out in the order of the calls; a write that follows
+/// a start goes on while the cores run.
+pub trait Board {
+    /// The machine as it was found.
+    fn machine(&self) -> &Machine;
+    /// Loads routing tables and core images, and starts the cores, which then wait for the start signal. What was
+    /// loaded before is gone.
+    ///
+    /// # Errors
+    /// If the machine does not answer, or a core does not come up.
+    fn load(&mut self, compiled: &Compiled) -> Result<(), Error>;
+    /// Queues a write of words to a chip's SDRAM.
+    ///
+    /// # Errors
+    /// If the machine does not answer.
+    fn write(&mut self, chip: ChipXy, address: u32, words: Vec<u32>) -> Result<(), Error>;
+    /// Reads words from a chip's SDRAM.
+    ///
+    /// # Errors
+    /// If the machine does not answer.
+    fn read(&mut self, chip: ChipXy, address: u32, words: usize) -> Result<Vec<u32>, Error>;
+    /// Sends the start signal to all loaded cores, after the writes so far.
+    ///
+    /// # Errors
+    /// If the machine does not answer.
+    fn start(&mut self) -> Result<(), Error>;
+    /// Waits until all loaded cores wait for the next start.
+    ///
+    /// # Errors
+    /// [`Error::Core`] if a core failed or died.
+    fn wait(&mut self) -> Result<(), Error>;
+    /// What went over the wires.
+    fn counters(&self) -> Counters;
+    /// Time on the machine since it was opened, in seconds: simulated where the machine is.
+    fn time_s(&self) -> f64;
+    /// Name of the model behind [`Counters::energy_j`].
+    fn energy_model(&self) -> &'static str;
+}

@@ -1,0 +1,81 @@
+//! Machines to run on: virtual ones, named by a locator.
+
+use std::fmt;
+
+use spinnaker_machine::{Fidelity, Locator, VirtualLocator};
+
+use crate::Error;
+use crate::board::Board;
+use crate::virtual_board::VirtualBoard;
+
+/// A machine that is ready for a session.
+pub struct Machine {
+    board: Box<dyn Board>,
+    locator: String,
+}
+
+impl Machine {
+    /// A virtual SpiNN-5 board: 48 chips.
+    pub fn virtual_spin5() -> Machine {
+        Machine::virtual_machine(&VirtualLocator::default())
+    }
+
+    /// A virtual SpiNN-3 board: 4 chips.
+    pub fn virtual_spin3() -> Machine {
+        let shape = spinnaker_machine::VirtualShape::Spin3;
+        Machine::virtual_machine(&VirtualLocator { shape, ..Default::default() })
+    }
+
+    fn virtual_machine(locator: &VirtualLocator) -> Machine {
+        // Shapes with a fixed size and without faults always exist.
+        let machine = locator.machine().unwrap_or_else(|_| spinnaker_machine::Machine::spin5());
+        let board = Box::new(VirtualBoard::new(machine, locator));
+        Machine { board, locator: Locator::Virtual(locator.clone()).to_string() }
+    }
+
+    /// The machine that a locator names: `virtual:spin5`, `virtual:8x8?dead=1,1&drop=0.01`, ..
+    ///
+    /// # Errors
+    /// A locator with a mistake, or a kind of machine that this version cannot reach.
+    pub fn open(locator: &str) -> Result<Machine, Error> {
+        let parsed: Locator = locator.parse()?;
+        match &parsed {
+            Locator::Virtual(v) if v.fidelity == Fidelity::Fast => {
+                let board = Box::new(VirtualBoard::new(v.machine()?, v));
+                Ok(Machine { board, locator: parsed.to_string() })
+            }
+            Locator::Virtual(_) => Err(Error::Argument(
+                "fidelity=cycle is not part of this version: leave it out, or give fidelity=fast".into(),
+            )),
+            Locator::Board(_) | Locator::Spalloc(_) => Err(Error::Argument(format!(
+                "`{locator}` names a machine of the real world, which this version does not reach yet: use a virtual machine such as virtual:spin5"
+            ))),
+        }
+    }
+
+    /// A machine behind a board of your own.
+    pub fn from_board(locator: impl Into<String>, board: Box<dyn Board>) -> Machine {
+        Machine { board, locator: locator.into() }
+    }
+
+    /// Its locator, in full.
+    pub fn locator(&self) -> &str {
+        &self.locator
+    }
+
+    /// The board.
+    pub fn board(&self) -> &dyn Board {
+        &*self.board
+    }
+
+    /// The board.
+    pub fn board_mut(&mut self) -> &mut dyn Board {
+        &mut *self.board
+    }
+}
+
+impl fmt::Debug for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Machine").field("locator", &self.locator).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,93 @@
+//! The on-core runtime on the virtual machine: [`spidnn_core::Core`] over a simulated core.
+//!
+//! The runtime's source is the one that the firmware has; here it is polled by the simulation at host speed, and each
+//! kernel charges the cycles of its cost model. Kernels are jobs that other host threads may execute.
+
+use spidnn_core::{Arrival, Core, Direction, Transfer};
+use spidnn_kernels::KernelCall;
+use spinnaker_sim::{CoreHandle, Words};
+
+/// A simulated core as the runtime sees it.
+pub struct NativeCore(CoreHandle);
+
+impl NativeCore {
+    /// Wraps a core of a simulation.
+    pub fn new(core: CoreHandle) -> NativeCore {
+        NativeCore(core)
+    }
+}
+
+impl Core for NativeCore {
+    type Words = Words;
+
+    fn now_cycles(&self) -> u64 {
+        self.0.now_cycles()
+    }
+
+    fn charge(&self, cycles: u32) {
+        self.0.charge(cycles.into());
+    }
+
+    fn read(&self, dtcm: u32, out: &mut [u32]) {
+        self.0.read(dtcm, out);
+    }
+
+    fn write(&self, dtcm: u32, words: &[u32]) {
+        self.0.write(dtcm, words);
+    }
+
+    async fn dma(&self, t: Transfer) {
+        let direction = match t.direction {
+            Direction::In => spinnaker_sim::Direction::In,
+            Direction::Out => spinnaker_sim::Direction::Out,
+        };
+        let transfer = spinnaker_sim::Transfer {
+            direction,
+            sdram: t.sdram,
+            dtcm: t.dtcm,
+            row_bytes: t.row_bytes,
+            rows: t.rows,
+            sdram_stride: t.sdram_stride,
+            dtcm_stride: t.dtcm_stride,
+            tag: t.tag,
+        };
+        self.0.dma(transfer).await;
+    }
+
+    async fn dma_done(&self, tag: u8) {
+        self.0.dma_done(tag).await;
+    }
+
+    async fn kernel(&self, call: &KernelCall) {
+        let call = *call;
+        self.0.compute(call.cycles(), move |dtcm| call.run(dtcm)).await;
+    }
+
+    async fn send(&self, key: u32, payload: Option<u32>) {
+        self.0.send(key, payload).await;
+    }
+
+    async fn send_words(&self, key: u32, dtcm: u32, count: u32) {
+        self.0.send_words(key, dtcm, count).await;
+    }
+
+    fn take(&self) -> Option<Arrival<Words>> {
+        self.0.take().map(|a| Arrival { key: a.key, words: a.words })
+    }
+
+    async fn event(&self, deadline: Option<u64>) {
+        self.0.event(deadline).await;
+    }
+
+    async fn wait_start(&self) {
+        self.0.wait_start().await;
+    }
+
+    fn fail(&self, code: u32, detail: [u32; 2]) {
+        self.0.fail(code, detail);
+    }
+
+    fn log(&self, text: &str) {
+        self.0.log(text);
+    }
+}

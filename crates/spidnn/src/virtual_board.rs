@@ -1,0 +1,155 @@
+//! The virtual SpiNNaker as a [`Board`].
+
+use spidnn_compiler::Compiled;
+use spinnaker_machine::{ChipXy, Machine, VirtualLocator};
+use spinnaker_sim::{RunEnd, SimConfig, Simulator};
+
+use crate::Error;
+use crate::board::{Board, Counters};
+use crate::error::{CoreFailure, CoreTrouble};
+use crate::native::NativeCore;
+
+/// Bytes of the runtime's code as the host loads it: a whole instruction memory.
+const APPLICATION_BYTES: usize = 32 << 10;
+/// Machine time after which a run is given up: no batch takes nearly as long.
+const RUN_LIMIT_NS: u64 = 3_600_000_000_000;
+
+/// A virtual machine, simulated in this process.
+pub struct VirtualBoard {
+    simulator: Simulator,
+    /// Whether programs are on the cores; then a new load means a machine that starts anew.
+    occupied: bool,
+    /// What machines before the present start had used.
+    before_ns: u64,
+    before: Counters,
+}
+
+impl VirtualBoard {
+    /// A machine with the faults, losses and rates of a locator.
+    pub fn new(machine: Machine, locator: &VirtualLocator) -> VirtualBoard {
+        let threads = locator.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        let config = SimConfig {
+            threads,
+            seed: locator.seed,
+            drop_probability: locator.drop_probability,
+            host_drop_probability: locator.host_drop_probability,
+            host_mbps: locator.host_mbps,
+            ..SimConfig::default()
+        };
+        VirtualBoard::with_config(machine, config)
+    }
+
+    /// A machine with a configuration of your own.
+    pub fn with_config(machine: Machine, config: SimConfig) -> VirtualBoard {
+        VirtualBoard {
+            simulator: Simulator::new(machine, config),
+            occupied: false,
+            before_ns: 0,
+            before: Counters::default(),
+        }
+    }
+
+    /// The simulator, for tests that break things.
+    pub fn simulator_mut(&mut self) -> &mut Simulator {
+        &mut self.simulator
+    }
+
+    fn restart(&mut self) {
+        self.before = self.counters();
+        self.before_ns += self.simulator.now_ns();
+        let machine = self.simulator.machine().clone();
+        let config = self.simulator.config().clone();
+        self.simulator = Simulator::new(machine, config);
+    }
+}
+
+impl Board for VirtualBoard {
+    fn machine(&self) -> &Machine {
+        self.simulator.machine()
+    }
+
+    fn load(&mut self, compiled: &Compiled) -> Result<(), Error> {
+        if std::mem::replace(&mut self.occupied, true) {
+            self.restart();
+        }
+        let simulator = &mut self.simulator;
+        simulator.load_application(APPLICATION_BYTES)?;
+        for (&chip, image) in &compiled.chips {
+            for (address, words) in &image.sdram {
+                simulator.queue_write(chip, *address, words.clone())?;
+            }
+            simulator.load_routes(chip, &image.routes)?;
+        }
+        simulator.wait_transfers();
+        for (&chip, image) in &compiled.chips {
+            for &(core, address) in &image.cores {
+                let program = Box::new(move |handle| {
+                    Box::pin(async move { spidnn_core::run(&NativeCore::new(handle), address).await }) as _
+                });
+                simulator.load_program(chip, core, program)?;
+            }
+        }
+        self.wait()
+    }
+
+    fn write(&mut self, chip: ChipXy, address: u32, words: Vec<u32>) -> Result<(), Error> {
+        self.simulator.queue_write(chip, address, words)?;
+        Ok(())
+    }
+
+    fn read(&mut self, chip: ChipXy, address: u32, words: usize) -> Result<Vec<u32>, Error> {
+        Ok(self.simulator.read_sdram(chip, address, words)?)
+    }
+
+    fn start(&mut self) -> Result<(), Error> {
+        self.simulator.wait_transfers();
+        self.simulator.start_all();
+        Ok(())
+    }
+
+    fn wait(&mut self) -> Result<(), Error> {
+        let outcome = self.simulator.run(RUN_LIMIT_NS)?;
+        let trouble = match outcome.end {
+            RunEnd::AllReady => return Ok(()),
+            RunEnd::CoreFailed => CoreTrouble::Failed,
+            RunEnd::LimitReached => CoreTrouble::TooLong { limit_s: RUN_LIMIT_NS / 1_000_000_000 },
+            RunEnd::Stalled => CoreTrouble::Stalled,
+        };
+        let cores = outcome
+            .cores
+            .into_iter()
+            .map(|c| CoreFailure {
+                chip: c.chip,
+                core: c.core,
+                state: if c.waits_for.is_empty() {
+                    c.state.to_string()
+                } else {
+                    format!("{}, waits for {}", c.state, c.waits_for)
+                },
+                log: c.log,
+            })
+            .collect();
+        Err(Error::Core { trouble, cores, time_s: outcome.time_ns as f64 * 1e-9 })
+    }
+
+    fn counters(&self) -> Counters {
+        let now = self.simulator.counters();
+        let before = self.before;
+        Counters {
+            packets_sent: before.packets_sent + now.packets_sent,
+            packets_delivered: before.packets_delivered + now.packets_delivered,
+            packets_dropped: before.packets_dropped + now.packets_dropped(),
+            packets_resent: before.packets_resent + now.program[spinnaker_sim::COUNTER_RESENT],
+            host_bytes: before.host_bytes + now.host_bytes,
+            energy_j: before.energy_j + self.simulator.energy().joules,
+        }
+    }
+
+    fn time_s(&self) -> f64 {
+        (self.before_ns + self.simulator.now_ns()) as f64 * 1e-9
+    }
+
+    fn energy_model(&self) -> &'static str {
+        self.simulator.energy().model
+    }
+}
