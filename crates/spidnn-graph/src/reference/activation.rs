@@ -71,9 +71,11 @@ pub fn at(activation: Activation, x: f32) -> Option<(f32, f32)> {
         }
         Activation::Gelu { approximate: true } => {
             let scale = (2.0 / std::f64::consts::PI).sqrt();
-            let t = libm::tanh(scale * (z + 0.044715 * z * z * z));
-            let inner = scale * (1.0 + 3.0 * 0.044715 * z * z);
-            (0.5 * z * (1.0 + t), 0.5 * (1.0 + t) + 0.5 * z * (1.0 - t) * (1.0 + t) * inner)
+            // 0.5 (1 + tanh u) is sigmoid(2 u), which does not cancel.
+            let u = 2.0 * scale * (z + 0.044715 * z * z * z);
+            let slope = 2.0 * scale * (1.0 + 3.0 * 0.044715 * z * z);
+            let s = sigmoid(u);
+            (z * s, s + z * s * sigmoid(-u) * slope)
         }
         Activation::Exponential => {
             let e = libm::exp(z);

@@ -5,6 +5,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::conv::Convolution;
 use super::norm::{Normalized, statistics};
+use super::optimizer::complement;
 use super::{activation, conv, elements, pool, tensor, with_batch};
 use crate::error::keras_shape;
 use crate::geometry::spatial;
@@ -285,7 +286,7 @@ fn evaluate(
             let training = matches!(mode, Mode::Training { .. }) && layer.trainable;
             let normalized = if training {
                 let (mean, variance) = statistics(&x, channels);
-                let momentum = f64::from(norm.momentum);
+                let (momentum, rest) = (f64::from(norm.momentum), complement(norm.momentum));
                 for (id, batch_values) in [(mean_id, &mean), (variance_id, &variance)] {
                     // A shared layer's further calls go on from what the first made.
                     let known = pass.moving.iter().position(|(known, _)| *known == id);
@@ -293,7 +294,7 @@ fn evaluate(
                     let new: Vec<f32> = elements(old)
                         .iter()
                         .zip(batch_values)
-                        .map(|(old, new)| (f64::from(*old) * momentum + new * (1.0 - momentum)) as f32)
+                        .map(|(old, new)| (f64::from(*old) * momentum + new * rest) as f32)
                         .collect();
                     let new = tensor(&[channels], new);
                     match known {

@@ -20,20 +20,27 @@ pub struct LossValue {
 }
 
 impl Loss {
-    /// The same loss taking what the output's activation took, where Keras fuses the two: binary cross-entropy after sigmoid,
-    /// the categorical ones after softmax. `None` where there is nothing to fuse.
+    /// The same loss taking what the output's activation took, where Keras fuses the two: any cross-entropy after sigmoid or
+    /// softmax. `None` where there is nothing to fuse.
+    ///
+    /// Keras does not ask whether the two belong together: categorical cross-entropy after sigmoid becomes that of the softmax of
+    /// sigmoid's input (and binary after softmax that of the sigmoid of softmax's input), and `from_logits` makes no difference
+    /// after either activation. So it is here.
     pub fn fused(&self, activation: Activation) -> Option<Self> {
-        match (*self, activation) {
-            (Self::BinaryCrossentropy { from_logits: false, label_smoothing }, Activation::Sigmoid) => {
+        if !matches!(activation, Activation::Sigmoid | Activation::Softmax) {
+            return None;
+        }
+        match *self {
+            Self::BinaryCrossentropy { label_smoothing, .. } => {
                 Some(Self::BinaryCrossentropy { from_logits: true, label_smoothing })
             }
-            (Self::CategoricalCrossentropy { from_logits: false, label_smoothing }, Activation::Softmax) => {
+            Self::CategoricalCrossentropy { label_smoothing, .. } => {
                 Some(Self::CategoricalCrossentropy { from_logits: true, label_smoothing })
             }
-            (Self::SparseCategoricalCrossentropy { from_logits: false }, Activation::Softmax) => {
+            Self::SparseCategoricalCrossentropy { .. } => {
                 Some(Self::SparseCategoricalCrossentropy { from_logits: true })
             }
-            _ => None,
+            Self::MeanSquaredError | Self::MeanAbsoluteError => None,
         }
     }
 

@@ -170,11 +170,23 @@ impl OptimizerState {
         Ok(())
     }
 
-    /// The state as Keras lists an optimizer's variables behind iteration and learning rate: parameter after parameter, each with
-    /// its slots.
-    pub fn variables(&self) -> Vec<&Tensor> {
-        self.slots.iter().flatten().collect()
+    /// The state as Keras lists an optimizer's variables behind iteration and learning rate: for Adam parameter after parameter,
+    /// each with its slots; else slot after slot, each for all parameters.
+    pub fn variables(&self, rule: &Rule) -> Vec<&Tensor> {
+        if matches!(rule, Rule::Adam { .. }) {
+            return self.slots.iter().flatten().collect();
+        }
+        let count = rule.slot_names().len();
+        (0..count).flat_map(|slot| self.slots.iter().filter_map(move |slots| slots.get(slot))).collect()
     }
+}
+
+/// `1 - value` as Keras computes it: in double precision, from the decimal number that was written, not from its float32
+/// neighbour. For 0.999 that is 0.001, where float32 would give 0.00100005; Adam's first steps show the difference (its bias
+/// correction does take the float32 neighbours).
+pub fn complement(value: f32) -> f64 {
+    // The shortest decimal number that reads as `value`.
+    1.0 - value.to_string().parse::<f64>().unwrap_or(f64::from(value))
 }
 
 /// One parameter's update by a rule; `step` counts from 1.
@@ -194,15 +206,16 @@ fn update(rule: &Rule, rate: f64, step: f64, values: &mut [f64], gradient: &[f64
             }
         }
         Rule::RmsProp { rho, momentum, epsilon, centered } => {
+            let rest = complement(rho);
             let (rho, momentum, epsilon) = (f64::from(rho), f64::from(momentum), f64::from(epsilon));
             let momentum_slot = (momentum > 0.0).then_some(1);
             let average_slot = centered.then_some(if momentum > 0.0 { 2 } else { 1 });
             for (index, (value, g)) in values.iter_mut().zip(gradient).enumerate() {
-                let velocity = rho * slots[0][index] + (1.0 - rho) * g * g;
+                let velocity = rho * slots[0][index] + rest * g * g;
                 slots[0][index] = velocity;
                 let mut denominator = velocity + epsilon;
                 if let Some(slot) = average_slot {
-                    let average = rho * slots[slot][index] + (1.0 - rho) * g;
+                    let average = rho * slots[slot][index] + rest * g;
                     slots[slot][index] = average;
                     denominator -= average * average;
                 }
@@ -215,11 +228,12 @@ fn update(rule: &Rule, rate: f64, step: f64, values: &mut [f64], gradient: &[f64
             }
         }
         Rule::Adam { beta_1, beta_2, epsilon } => {
+            let rest = [complement(beta_1), complement(beta_2)];
             let (beta_1, beta_2, epsilon) = (f64::from(beta_1), f64::from(beta_2), f64::from(epsilon));
             let rate = rate * (1.0 - libm::pow(beta_2, step)).sqrt() / (1.0 - libm::pow(beta_1, step));
             for (index, (value, g)) in values.iter_mut().zip(gradient).enumerate() {
-                let first = slots[0][index] + (g - slots[0][index]) * (1.0 - beta_1);
-                let second = slots[1][index] + (g * g - slots[1][index]) * (1.0 - beta_2);
+                let first = slots[0][index] + (g - slots[0][index]) * rest[0];
+                let second = slots[1][index] + (g * g - slots[1][index]) * rest[1];
                 (slots[0][index], slots[1][index]) = (first, second);
                 *value -= rate * first / (second.sqrt() + epsilon);
             }
