@@ -174,8 +174,8 @@ pub struct Exchange {
 
 /// Words of one block of a stream.
 pub const STREAM_BLOCK_WORDS: u32 = 128;
-/// Scratch that an [`Exchange`] needs: own block, sum, and two blocks for each of six children.
-pub const EXCHANGE_SCRATCH_BYTES: u32 = (2 + 2 * 6) * STREAM_BLOCK_WORDS * 4;
+/// Scratch that an [`Exchange`] needs: two own blocks, two sums, and two blocks for each of six children.
+pub const EXCHANGE_SCRATCH_BYTES: u32 = (4 + 2 * 6) * STREAM_BLOCK_WORDS * 4;
 
 /// One command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

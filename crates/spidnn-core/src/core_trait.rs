@@ -33,6 +33,15 @@ pub struct Transfer {
     pub tag: u8,
 }
 
+/// What the runtime counts for the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counter {
+    /// Packets that were sent again because they, or an answer, were lost.
+    PacketsResent,
+    /// Packets that nobody was waiting for.
+    PacketsUnexpected,
+}
+
 /// Multicast packets that arrived: one, or a run with consecutive keys from one sender.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arrival<W> {
@@ -77,6 +86,8 @@ pub trait Core {
     async fn wait_start(&self);
     /// Records a run-time error for the host: a code and two words of detail. The core stops afterwards.
     fn fail(&self, code: u32, detail: [u32; 2]);
+    /// Counts something for the host.
+    fn count(&self, counter: Counter, n: u32);
     /// Adds a line to the core's text buffer for the host.
     fn log(&self, text: &str);
 }

@@ -12,5 +12,12 @@ extern crate alloc;
 
 pub mod command;
 mod core_trait;
+mod error;
+mod exchange;
+pub mod program;
+mod runtime;
 
-pub use core_trait::{Arrival, Core, Direction, Transfer};
+pub use core_trait::{Arrival, Core, Counter, Direction, Transfer};
+pub use error::ErrorCode;
+pub use exchange::kind;
+pub use runtime::run;

@@ -1,0 +1,372 @@
+//! The image of a core in SDRAM: configuration, programs, command lists; and the run block that the host writes before each
+//! start. All words are little-endian.
+//!
+//! ```text
+//! image:   MAGIC, VERSION, total words, PROGRAMS,
+//!          configuration (CONFIG_WORDS),
+//!          for each program: its first segment's offset in words from the start of the image, and its words (0: none),
+//!          segments: words of the segment that follows (0: the last one), commands
+//! command: opcode | parameter words << 8 | patches << 16 | condition << 24, parameters, patches
+//! patch:   word | register << 8, scale
+//! ```
+
+use crate::command::reg;
+
+/// First word of an image: `SPDN`.
+pub const MAGIC: u32 = 0x4E44_5053;
+/// Version of the format of images and run blocks.
+pub const VERSION: u32 = 1;
+/// Programs of an image.
+pub const PROGRAMS: usize = 3;
+/// Children of a chip in the tree of replicas at most (one for each link).
+pub const CHILDREN_MAX: usize = 6;
+/// Words of the configuration in an image.
+pub const CONFIG_WORDS: usize = 16;
+/// Words before the segments.
+pub const HEADER_WORDS: usize = 4 + CONFIG_WORDS + 2 * PROGRAMS;
+/// Words of a run block.
+pub const RUN_BLOCK_WORDS: usize = 32;
+
+/// What a core has to know of its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CoreConfig {
+    /// Position among the cores of the chip that take part; 0 leads the barriers.
+    pub slot: u32,
+    /// Cores of the chip that take part.
+    pub cores: u32,
+    /// Key base of this core: chip and core, the rest zero.
+    pub key: u32,
+    /// Key base of the chip's leader.
+    pub leader: u32,
+    /// Key base of the same slot on the parent chip.
+    pub parent: Option<u32>,
+    /// This chip's number among the parent's children.
+    pub child_number: u32,
+    /// Key bases of the same slot on the child chips, in ascending order of the chips.
+    pub children: [u32; CHILDREN_MAX],
+    /// How many children there are.
+    pub child_count: u32,
+    /// SDRAM address of the run block.
+    pub run_block: u32,
+    /// DTCM offset of the 16 scalars of a run.
+    pub scalars: u32,
+    /// DTCM offset of the buffer for command segments (two halves).
+    pub segment_buffer: u32,
+    /// Bytes of that buffer.
+    pub segment_buffer_bytes: u32,
+}
+
+impl CoreConfig {
+    /// The words of the configuration.
+    pub fn to_words(&self) -> [u32; CONFIG_WORDS] {
+        let mut w = [0; CONFIG_WORDS];
+        w[0] = self.slot | self.cores << 8 | self.child_number << 16 | self.child_count << 24;
+        w[1] = self.key;
+        w[2] = self.leader;
+        w[3] = self.parent.unwrap_or(u32::MAX);
+        w[4..10].copy_from_slice(&self.children);
+        w[10] = self.run_block;
+        w[11] = self.scalars;
+        w[12] = self.segment_buffer;
+        w[13] = self.segment_buffer_bytes;
+        w
+    }
+
+    /// Reads the words of a configuration; `None` if a number in it is out of range.
+    pub fn from_words(w: &[u32; CONFIG_WORDS]) -> Option<CoreConfig> {
+        let config = CoreConfig {
+            slot: w[0] & 0xFF,
+            cores: w[0] >> 8 & 0xFF,
+            child_number: w[0] >> 16 & 0xFF,
+            child_count: w[0] >> 24,
+            key: w[1],
+            leader: w[2],
+            parent: (w[3] != u32::MAX).then_some(w[3]),
+            children: [w[4], w[5], w[6], w[7], w[8], w[9]],
+            run_block: w[10],
+            scalars: w[11],
+            segment_buffer: w[12],
+            segment_buffer_bytes: w[13],
+        };
+        let fits = |at: u32, bytes: u32| at % 4 == 0 && u64::from(at) + u64::from(bytes) <= 64 * 1024;
+        let sound = config.slot < config.cores
+            && config.cores <= 32
+            && config.child_count as usize <= CHILDREN_MAX
+            && (config.child_number as usize) < CHILDREN_MAX
+            && config.run_block % 4 == 0
+            && fits(config.scalars, 64)
+            && fits(config.segment_buffer, config.segment_buffer_bytes)
+            && config.segment_buffer_bytes >= 64;
+        sound.then_some(config)
+    }
+}
+
+/// What the host writes to SDRAM before each start.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RunBlock {
+    /// Number of the program.
+    pub program: u32,
+    /// Samples of this run on this chip.
+    pub samples: u32,
+    /// Number of the first of them in the whole batch.
+    pub first_sample: u32,
+    /// Seed of this run.
+    pub seed: u64,
+    /// Number of the training step.
+    pub step: u32,
+    /// Which of the two input buffers holds the inputs.
+    pub input_buffer: u32,
+    /// 1 / samples of the whole batch.
+    pub inverse_batch: f32,
+    /// Scalars for the kernels of this run (see `spidnn_kernels::optimizer`).
+    pub scalars: [f32; 16],
+}
+
+impl Default for RunBlock {
+    fn default() -> Self {
+        RunBlock {
+            program: 0,
+            samples: 0,
+            first_sample: 0,
+            seed: 0,
+            step: 0,
+            input_buffer: 0,
+            inverse_batch: 1.0,
+            scalars: [0.0; 16],
+        }
+    }
+}
+
+impl RunBlock {
+    /// The words of the block.
+    pub fn to_words(&self) -> [u32; RUN_BLOCK_WORDS] {
+        let mut w = [0; RUN_BLOCK_WORDS];
+        w[0] = MAGIC ^ VERSION;
+        w[1] = self.program;
+        w[2] = self.samples;
+        w[3] = self.first_sample;
+        w[4] = self.seed as u32;
+        w[5] = (self.seed >> 32) as u32;
+        w[6] = self.step;
+        w[7] = self.input_buffer;
+        w[8] = self.inverse_batch.to_bits();
+        for (word, scalar) in w[16..].iter_mut().zip(&self.scalars) {
+            *word = scalar.to_bits();
+        }
+        w
+    }
+}
+
+/// The registers that a run block sets, and its program; `None` if it is not a run block of this version.
+pub(crate) fn registers_of(words: &[u32; RUN_BLOCK_WORDS]) -> Option<(u32, [u32; reg::COUNT])> {
+    if words[0] != MAGIC ^ VERSION {
+        return None;
+    }
+    let mut registers = [0; reg::COUNT];
+    registers[usize::from(reg::SAMPLES)] = words[2];
+    registers[usize::from(reg::FIRST_SAMPLE)] = words[3];
+    registers[usize::from(reg::SEED)] = words[4];
+    registers[usize::from(reg::SEED_HIGH)] = words[5];
+    registers[usize::from(reg::STEP)] = words[6];
+    registers[usize::from(reg::INPUT_BUFFER)] = words[7];
+    registers[usize::from(reg::INVERSE_BATCH)] = words[8];
+    Some((words[1], registers))
+}
+
+/// Opcodes of commands; kernels are [`opcode::KERNEL`] plus the kernel's number.
+pub(crate) mod opcode {
+    pub const DMA: u32 = 1;
+    pub const WAIT: u32 = 2;
+    pub const BARRIER: u32 = 3;
+    pub const LOOP: u32 = 4;
+    pub const REDUCE_UP: u32 = 5;
+    pub const BROADCAST_DOWN: u32 = 6;
+    pub const KERNEL: u32 = 32;
+}
+
+#[cfg(any(test, feature = "alloc", feature = "std"))]
+mod encode {
+    use alloc::vec::Vec;
+
+    use spidnn_kernels::call::CALL_WORDS_MAX;
+
+    use super::*;
+    use crate::command::{Command, Exchange, Item, Patch, Step, When};
+
+    /// Why an image could not be encoded.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum EncodeError {
+        /// A segment does not fit half the segment buffer.
+        SegmentTooLong {
+            /// Its words.
+            words: usize,
+            /// Words that half the buffer takes.
+            limit: usize,
+        },
+        /// Loops are nested deeper than two, or a loop's number is not its depth.
+        LoopDepth(u32),
+    }
+
+    impl core::fmt::Display for EncodeError {
+        fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+            match self {
+                EncodeError::SegmentTooLong { words, limit } => {
+                    write!(f, "a segment has {words} words, the buffer takes {limit}")
+                }
+                EncodeError::LoopDepth(d) => write!(f, "a loop of depth {d} is not nested so"),
+            }
+        }
+    }
+
+    impl core::error::Error for EncodeError {}
+
+    /// What a core is loaded with.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct CoreImage {
+        /// Its place.
+        pub config: CoreConfig,
+        /// Programs, each in segments of items.
+        pub programs: Vec<Vec<Vec<Item>>>,
+    }
+
+    impl Step {
+        /// Words of the encoded command.
+        pub fn word_count(&self) -> usize {
+            let words = match &self.command {
+                Command::Dma(_) => 10,
+                Command::Wait { .. } => 1,
+                Command::Kernel(call) => call.word_count(),
+                Command::Barrier => 0,
+                Command::ReduceUp(_) | Command::BroadcastDown(_) => 4,
+            };
+            1 + words + 2 * self.patches.len()
+        }
+
+        fn encode(&self, out: &mut Vec<u32>) {
+            let mut words = [0; CALL_WORDS_MAX];
+            let exchange = |e: &Exchange| [e.sdram, e.words, e.scratch, e.scratch_bytes];
+            let (opcode, n) = match &self.command {
+                Command::Dma(d) => {
+                    let all = [
+                        d.out,
+                        d.sdram,
+                        d.dtcm,
+                        d.row_bytes,
+                        d.first as u32,
+                        d.rows,
+                        d.limit,
+                        d.sdram_stride,
+                        d.dtcm_stride,
+                        d.tag,
+                    ];
+                    words[..10].copy_from_slice(&all);
+                    (opcode::DMA, 10)
+                }
+                Command::Wait { tag } => {
+                    words[0] = *tag;
+                    (opcode::WAIT, 1)
+                }
+                Command::Kernel(call) => (opcode::KERNEL + call.number(), call.encode(&mut words)),
+                Command::Barrier => (opcode::BARRIER, 0),
+                Command::ReduceUp(e) => {
+                    words[..4].copy_from_slice(&exchange(e));
+                    (opcode::REDUCE_UP, 4)
+                }
+                Command::BroadcastDown(e) => {
+                    words[..4].copy_from_slice(&exchange(e));
+                    (opcode::BROADCAST_DOWN, 4)
+                }
+            };
+            let when = match self.when {
+                When::Always => 0,
+                When::First => 1,
+                When::Next => 2,
+                When::Last => 3,
+            };
+            out.push(opcode | (n as u32) << 8 | (self.patches.len() as u32) << 16 | when << 24);
+            out.extend_from_slice(&words[..n]);
+            patches(&self.patches, out);
+        }
+    }
+
+    fn patches(patches: &[Patch], out: &mut Vec<u32>) {
+        for p in patches {
+            out.push(u32::from(p.word) | u32::from(p.register) << 8);
+            out.push(p.scale as u32);
+        }
+    }
+
+    impl Item {
+        /// Words of the encoded item.
+        pub fn word_count(&self) -> usize {
+            match self {
+                Item::Do(step) => step.word_count(),
+                Item::Loop(_, p, body) => 8 + 2 * p.len() + body.iter().map(Item::word_count).sum::<usize>(),
+            }
+        }
+
+        fn encode(&self, depth: u32, out: &mut Vec<u32>) -> Result<(), EncodeError> {
+            match self {
+                Item::Do(step) => step.encode(out),
+                Item::Loop(l, p, body) => {
+                    if l.depth != depth || depth > 1 {
+                        return Err(EncodeError::LoopDepth(l.depth));
+                    }
+                    out.push(opcode::LOOP | 7 << 8 | (p.len() as u32) << 16);
+                    let length: usize = body.iter().map(Item::word_count).sum();
+                    out.extend([l.depth, l.start, l.step, l.total, l.total_divisor, l.divisor, length as u32]);
+                    patches(p, out);
+                    for item in body {
+                        item.encode(depth + 1, out)?;
+                    }
+                }
+            }
+            Ok(())
+        }
+    }
+
+    impl CoreImage {
+        /// The words of the image.
+        ///
+        /// # Errors
+        /// If a segment is too large, or loops are nested wrongly.
+        pub fn encode(&self) -> Result<Vec<u32>, EncodeError> {
+            let limit = (self.config.segment_buffer_bytes / 8) as usize;
+            let mut body: Vec<u32> = Vec::new();
+            let mut programs = [0u32; 2 * PROGRAMS];
+            for (i, program) in self.programs.iter().take(PROGRAMS).enumerate() {
+                // Where the length of the segment being written has to be told.
+                let mut length_at = None;
+                for segment in program {
+                    let start = body.len();
+                    body.push(0);
+                    for item in segment {
+                        item.encode(0, &mut body)?;
+                    }
+                    let words = body.len() - start;
+                    if words > limit {
+                        return Err(EncodeError::SegmentTooLong { words, limit });
+                    }
+                    match length_at {
+                        None => {
+                            programs[2 * i] = (HEADER_WORDS + start) as u32;
+                            programs[2 * i + 1] = words as u32;
+                        }
+                        Some(at) => body[at] = words as u32,
+                    }
+                    length_at = Some(start);
+                }
+            }
+            let total = HEADER_WORDS + body.len();
+            let mut image = Vec::with_capacity(total);
+            image.extend([MAGIC, VERSION, total as u32, PROGRAMS as u32]);
+            image.extend(self.config.to_words());
+            image.extend(programs);
+            image.extend(body);
+            Ok(image)
+        }
+    }
+}
+
+#[cfg(any(test, feature = "alloc", feature = "std"))]
+pub use encode::{CoreImage, EncodeError};
