@@ -5,6 +5,9 @@
 pub struct SimConfig {
     /// Host threads that execute compute jobs, this one included. Results do not depend on it.
     pub threads: usize,
+    /// Jobs of fewer cycles are not worth handing to another thread: a hand-over costs about what a thousandth of
+    /// this many nanoseconds of the simulated core take on the host. Results do not depend on it.
+    pub hand_off_cycles: u64,
     /// Seed of everything random (which packets are lost).
     pub seed: u64,
     /// Probability that a multicast packet is lost on a link between chips.
@@ -23,6 +26,7 @@ impl Default for SimConfig {
     fn default() -> Self {
         Self {
             threads: 1,
+            hand_off_cycles: 5000,
             seed: 0,
             drop_probability: 0.0,
             host_drop_probability: 0.0,

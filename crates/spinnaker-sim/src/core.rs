@@ -11,7 +11,7 @@ use spinnaker_machine::ChipXy;
 use crate::packet::{Arrival, Words};
 use crate::pool::Pool;
 use crate::sdram::sdram_word;
-use crate::{CYCLE_NS, Timing};
+use crate::{CYCLE_NS, SimConfig};
 
 /// Bytes of a core's data memory.
 pub const DTCM_BYTES: u32 = 64 << 10;
@@ -160,48 +160,76 @@ enum Dtcm {
 /// Where a row of a transfer in goes: words of DTCM.
 type Rows = (Transfer, Vec<u32>);
 
+/// What a core shares with the simulator. What most events touch comes first: a machine has many cores, and their states
+/// compete for the host's caches.
+#[repr(C)]
 pub(crate) struct CoreInner {
     /// Time of the event at hand.
     pub now_ns: u64,
     /// Until when the processor is busy.
     pub local_ns: u64,
+    /// Time that the program waits for, `u64::MAX` for none.
+    pub wake_ns: u64,
     /// Interrupts that came while the processor was busy; paid when it would be free.
     pub debt_ns: u64,
-    dtcm: Dtcm,
-    /// Transfers in that ended while DTCM was away.
-    late: Vec<Rows>,
+    /// Time in which the processor was active.
+    pub busy_ns: u64,
+    /// What the program waits for, as bits of [`wait`].
+    pub waits: u8,
+    /// Transfers in the controller: two at most.
+    pub dma_queued: u8,
+    /// Sends that the network has not seen.
+    pub sends_queued: u8,
+    /// The start signal has come.
+    pub started: bool,
+    pub tag_queued: [u8; DMA_TAGS],
+    pub state: CoreState,
+    pub requests: Vec<Request>,
     pub inbox: VecDeque<Arrival>,
     /// Packets in the inbox and on the way into it.
     pub queued_packets: usize,
-    /// Transfers in the controller: two at most.
-    pub dma_queued: u8,
-    pub tag_queued: [u8; DMA_TAGS],
-    /// Sends that the network has not seen.
-    pub sends_queued: u8,
     /// When the communications controller is free again.
     pub send_free_ns: u64,
-    pub requests: Vec<Request>,
+    dtcm: Dtcm,
+    /// Transfers in that ended while DTCM was away.
+    late: Vec<Rows>,
     /// Buffers for transfers out, to use again.
     pub spare: Vec<Vec<u32>>,
-    /// What the program waits for, as bits of [`wait`].
-    pub waits: u8,
-    /// Time that it waits for, `u64::MAX` for none.
-    pub wake_ns: u64,
-    pub started: bool,
-    pub state: CoreState,
-    pub busy_ns: u64,
     pub counts: [u64; PROGRAM_COUNTERS],
     pub log: String,
 }
 
+/// Processor time of a core's dealings, from [`Timing`](crate::Timing).
+#[derive(Clone, Copy)]
+pub(crate) struct Costs {
+    dma_submit_cycles: u32,
+    send_cycles: u32,
+    send_long_ns: u32,
+    hand_off_cycles: u32,
+}
+
+impl Costs {
+    pub fn new(config: &SimConfig) -> Self {
+        let timing = &config.timing;
+        let narrow = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
+        Self {
+            dma_submit_cycles: narrow(timing.dma_submit_cycles),
+            send_cycles: narrow(timing.send_cycles),
+            send_long_ns: narrow(timing.core_long_ns),
+            hand_off_cycles: narrow(config.hand_off_cycles),
+        }
+    }
+}
+
+#[repr(C)]
 pub(crate) struct CoreCell {
+    pub inner: RefCell<CoreInner>,
+    costs: Costs,
     pub chip: ChipXy,
     pub core: u8,
     pub index: u32,
-    pub timing: Timing,
     /// `None`: jobs are executed when they are submitted.
     pub pool: Option<Rc<Pool>>,
-    pub inner: RefCell<CoreInner>,
 }
 
 impl CoreInner {
@@ -226,12 +254,20 @@ impl CoreInner {
 }
 
 impl CoreCell {
-    pub fn new(chip: ChipXy, core: u8, index: u32, timing: Timing, pool: Option<Rc<Pool>>, now_ns: u64) -> Self {
+    pub fn new(
+        chip: ChipXy,
+        core: u8,
+        index: u32,
+        costs: Costs,
+        pool: Option<Rc<Pool>>,
+        now_ns: u64,
+        dtcm: Box<[u32]>,
+    ) -> Self {
         let inner = CoreInner {
             now_ns,
             local_ns: now_ns,
             debt_ns: 0,
-            dtcm: Dtcm::Home(vec![0; DTCM_BYTES as usize / 4].into_boxed_slice()),
+            dtcm: Dtcm::Home(dtcm),
             late: Vec::new(),
             inbox: VecDeque::new(),
             queued_packets: 0,
@@ -249,7 +285,7 @@ impl CoreCell {
             counts: [0; PROGRAM_COUNTERS],
             log: String::new(),
         };
-        Self { chip, core, index, timing, pool, inner: RefCell::new(inner) }
+        Self { inner: RefCell::new(inner), costs, chip, core, index, pool }
     }
 
     /// The core's DTCM, fetched from its job if need be.
@@ -382,7 +418,7 @@ impl CoreHandle {
             inner.fail(FAIL_DMA, [transfer.sdram, transfer.dtcm]);
             return;
         }
-        inner.busy(self.cell.timing.dma_submit_cycles * transfer.hardware_transfers());
+        inner.busy(u64::from(self.cell.costs.dma_submit_cycles) * transfer.hardware_transfers());
         let mut words = Vec::new();
         if transfer.direction == Direction::Out {
             words = inner.spare.pop().unwrap_or_default();
@@ -412,12 +448,12 @@ impl CoreHandle {
             let inner = &mut *self.cell.inner.borrow_mut();
             let dtcm = self.cell.home(inner);
             match &self.cell.pool {
-                None => job(dtcm),
-                Some(pool) => {
+                Some(pool) if cycles >= u64::from(self.cell.costs.hand_off_cycles) => {
                     let dtcm = std::mem::take(dtcm);
                     inner.dtcm = Dtcm::Away;
                     pool.submit(self.cell.index, dtcm, Box::new(job));
                 }
+                _ => job(dtcm),
             }
             inner.busy(cycles);
         }
@@ -428,7 +464,7 @@ impl CoreHandle {
     pub async fn send(&self, key: u32, payload: Option<u32>) {
         self.wait_for(wait::SEND, |inner| inner.sends_queued < 2).await;
         let inner = &mut *self.cell.inner.borrow_mut();
-        inner.busy(self.cell.timing.send_cycles);
+        inner.busy(self.cell.costs.send_cycles.into());
         inner.local_ns = inner.local_ns.max(inner.send_free_ns);
         inner.sends_queued += 1;
         let words = payload.map_or(Words::NONE, Words::one);
@@ -449,11 +485,11 @@ impl CoreHandle {
                 return;
             };
             let words = Words::shared(&self.cell.home(inner)[range]);
-            let timing = &self.cell.timing;
+            let send_cycles = u64::from(self.cell.costs.send_cycles);
             inner.local_ns = inner.local_ns.max(inner.send_free_ns);
-            let time_ns = inner.local_ns + timing.send_cycles * CYCLE_NS;
-            inner.busy(timing.send_cycles * u64::from(count));
-            let spacing_ns = (timing.send_cycles * CYCLE_NS).max(timing.core_long_ns);
+            let time_ns = inner.local_ns + send_cycles * CYCLE_NS;
+            inner.busy(send_cycles * u64::from(count));
+            let spacing_ns = (send_cycles * CYCLE_NS).max(self.cell.costs.send_long_ns.into());
             inner.sends_queued += 1;
             inner.requests.push(Request::Send { key, words, count, time_ns, spacing_ns });
         }

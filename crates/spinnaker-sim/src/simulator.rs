@@ -1,6 +1,6 @@
 //! The event loop: cores, DMA, routers, the host link.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -8,7 +8,7 @@ use std::task::{Context, Waker};
 
 use spinnaker_machine::{ChipXy, Link, Machine, ROUTING_ENTRIES_MAX, RoutingEntry};
 
-use crate::core::{CoreCell, CoreHandle, CoreState, Direction, PROGRAM_COUNTERS, Request, Transfer, wait};
+use crate::core::{CoreCell, CoreHandle, CoreState, Costs, Direction, PROGRAM_COUNTERS, Request, Transfer, wait};
 use crate::packet::{Arrival, LOCAL, Train, Words};
 use crate::pool::Pool;
 use crate::queue::EventQueue;
@@ -144,16 +144,18 @@ struct Queued {
 }
 
 /// What the simulator alone knows of a core.
+#[repr(C)]
 struct CoreSim {
-    cell: Rc<CoreCell>,
-    program: Option<Pin<Box<dyn Future<Output = ()>>>>,
-    chip: u32,
-    /// Front: active; behind it: waiting.
-    dma: VecDeque<Queued>,
     /// Time for which a timer event is in the queue.
     timer_ns: u64,
+    cell: Rc<CoreCell>,
+    program: Option<Pin<Box<dyn Future<Output = ()>>>>,
     /// When it has received all packets that are on their way into it.
     receive_free_ns: u64,
+    chip: u32,
+    /// The transfer that the DMA controller works on, and the one that waits.
+    active: Option<Queued>,
+    waiting: Option<Queued>,
 }
 
 struct ChipSim {
@@ -235,6 +237,9 @@ pub struct Simulator {
     host_transfers: Vec<HostTransfer>,
     host_packets: u64,
     pool: Option<Rc<Pool>>,
+    /// Memories of cores that have no program yet. Made all at once, so that they do not lie between the small states
+    /// of the cores: those then share pages and caches of the host.
+    dtcms: Vec<Box<[u32]>>,
     counters: Counters,
     digest: u64,
     /// Cores that run.
@@ -299,6 +304,7 @@ impl Simulator {
         let core_count = machine.core_count();
         Self {
             pool: (workers > 0).then(|| Rc::new(Pool::new(core_count, workers))),
+            dtcms: (0..core_count).map(|_| vec![0; crate::DTCM_BYTES as usize / 4].into_boxed_slice()).collect(),
             drop_below: threshold(config.drop_probability),
             host_free_ns: vec![0; boards.len()],
             machine,
@@ -497,13 +503,16 @@ impl Simulator {
             return Err(SimError::Loaded(chip, core));
         }
         let index = self.cores.len() as u32;
-        let cell = Rc::new(CoreCell::new(chip, core, index, self.config.timing, self.pool.clone(), self.now_ns));
+        let dtcm = self.dtcms.pop().ok_or(SimError::NoCore(chip, core))?;
+        let costs = Costs::new(&self.config);
+        let cell = Rc::new(CoreCell::new(chip, core, index, costs, self.pool.clone(), self.now_ns, dtcm));
         let future = program(CoreHandle::new(Rc::clone(&cell)));
         self.cores.push(CoreSim {
             cell,
             program: Some(future),
             chip: chip_index,
-            dma: VecDeque::with_capacity(2),
+            active: None,
+            waiting: None,
             timer_ns: u64::MAX,
             receive_free_ns: 0,
         });
@@ -839,7 +848,7 @@ impl Simulator {
         }
         sim.cell.settle_jobs();
         sim.program = None;
-        sim.dma.clear();
+        (sim.active, sim.waiting) = (None, None);
         self.failed_ns = Some(self.failed_ns.unwrap_or(self.now_ns));
         let chip = sim.chip;
         self.note(u64::from(core) << 8 | 1);
@@ -855,18 +864,21 @@ impl Simulator {
         if sim.program.is_none() {
             return;
         }
-        sim.dma.push_back(queued);
-        if sim.dma.len() == 1 {
+        if sim.active.is_some() {
+            debug_assert!(sim.waiting.is_none(), "a core submits no more than two");
+            sim.waiting = Some(queued);
+        } else {
+            sim.active = Some(queued);
             let chip = sim.chip;
             self.dma_begin(core, self.now_ns);
             self.dma_schedule(chip);
         }
     }
 
-    /// The front of the core's queue becomes active.
+    /// The core's active transfer begins.
     fn dma_begin(&mut self, core: u32, not_before_ns: u64) {
         let sim = &self.cores[core as usize];
-        let Some(queued) = sim.dma.front() else { return };
+        let Some(queued) = &sim.active else { return };
         let setup_ns = queued.transfer.hardware_transfers() * self.config.timing.dma_setup_ns;
         let time_ns = queued.time_ns.max(not_before_ns) + setup_ns;
         self.chips[sim.chip as usize].sharing.join(time_ns, queued.transfer.words(), core);
@@ -905,7 +917,8 @@ impl Simulator {
 
     fn dma_end(&mut self, core: u32) {
         let sim = &mut self.cores[core as usize];
-        let Some(queued) = sim.dma.pop_front() else { return };
+        let Some(queued) = sim.active.take() else { return };
+        sim.active = sim.waiting.take();
         let sdram = &mut self.chips[sim.chip as usize].sdram;
         let transfer = &queued.transfer;
         let bytes = transfer.words() * 4;

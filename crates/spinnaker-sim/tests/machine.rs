@@ -630,7 +630,8 @@ fn a_core_that_dies_is_found_within_a_second_and_named() {
 #[test]
 fn a_death_while_jobs_and_transfers_are_under_way_is_survived() {
     for threads in [1, 2] {
-        let mut sim = Simulator::new(Machine::spin3(), SimConfig { threads, ..SimConfig::default() });
+        let mut sim =
+            Simulator::new(Machine::spin3(), SimConfig { threads, hand_off_cycles: 0, ..SimConfig::default() });
         for core in 1..=4 {
             load(&mut sim, at(0, 0), core, |core| async move {
                 loop {
@@ -757,7 +758,7 @@ fn energy_follows_the_published_model() {
 
 /// A program with everything in it, on every core of a board; gives digest, time and a checksum of SDRAM.
 fn mixed(threads: usize, seed: u64) -> (u64, u64, u64) {
-    let config = SimConfig { threads, seed, drop_probability: 0.05, ..SimConfig::default() };
+    let config = SimConfig { threads, seed, drop_probability: 0.05, hand_off_cycles: 1000, ..SimConfig::default() };
     let machine = Machine::rectangle(4, 4).expect("small");
     let mut sim = Simulator::new(machine.clone(), config);
     for (&chip, found) in &machine.chips {
