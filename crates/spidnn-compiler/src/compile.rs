@@ -8,13 +8,13 @@ use spidnn_core::program::{CoreConfig, CoreImage};
 use spidnn_graph::Graph;
 use spinnaker_machine::{ChipXy, Machine, SDRAM_USER_BASE};
 
+use crate::CompileError;
 use crate::emit::{SCALARS, SEGMENT_BUFFER, SEGMENT_BUFFER_BYTES, tally};
 use crate::lower::{CORES_MAX, Lowered, Target, lower};
 use crate::plan::{ChipImage, Compiled, Layout, Options, Program};
 use crate::report::{Report, StageReport};
-use crate::route::{self, ReplicaTree};
+use crate::route::{self, ReplicaTree, RouteError};
 use crate::stage::CoreSlot;
-use crate::{CompileError, emit};
 
 /// Programs as they are encoded: programs, segments, items.
 type Programs = Vec<Vec<Vec<Item>>>;
@@ -37,7 +37,7 @@ fn choose_replicas(machine: &Machine, options: &Options) -> Result<Replicas, Com
     }
     // Fewer samples than chips: those nearest to the root, so that they stay together.
     let mut nearest = whole.chips().to_vec();
-    nearest.sort_by_key(|&xy| (whole.depth(xy), xy));
+    nearest.sort_by_key(|&xy| (whole.level(xy), xy));
     nearest.truncate(most);
     nearest.sort();
     let tree = ReplicaTree::build(machine, &nearest, Some(whole.root()))?;
@@ -64,8 +64,7 @@ pub fn compile(graph: &Graph, machine: &Machine, options: &Options) -> Result<Co
         .collect();
     let exchange_slots = cores.values().map(Vec::len).min().unwrap_or(1) as u32;
     let samples_max = options.batch_size.div_ceil(replicas.chips.len()) as u32;
-    let target =
-        Target { samples_max, replicas: replicas.chips.len() as u32, exchange_slots, base: SDRAM_USER_BASE };
+    let target = Target { samples_max, replicas: replicas.chips.len() as u32, exchange_slots, base: SDRAM_USER_BASE };
     let lowered = lower(graph, options, target)?;
     let root = replicas.tree.root();
 
@@ -85,22 +84,17 @@ pub fn compile(graph: &Graph, machine: &Machine, options: &Options) -> Result<Co
     // Command lists depend on the number of cores, the slot, and whether the chip is the root: chips share them.
     let mut lists: HashMap<(u32, u32, bool), Rc<Programs>> = HashMap::new();
     let mut chips = BTreeMap::new();
-    let nets = route::nets_for(&replicas.tree, &cores, exchange_slots as usize);
+    let nets = route::nets_for(&replicas.tree, &cores, exchange_slots as usize)?;
     let tables = route::route(machine, &nets)?;
     let mut command_words = 0;
     let mut image_bytes_max = 0;
-    for (index, &xy) in replicas.chips.iter().enumerate() {
+    for &xy in &replicas.chips {
         let own = &cores[&xy];
         let mut sdram = Vec::new();
         let mut start = Vec::new();
         let mut next = lowered.memory.end();
         for (slot, &core) in own.iter().enumerate() {
-            let who = CoreSlot {
-                slot: slot as u32,
-                cores: own.len() as u32,
-                samples_max,
-                root: xy == root,
-            };
+            let who = CoreSlot { slot: slot as u32, cores: own.len() as u32, samples_max, root: xy == root };
             let key = (who.cores, who.slot, who.root);
             let programs = match lists.get(&key) {
                 Some(programs) => Rc::clone(programs),
@@ -110,7 +104,7 @@ pub fn compile(graph: &Graph, machine: &Machine, options: &Options) -> Result<Co
                     programs
                 }
             };
-            let config = config_of(&replicas, &cores, xy, index, slot, core, lowered.run_block);
+            let config = config_of(&replicas.tree, &cores, xy, slot, exchange_slots as usize, lowered.run_block)?;
             let image = CoreImage { config, programs: programs.as_ref().clone() };
             let words = image.encode().map_err(|e| CompileError::Encode { chip: xy, core, reason: e.to_string() })?;
             command_words = command_words.max(words.len());
@@ -142,7 +136,7 @@ pub fn compile(graph: &Graph, machine: &Machine, options: &Options) -> Result<Co
         stages: stage_reports(&lowered, cores[&root].len() as u32, samples_max)?,
         sdram_bytes,
         sdram_available_bytes: available,
-        routing_entries: (tables.entries_max(), tables.entries_before_max()),
+        routing_entries: tables.entries_max(),
         command_words,
     };
     let layout = Layout {
@@ -161,6 +155,44 @@ pub fn compile(graph: &Graph, machine: &Machine, options: &Options) -> Result<Co
     Ok(Compiled { replicas: replicas.chips, chips, layout, report })
 }
 
+/// What a core has to know of its place: keys of its leader and of its peers on neighbouring chips of the tree.
+fn config_of(
+    tree: &ReplicaTree,
+    cores: &BTreeMap<ChipXy, Vec<u8>>,
+    chip: ChipXy,
+    slot: usize,
+    exchange_slots: usize,
+    run_block: u32,
+) -> Result<CoreConfig, CompileError> {
+    // Chip and core; the kind of channel is added by the core.
+    let key = |chip: ChipXy, slot: usize| -> Result<u32, CompileError> {
+        let index = tree.chip_index(chip).ok_or(RouteError::NoChip(chip))?;
+        Ok(route::key_base(index, cores[&chip][slot], route::ChannelKind::BarrierArrive).map_err(RouteError::from)?)
+    };
+    let mut config = CoreConfig {
+        slot: slot as u32,
+        cores: cores[&chip].len() as u32,
+        key: key(chip, slot)?,
+        leader: key(chip, 0)?,
+        run_block,
+        scalars: SCALARS,
+        segment_buffer: SEGMENT_BUFFER,
+        segment_buffer_bytes: SEGMENT_BUFFER_BYTES,
+        ..CoreConfig::default()
+    };
+    if slot < exchange_slots {
+        if let Some(parent) = tree.parent(chip) {
+            config.parent = Some(key(parent, slot)?);
+            config.child_number = tree.children(parent).iter().position(|&c| c == chip).unwrap_or_default() as u32;
+        }
+        for (entry, &child) in config.children.iter_mut().zip(tree.children(chip)) {
+            *entry = key(child, slot)?;
+            config.child_count += 1;
+        }
+    }
+    Ok(config)
+}
+
 /// The command lists of one core: a barrier after every stage.
 fn emit_programs(lowered: &Lowered, who: CoreSlot) -> Result<Programs, CompileError> {
     let mut programs: Programs = vec![Vec::new(); 3];
@@ -177,7 +209,8 @@ fn emit_programs(lowered: &Lowered, who: CoreSlot) -> Result<Programs, CompileEr
 
 /// Cuts a list into segments that fit half the segment buffer; a loop stays whole.
 fn segments(items: Vec<Item>) -> Vec<Vec<Item>> {
-    let limit = (SEGMENT_BUFFER_BYTES / 8) as usize;
+    // One word of a segment tells the length of the next.
+    let limit = (SEGMENT_BUFFER_BYTES / 8) as usize - 1;
     let mut all = Vec::new();
     let mut segment = Vec::new();
     let mut used = 0;

@@ -10,7 +10,7 @@ pub const BUFFER_BYTES: u32 = 52 * 1024;
 /// DTCM offset of the buffer for command segments.
 pub const SEGMENT_BUFFER: u32 = BUFFER_BYTES;
 /// Bytes of the buffer for command segments (two halves).
-pub const SEGMENT_BUFFER_BYTES: u32 = 4 * 1024;
+pub const SEGMENT_BUFFER_BYTES: u32 = 8 * 1024;
 /// DTCM offset of the 16 scalars of a run.
 pub const SCALARS: u32 = SEGMENT_BUFFER + SEGMENT_BUFFER_BYTES;
 

@@ -91,7 +91,11 @@ impl InferenceParam {
             InferenceParam::Kernel { kernel, norm } => {
                 let scale = norm.scale(weights);
                 let channels = scale.len();
-                weights[kernel.0].iter().enumerate().map(|(i, &w)| (f64::from(w) * scale[i % channels]) as f32).collect()
+                weights[kernel.0]
+                    .iter()
+                    .enumerate()
+                    .map(|(i, &w)| (f64::from(w) * scale[i % channels]) as f32)
+                    .collect()
             }
             InferenceParam::Bias { bias, norm } => {
                 let mean: Vec<f32> = weights[norm.mean.0].iter().copied().collect();

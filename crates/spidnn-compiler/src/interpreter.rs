@@ -83,13 +83,15 @@ impl Chips {
             let mut first = 0;
             for chip in 0..self.cores.len() {
                 for slot in 0..self.cores[chip] {
-                    let who = CoreSlot { slot, cores: self.cores[chip], samples_max: self.target.samples_max, root: chip == 0 };
-                    let emitted = self.lowered.programs[stages].1[s].emit(who).unwrap();
-                    let mut core = Core {
-                        dtcm: vec![0x7fc0_beef; 16384],
-                        registers: [0; reg::COUNT],
-                        others: BTreeMap::new(),
+                    let who = CoreSlot {
+                        slot,
+                        cores: self.cores[chip],
+                        samples_max: self.target.samples_max,
+                        root: chip == 0,
                     };
+                    let emitted = self.lowered.programs[stages].1[s].emit(who).unwrap();
+                    let mut core =
+                        Core { dtcm: vec![0x7fc0_beef; 16384], registers: [0; reg::COUNT], others: BTreeMap::new() };
                     for (i, v) in self.scalars.iter().enumerate() {
                         core.dtcm[SCALARS as usize / 4 + i] = v.to_bits();
                     }
@@ -141,7 +143,8 @@ impl Core {
                             let (from, at) = (p(d.sdram, dma::SDRAM), p(d.dtcm, dma::DTCM));
                             let bytes = p(d.row_bytes, dma::ROW_BYTES);
                             for r in first.max(0)..(first + rows).min(limit) {
-                                let s = (i64::from(from - SDRAM_USER_BASE) + r * i64::from(d.sdram_stride)) as usize / 4;
+                                let s =
+                                    (i64::from(from - SDRAM_USER_BASE) + r * i64::from(d.sdram_stride)) as usize / 4;
                                 let t = (i64::from(at) + (r - first) * i64::from(d.dtcm_stride)) as usize / 4;
                                 let n = bytes as usize / 4;
                                 assert!((t + n) * 4 <= BUFFER_BYTES as usize, "transfer beyond the buffers");
@@ -200,7 +203,8 @@ impl Core {
                             self.registers[base + offset + 2] = i % header.divisor;
                             self.registers[base + offset + 3] = p;
                             let left = undivided.saturating_sub(i.saturating_mul(header.total_divisor));
-                            self.registers[usize::from(reg::loop_count(depth)) + offset / 4] = left.min(header.total_divisor);
+                            self.registers[usize::from(reg::loop_count(depth)) + offset / 4] =
+                                left.min(header.total_divisor);
                         }
                         let next = index + header.step < total;
                         self.execute(body, sdram, chip, (index == start, next, !next));

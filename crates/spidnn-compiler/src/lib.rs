@@ -3,10 +3,21 @@
 //! The compiler does not know whether the machine is virtual.
 #![forbid(unsafe_code)]
 
+mod compile;
+mod emit;
 mod error;
+pub mod fold;
+mod lower;
 mod plan;
 pub mod report;
 pub mod route;
+mod stage;
 
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod interpreter;
+
+pub use compile::compile;
 pub use error::CompileError;
-pub use plan::{Buffer, ChipImage, Compiled, Layout, Options, OptimizerState, Program, Training};
+pub use plan::{Buffer, ChipImage, Compiled, Layout, OptimizerState, Options, Program, Training};

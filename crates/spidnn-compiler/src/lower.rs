@@ -1,13 +1,13 @@
 //! From layers to stages: buffers in SDRAM, fusion of activations and losses, and the backward pass.
 
-use spidnn_graph::training::{Clip, Loss, Rule};
 use spidnn_graph::layer::PoolMode;
+use spidnn_graph::training::{Clip, Loss, Rule};
 use spidnn_graph::{Activation, Graph, LayerKind, NodeId};
 use spidnn_kernels as kernels;
 
 use crate::emit::Tensor;
 use crate::fold::{self, InferenceParam, Norm};
-use crate::plan::{Buffer, Options, OptimizerState};
+use crate::plan::{Buffer, OptimizerState, Options};
 use crate::stage::conv::{Axis, ConvGradient, ConvGradientSum, ConvProduct, ConvShape};
 use crate::stage::dense::{DenseGradient, DenseProduct};
 use crate::stage::elementwise::{ChannelScale, DropoutStage, LossStage, MoveRows, RowOperation, RowStage, Zero};
@@ -227,7 +227,9 @@ impl Pass<'_> {
         let shape = &self.graph.nodes[n.inputs[0].0].shape;
         let along = |i: usize, input: usize| {
             spidnn_graph::geometry::Axis::new(input, c.kernel_size[i], c.strides[i], c.dilation_rate[i], c.padding)
-                .ok_or_else(|| self.unsupported(node, "a window larger than its input", "pad the input or use a smaller kernel"))
+                .ok_or_else(|| {
+                    self.unsupported(node, "a window larger than its input", "pad the input or use a smaller kernel")
+                })
         };
         let unit = spidnn_graph::geometry::Axis::UNIT;
         let (y, x) = if c.rank == 1 { (along(1, shape[0])?, unit) } else { (along(0, shape[0])?, along(1, shape[1])?) };
@@ -339,7 +341,11 @@ impl Pass<'_> {
         let graph = self.graph;
         let folded = if self.mode == Mode::Predict { fold::folded_norms(graph) } else { vec![None; graph.nodes.len()] };
         let address = |p: &InferenceParam| {
-            inference.iter().position(|q| q == p).map(|i| inference_places[i].address).expect("every parameter has a place")
+            inference
+                .iter()
+                .position(|q| q == p)
+                .map(|i| inference_places[i].address)
+                .expect("every parameter has a place")
         };
         for (i, node) in graph.nodes.iter().enumerate() {
             if self.values[i].is_some() {
@@ -415,7 +421,14 @@ impl Pass<'_> {
                     if self.mode == Mode::Train && *rate > 0.0 {
                         let input = self.value(node.inputs[0]);
                         let output = self.output_of(i);
-                        self.push(DropoutStage { layer: name, what: "forward", input, output, rate: *rate, stream: node.layer.0 as u32 });
+                        self.push(DropoutStage {
+                            layer: name,
+                            what: "forward",
+                            input,
+                            output,
+                            rate: *rate,
+                            stream: node.layer.0 as u32,
+                        });
                         self.set(i, output);
                     } else {
                         self.alias(i, node.inputs[0]);
@@ -445,7 +458,16 @@ impl Pass<'_> {
                     let y = self.output_of(i);
                     for (input, from_place, to_place, rows, columns) in concatenation(graph, i, *axis) {
                         let from = self.value(input);
-                        self.push(MoveRows { layer: name.clone(), what: "forward", from, from_place, to: y, to_place, rows, columns });
+                        self.push(MoveRows {
+                            layer: name.clone(),
+                            what: "forward",
+                            from,
+                            from_place,
+                            to: y,
+                            to_place,
+                            rows,
+                            columns,
+                        });
                     }
                     self.set(i, y);
                 }
@@ -601,14 +623,7 @@ impl Padded {
     }
     fn crop(&self, layer: &str, dy: Tensor, dx: Tensor) -> MoveRows {
         let pad = self.pad(layer, dx, dy);
-        MoveRows {
-            what: "input gradient",
-            from: dy,
-            from_place: pad.to_place,
-            to: dx,
-            to_place: pad.from_place,
-            ..pad
-        }
+        MoveRows { what: "input gradient", from: dy, from_place: pad.to_place, to: dx, to_place: pad.from_place, ..pad }
     }
 }
 
@@ -702,7 +717,17 @@ impl Pass<'_> {
                     if let Some(kernel_gradient) = kernel.gradient {
                         let bias_gradient = if d.use_bias { self.place(i, 1).gradient } else { None };
                         let accumulate = std::mem::replace(&mut written[layer.params[0].0], true);
-                        self.push(DenseGradient { layer: name.clone(), x, dy: dz, rows_per_sample: rows, inputs: terms, outputs, kernel_gradient, bias_gradient, accumulate });
+                        self.push(DenseGradient {
+                            layer: name.clone(),
+                            x,
+                            dy: dz,
+                            rows_per_sample: rows,
+                            inputs: terms,
+                            outputs,
+                            kernel_gradient,
+                            bias_gradient,
+                            accumulate,
+                        });
                     }
                     if needs[inputs[0].0] {
                         let dx = self.tensor("gradients", &name, x.words);
@@ -729,7 +754,16 @@ impl Pass<'_> {
                     if let Some(kernel_gradient) = kernel.gradient {
                         let bias_gradient = if c.use_bias { self.place(i, 1).gradient } else { None };
                         let accumulate = std::mem::replace(&mut written[layer.params[0].0], true);
-                        let mut of = ConvGradient { layer: name.clone(), shape, x, dy: dz, partials: 0, kernel_gradient, bias_gradient, accumulate };
+                        let mut of = ConvGradient {
+                            layer: name.clone(),
+                            shape,
+                            x,
+                            dy: dz,
+                            partials: 0,
+                            kernel_gradient,
+                            bias_gradient,
+                            accumulate,
+                        };
                         of.partials = self.memory.words("partial sums", of.partial_words(CORES_MAX).into());
                         self.push(of.clone());
                         self.push(ConvGradientSum { of });
@@ -765,7 +799,14 @@ impl Pass<'_> {
                 LayerKind::Dropout { rate, .. } => {
                     if *rate > 0.0 && needs[inputs[0].0] {
                         let dx = self.tensor("gradients", &name, dz.words);
-                        self.push(DropoutStage { layer: name, what: "input gradient", input: dz, output: dx, rate: *rate, stream: node.layer.0 as u32 });
+                        self.push(DropoutStage {
+                            layer: name,
+                            what: "input gradient",
+                            input: dz,
+                            output: dx,
+                            rate: *rate,
+                            stream: node.layer.0 as u32,
+                        });
                         arrived[inputs[0].0].push(dx);
                     } else {
                         arrived[inputs[0].0].push(dz);
@@ -790,7 +831,13 @@ impl Pass<'_> {
                             if j != k {
                                 let out = self.tensor("gradients", &name, dz.words);
                                 let other = self.value(*other);
-                                self.push(RowStage::elements(&name, "input gradient", RowOperation::Map2(2), vec![product, other], out));
+                                self.push(RowStage::elements(
+                                    &name,
+                                    "input gradient",
+                                    RowOperation::Map2(2),
+                                    vec![product, other],
+                                    out,
+                                ));
                                 product = out;
                             }
                         }
@@ -801,7 +848,16 @@ impl Pass<'_> {
                     for (input, place, from_place, rows, columns) in concatenation(graph, i, *axis) {
                         if needs[input.0] {
                             let dx = self.tensor("gradients", &name, words(&shape_of(input)));
-                            self.push(MoveRows { layer: name.clone(), what: "input gradient", from: dz, from_place, to: dx, to_place: place, rows, columns });
+                            self.push(MoveRows {
+                                layer: name.clone(),
+                                what: "input gradient",
+                                from: dz,
+                                from_place,
+                                to: dx,
+                                to_place: place,
+                                rows,
+                                columns,
+                            });
                             arrived[input.0].push(dx);
                         }
                     }
@@ -818,7 +874,11 @@ impl Pass<'_> {
                     let gradient = |p: Option<spidnn_graph::ParamId>| p.and_then(|p| self.places[p.0].gradient);
                     let (beta_gradient, gamma_gradient) = (gradient(norm.beta), gradient(norm.gamma));
                     if norm.mean.0 < written.len() && std::mem::replace(&mut written[norm.mean.0], true) {
-                        return Err(self.unsupported(i, "a shared normalisation in training", "use a layer of its own for each place"));
+                        return Err(self.unsupported(
+                            i,
+                            "a shared normalisation in training",
+                            "use a layer of its own for each place",
+                        ));
                     }
                     let averages = self.memory.words("statistics", 2 * u64::from(plan.channels));
                     self.push(NormGradientSums { plan: plan.clone(), dy: dz });
@@ -1077,8 +1137,10 @@ pub fn lower(graph: &Graph, options: &Options, target: Target) -> Result<Lowered
             for (k, output) in graph.outputs.iter().enumerate() {
                 let (kind, from_logits, smoothing) = loss_kernel(losses[k]);
                 let shape = &graph.nodes[output.0].shape;
-                let categorical =
-                    matches!(kind, kernels::Loss::CategoricalCrossentropy | kernels::Loss::SparseCategoricalCrossentropy);
+                let categorical = matches!(
+                    kind,
+                    kernels::Loss::CategoricalCrossentropy | kernels::Loss::SparseCategoricalCrossentropy
+                );
                 if categorical && shape.len() != 1 {
                     return Err(pass.unsupported(
                         output.0,
@@ -1094,8 +1156,7 @@ pub fn lower(graph: &Graph, options: &Options, target: Target) -> Result<Lowered
                     && activation_of(graph, *output) == Activation::Sigmoid;
                 let fused = in_loss || sigmoid;
                 let name = pass.layer_name(output.0);
-                let gradient =
-                    (mode == Mode::Train).then(|| pass.tensor("gradients", &name, words(shape)));
+                let gradient = (mode == Mode::Train).then(|| pass.tensor("gradients", &name, words(shape)));
                 pass.push(LossStage {
                     layer: name,
                     kind: kind as u32,
@@ -1183,7 +1244,8 @@ fn activation_of(graph: &Graph, node: NodeId) -> Activation {
 fn softmax_belongs_to_loss(graph: &Graph, output: NodeId, loss: Loss) -> bool {
     let categorical = matches!(
         loss,
-        Loss::CategoricalCrossentropy { from_logits: false, .. } | Loss::SparseCategoricalCrossentropy { from_logits: false }
+        Loss::CategoricalCrossentropy { from_logits: false, .. }
+            | Loss::SparseCategoricalCrossentropy { from_logits: false }
     );
     categorical
         && users(graph, output) == 1

@@ -37,7 +37,9 @@ impl ErrorCode {
     pub fn meaning(self) -> &'static str {
         match self {
             ErrorCode::BadImage => "the command list in memory is not one (first word, address)",
-            ErrorCode::BadVersion => "the command list is of another version (found, expected): use one version of SpiDNN",
+            ErrorCode::BadVersion => {
+                "the command list is of another version (found, expected): use one version of SpiDNN"
+            }
             ErrorCode::BadConfig => "the configuration of the core is out of range",
             ErrorCode::BadRunBlock => "the run block is not one of this version (first word, address)",
             ErrorCode::BadProgram => "the command list has no such program (number)",

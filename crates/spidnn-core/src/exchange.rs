@@ -190,7 +190,16 @@ impl Links {
         self.config.key | kind << 12 | low
     }
 
-    async fn control<C: Core>(&self, core: &C, up: bool, message: u32, child: u32, part: u32, number: u32, payload: u32) {
+    async fn control<C: Core>(
+        &self,
+        core: &C,
+        up: bool,
+        message: u32,
+        child: u32,
+        part: u32,
+        number: u32,
+        payload: u32,
+    ) {
         let kind = if up { kind::UP_CONTROL } else { kind::DOWN_CONTROL };
         let low = message << 9 | child << 6 | part << 4 | (number & 15);
         core.send(self.key(kind, low), Some(payload)).await;

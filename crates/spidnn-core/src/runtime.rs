@@ -41,8 +41,17 @@ pub async fn run<C: Core>(core: &C, image: u32) {
 async fn load<C: Core>(core: &C, sdram: u32, dtcm: u32, words: u32, tag: u8) {
     let bytes = words * 4;
     let direction = Direction::In;
-    core.dma(Transfer { direction, sdram, dtcm, row_bytes: bytes, rows: 1, sdram_stride: bytes, dtcm_stride: bytes, tag })
-        .await;
+    core.dma(Transfer {
+        direction,
+        sdram,
+        dtcm,
+        row_bytes: bytes,
+        rows: 1,
+        sdram_stride: bytes,
+        dtcm_stride: bytes,
+        tag,
+    })
+    .await;
 }
 
 fn in_sdram(address: u32, bytes: u64) -> bool {
@@ -239,7 +248,13 @@ impl<C: Core> Runner<'_, C> {
                 (opcode::LOOP, &[number, start, step, items, total_divisor, divisor, body]) => {
                     let end = place.checked_add(body).filter(|&e| e <= words).ok_or(bad)?;
                     let inside = innermost.is_none_or(|f| end <= f.end);
-                    if number as usize != depth || depth >= 2 || step == 0 || total_divisor == 0 || divisor == 0 || !inside {
+                    if number as usize != depth
+                        || depth >= 2
+                        || step == 0
+                        || total_divisor == 0
+                        || divisor == 0
+                        || !inside
+                    {
                         return Err(bad);
                     }
                     let total = items.div_ceil(total_divisor);

@@ -11,7 +11,9 @@ use spidnn_kernels::call::{
 
 use super::{CoreSlot, FusedActivation, Stage, blocks, share};
 use crate::CompileError;
-use crate::emit::{BUFFER_BYTES, Emit, StepExt, TAG_ONCE, Tensor, UnitTransfer, Units, rows, run, transfer, wait, words};
+use crate::emit::{
+    BUFFER_BYTES, Emit, StepExt, TAG_ONCE, Tensor, UnitTransfer, Units, rows, run, transfer, wait, words,
+};
 
 /// One spatial axis of a convolution as the forward pass sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,11 +129,7 @@ impl Direction {
         let up = self.up.0 as i32;
         let first = (-self.pad.0).div_euclid(up) + i32::from((-self.pad.0).rem_euclid(up) != 0);
         let last = (((block - 1) * self.stride.0 + (kernel - 1) * dilation) as i32 - self.pad.0).div_euclid(up);
-        Window {
-            first,
-            per_block: block * self.stride.0 / self.up.0,
-            count: (last - first + 1).max(0) as u32,
-        }
+        Window { first, per_block: block * self.stride.0 / self.up.0, count: (last - first + 1).max(0) as u32 }
     }
 }
 
@@ -307,8 +305,8 @@ impl Stage for ConvProduct {
                 let raw = e.alloc_words(terms * channels)?;
                 // Rows [ky][kx][channel], of each the output channels of the group.
                 for tap in 0..s.y.kernel * s.x.kernel {
-                    let from = self.weights
-                        + ((tap * s.in_group() + first) * s.out_channels + group * s.out_group()) * 4;
+                    let from =
+                        self.weights + ((tap * s.in_group() + first) * s.out_channels + group * s.out_group()) * 4;
                     let bytes = s.out_group() * 4;
                     e.push(transfer(rows(
                         false,
@@ -365,7 +363,11 @@ impl Stage for ConvProduct {
             let parity = reg::loop_parity(0);
             let (dx, dy) = (double(x_bytes) as i32, double(y_bytes) as i32);
             let input = UnitTransfer::new(
-                Dma { first: w.first, limit: d.in_h, ..rows(false, self.x.address, x, w.count, row_words * 4, row_words * 4, row_words * 4, 0) },
+                Dma {
+                    first: w.first,
+                    limit: d.in_h,
+                    ..rows(false, self.x.address, x, w.count, row_words * 4, row_words * 4, row_words * 4, 0)
+                },
                 dx as u32,
             )
             .of(&self.x, 0)
@@ -643,7 +645,11 @@ impl Stage for ConvGradient {
             let b = reg::loop_block(0);
             let parity = reg::loop_parity(0);
             let input = UnitTransfer::new(
-                Dma { first: w.first, limit: s.y.input, ..rows(false, self.x.address, x, w.count, row_words * 4, row_words * 4, row_words * 4, 0) },
+                Dma {
+                    first: w.first,
+                    limit: s.y.input,
+                    ..rows(false, self.x.address, x, w.count, row_words * 4, row_words * 4, row_words * 4, 0)
+                },
                 dx_toggle as u32,
             )
             .of(&self.x, 0)
@@ -657,16 +663,36 @@ impl Stage for ConvGradient {
                 .at(dma::FIRST, b, block as i32)
             } else {
                 let pixels = block * s.x.output;
-                let from = rows(false, self.dy.address + c0 * 4, dy, pixels, channels * 4, s.out_channels * 4, channels * 4, 0);
-                UnitTransfer::new(Dma { limit: s.y.output * s.x.output, ..from }, dy_toggle as u32)
-                    .at(dma::FIRST, b, pixels as i32)
+                let from = rows(
+                    false,
+                    self.dy.address + c0 * 4,
+                    dy,
+                    pixels,
+                    channels * 4,
+                    s.out_channels * 4,
+                    channels * 4,
+                    0,
+                );
+                UnitTransfer::new(Dma { limit: s.y.output * s.x.output, ..from }, dy_toggle as u32).at(
+                    dma::FIRST,
+                    b,
+                    pixels as i32,
+                )
             }
             .of(&self.dy, 0);
 
             let whole = s.y.output.is_multiple_of(block);
             let mut compute = Vec::new();
             if self.bias_gradient.is_some() {
-                let call = ColumnSum { op: 0, x: dy, y: NONE, rows: block * s.x.output, cols: channels, row_stride: channels, sum: db };
+                let call = ColumnSum {
+                    op: 0,
+                    x: dy,
+                    y: NONE,
+                    rows: block * s.x.output,
+                    cols: channels,
+                    row_stride: channels,
+                    sum: db,
+                };
                 compute.push(run(call).at(column_sum::x, parity, dy_toggle));
             }
             compute.push(
@@ -675,9 +701,16 @@ impl Stage for ConvGradient {
                     .at(prep_window::first, b, w.per_block as i32),
             );
             compute.push(
-                run(PrepWindow { x: dy, first: 0, rows: block, limit: s.y.output, row_words: s.x.output * channels, exp: dy_exp })
-                    .at(prep_window::x, parity, dy_toggle)
-                    .at(prep_window::first, b, block as i32),
+                run(PrepWindow {
+                    x: dy,
+                    first: 0,
+                    rows: block,
+                    limit: s.y.output,
+                    row_words: s.x.output * channels,
+                    exp: dy_exp,
+                })
+                .at(prep_window::x, parity, dy_toggle)
+                .at(prep_window::first, b, block as i32),
             );
             compute.push(
                 run(ConvWgrad {
@@ -713,20 +746,22 @@ impl Stage for ConvGradient {
             );
             if !whole {
                 // The rows that a partial last block lacks must read as zero in the bias sum.
-                compute.push(
-                    run(Fill { dst: dy, count: block * s.x.output * channels, value_bits: 0 })
-                        .at(spidnn_kernels::call::fill::dst, parity, dy_toggle),
-                );
+                compute.push(run(Fill { dst: dy, count: block * s.x.output * channels, value_bits: 0 }).at(
+                    spidnn_kernels::call::fill::dst,
+                    parity,
+                    dy_toggle,
+                ));
                 e.push(run(Fill { dst: dy, count: (dy_bytes + double(dy_bytes)) / 4, value_bits: 0 }));
             }
-            e.unit_loop(
-                Units::dealt(part, split.across, s.y.output.div_ceil(block)),
-                &[input, gradient],
-                compute,
-                &[],
-            );
+            e.unit_loop(Units::dealt(part, split.across, s.y.output.div_ceil(block)), &[input, gradient], compute, &[]);
             if split.across > 1 {
-                e.push(transfer(words(true, self.partial(c0, channels, part), dw, self.tile_words(channels), TAG_ONCE)));
+                e.push(transfer(words(
+                    true,
+                    self.partial(c0, channels, part),
+                    dw,
+                    self.tile_words(channels),
+                    TAG_ONCE,
+                )));
             } else {
                 if self.accumulate {
                     let old = e.alloc_words(self.tile_words(channels))?;
@@ -803,7 +838,16 @@ impl Stage for ConvGradientSum {
                     let mut all = Vec::new();
                     if in_kernel > 0 {
                         let address = g.kernel_gradient + (first * s.out_channels + c0) * 4;
-                        all.push(rows(out, address, at, in_kernel, channels * 4, s.out_channels * 4, channels * 4, TAG_ONCE));
+                        all.push(rows(
+                            out,
+                            address,
+                            at,
+                            in_kernel,
+                            channels * 4,
+                            s.out_channels * 4,
+                            channels * 4,
+                            TAG_ONCE,
+                        ));
                     }
                     if let (true, Some(bias)) = (in_kernel < n, g.bias_gradient) {
                         all.push(words(out, bias + c0 * 4, at + in_kernel * channels * 4, channels, TAG_ONCE));

@@ -1,9 +1,7 @@
 //! Dense layers: matrix products over the rows (samples, or samples times positions) of a run.
 
 use spidnn_core::command::{Dma, Item, Loop, Patch, dma, loops, reg};
-use spidnn_kernels::call::{
-    BiasAct, ColumnSum, Fill, Gemm, NONE, Prep2d, bias_act, column_sum, gemm, prep2d,
-};
+use spidnn_kernels::call::{BiasAct, ColumnSum, Fill, Gemm, NONE, Prep2d, bias_act, column_sum, gemm, prep2d};
 
 use super::{CoreSlot, FusedActivation, Stage, blocks, share};
 use crate::CompileError;
@@ -82,8 +80,8 @@ impl DenseProduct {
                     * u64::from(own.next_multiple_of(2))
                     * u64::from(tile.rows.next_multiple_of(2))
                     * 4;
-                let cost = turns * (inputs + product + chunks * 600)
-                    + if prepared_once { weights } else { turns * weights };
+                let cost =
+                    turns * (inputs + product + chunks * 600) + if prepared_once { weights } else { turns * weights };
                 if best.is_none_or(|(c, _)| cost < c) {
                     best = Some((cost, tile));
                 }
@@ -165,9 +163,29 @@ impl Stage for DenseProduct {
             let src = buffer(i);
             run(if self.transposed {
                 // [columns][terms] becomes [terms][columns]; one exponent for each column of the product.
-                Prep2d { src, rows: j, cols: k, src_stride: k, dst: prepared, dst_row_stride: 1, dst_col_stride: j, exps: w_exps, axis: 1 }
+                Prep2d {
+                    src,
+                    rows: j,
+                    cols: k,
+                    src_stride: k,
+                    dst: prepared,
+                    dst_row_stride: 1,
+                    dst_col_stride: j,
+                    exps: w_exps,
+                    axis: 1,
+                }
             } else {
-                Prep2d { src, rows: k, cols: j, src_stride: j, dst: src, dst_row_stride: j, dst_col_stride: 1, exps: w_exps, axis: 2 }
+                Prep2d {
+                    src,
+                    rows: k,
+                    cols: j,
+                    src_stride: j,
+                    dst: src,
+                    dst_row_stride: j,
+                    dst_col_stride: 1,
+                    exps: w_exps,
+                    axis: 2,
+                }
             })
         };
         if hoisted {
@@ -187,9 +205,11 @@ impl Stage for DenseProduct {
             add(fetch(0));
         }
         let row_range = |d: Dma| {
-            transfer(Dma { rows: tile.rows, limit: 0, ..d })
-                .at(dma::FIRST, index, tile.rows as i32)
-                .at(dma::LIMIT, reg::SAMPLES, self.rows_per_sample as i32)
+            transfer(Dma { rows: tile.rows, limit: 0, ..d }).at(dma::FIRST, index, tile.rows as i32).at(
+                dma::LIMIT,
+                reg::SAMPLES,
+                self.rows_per_sample as i32,
+            )
         };
         for (i, &(k0, k, j0, j)) in steps.iter().enumerate() {
             if j0 == 0 {
@@ -199,7 +219,17 @@ impl Stage for DenseProduct {
                     self.a.toggle,
                 ));
                 add(wait(0));
-                let call = Prep2d { src: a, rows: 0, cols: k, src_stride: k, dst: a, dst_row_stride: k, dst_col_stride: 1, exps: a_exps, axis: 1 };
+                let call = Prep2d {
+                    src: a,
+                    rows: 0,
+                    cols: k,
+                    src_stride: k,
+                    dst: a,
+                    dst_row_stride: k,
+                    dst_col_stride: 1,
+                    exps: a_exps,
+                    axis: 1,
+                };
                 add(run(call).at(prep2d::rows, count, 1));
             }
             if !hoisted {
@@ -289,7 +319,12 @@ impl Stage for DenseGradient {
     }
     fn kernel(&self, core: CoreSlot) -> String {
         let (inputs, outputs) = self.grid(core.cores);
-        format!("Gemm {}x{}x{}", self.inputs.div_ceil(inputs), core.samples_max.min(BLOCK_ROWS), self.outputs.div_ceil(outputs))
+        format!(
+            "Gemm {}x{}x{}",
+            self.inputs.div_ceil(inputs),
+            core.samples_max.min(BLOCK_ROWS),
+            self.outputs.div_ceil(outputs)
+        )
     }
     fn macs_per_sample(&self) -> u64 {
         u64::from(self.rows_per_sample) * u64::from(self.inputs) * u64::from(self.outputs)
@@ -365,9 +400,29 @@ impl Stage for DenseGradient {
                 add(run(call).at(column_sum::rows, count, 1));
             }
             // [rows][inputs] becomes [inputs][rows]; one exponent for each input.
-            let call = Prep2d { src: x, rows: 0, cols: r, src_stride: r, dst: xt, dst_row_stride: 1, dst_col_stride: block, exps: x_exps, axis: 2 };
+            let call = Prep2d {
+                src: x,
+                rows: 0,
+                cols: r,
+                src_stride: r,
+                dst: xt,
+                dst_row_stride: 1,
+                dst_col_stride: block,
+                exps: x_exps,
+                axis: 2,
+            };
             add(run(call).at(prep2d::rows, count, 1));
-            let call = Prep2d { src: dy, rows: 0, cols: n, src_stride: n, dst: dy, dst_row_stride: n, dst_col_stride: 1, exps: dy_exps, axis: 2 };
+            let call = Prep2d {
+                src: dy,
+                rows: 0,
+                cols: n,
+                src_stride: n,
+                dst: dy,
+                dst_row_stride: n,
+                dst_col_stride: 1,
+                exps: dy_exps,
+                axis: 2,
+            };
             add(run(call).at(prep2d::rows, count, 1));
             let call = Gemm {
                 a: xt,

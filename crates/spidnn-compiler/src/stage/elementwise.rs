@@ -72,7 +72,13 @@ fn block_rows(core: CoreSlot, rows_per_sample: u32, columns: u32, buffers: u32, 
 
 impl RowStage {
     /// A stage on single elements: rows of one word.
-    pub fn elements(layer: &str, what: &'static str, operation: RowOperation, inputs: Vec<Tensor>, output: Tensor) -> RowStage {
+    pub fn elements(
+        layer: &str,
+        what: &'static str,
+        operation: RowOperation,
+        inputs: Vec<Tensor>,
+        output: Tensor,
+    ) -> RowStage {
         RowStage { layer: layer.into(), what, operation, rows_per_sample: output.words, columns: 1, inputs, output }
     }
 }
@@ -131,7 +137,17 @@ impl Stage for RowStage {
             let beta = beta.map(&mut load).transpose()?.unwrap_or(NONE);
             scale = e.alloc_words(columns)?;
             shift = e.alloc_words(columns)?;
-            e.push(run(NormCoefficients { mean, var, gamma, beta, scale, shift, inv: NONE, count: columns, epsilon_bits: epsilon.to_bits() }));
+            e.push(run(NormCoefficients {
+                mean,
+                var,
+                gamma,
+                beta,
+                scale,
+                shift,
+                inv: NONE,
+                count: columns,
+                epsilon_bits: epsilon.to_bits(),
+            }));
         }
 
         let index = reg::loop_index(0);
@@ -143,7 +159,8 @@ impl Stage for RowStage {
         }
         let out = e.alloc(bytes + toggle)?;
         let whole = |out: bool, tensor: &Tensor, at: u32| {
-            let dma = Dma { limit: 0, ..rows(out, tensor.address, at, block, columns * 4, columns * 4, columns * 4, 0) };
+            let dma =
+                Dma { limit: 0, ..rows(out, tensor.address, at, block, columns * 4, columns * 4, columns * 4, 0) };
             UnitTransfer::new(dma, toggle)
                 .at(dma::FIRST, index, block as i32)
                 .at(dma::LIMIT, reg::SAMPLES, self.rows_per_sample as i32)
@@ -158,17 +175,32 @@ impl Stage for RowStage {
                 // In place: the result leaves from the input's buffer.
                 outs = vec![whole(true, &self.output, at[0])];
                 vec![
-                    run(BiasAct { y: at[0], rows: 0, cols: columns, stride: columns, bias: NONE, activation: a.kind as u32, alpha_bits: a.alpha.to_bits() })
-                        .at(bias_act::y, parity, t)
-                        .at(bias_act::rows, count, 1),
+                    run(BiasAct {
+                        y: at[0],
+                        rows: 0,
+                        cols: columns,
+                        stride: columns,
+                        bias: NONE,
+                        activation: a.kind as u32,
+                        alpha_bits: a.alpha.to_bits(),
+                    })
+                    .at(bias_act::y, parity, t)
+                    .at(bias_act::rows, count, 1),
                 ]
             }
             RowOperation::ActivationGradient(a) => vec![
-                run(ActGrad { dy: at[0], saved: at[1], out, count: 0, activation: a.kind as u32, alpha_bits: a.alpha.to_bits() })
-                    .at(act_grad::dy, parity, t)
-                    .at(act_grad::saved, parity, t)
-                    .at(act_grad::out, parity, t)
-                    .at(act_grad::count, count, words_each),
+                run(ActGrad {
+                    dy: at[0],
+                    saved: at[1],
+                    out,
+                    count: 0,
+                    activation: a.kind as u32,
+                    alpha_bits: a.alpha.to_bits(),
+                })
+                .at(act_grad::dy, parity, t)
+                .at(act_grad::saved, parity, t)
+                .at(act_grad::out, parity, t)
+                .at(act_grad::count, count, words_each),
             ],
             RowOperation::Map2(op) => vec![
                 run(Map2 { op: *op, a: at[0], b: at[1], out, count: 0 })
@@ -266,10 +298,14 @@ impl Stage for ChannelScale {
         let b = reg::loop_block(0);
         let parity = reg::loop_parity(0);
         let picture = |out: bool, tensor: &Tensor, at: u32| {
-            let dma = Dma { limit: self.rows_per_sample, ..rows(out, tensor.address, at, block, columns * 4, columns * 4, columns * 4, 0) };
+            let dma = Dma {
+                limit: self.rows_per_sample,
+                ..rows(out, tensor.address, at, block, columns * 4, columns * 4, columns * 4, 0)
+            };
             UnitTransfer::new(dma, bytes).of(tensor, 0).at(dma::FIRST, b, block as i32)
         };
-        let vector = UnitTransfer::new(words(false, self.scale.address, scale, columns, 0), vector_bytes).of(&self.scale, 0);
+        let vector =
+            UnitTransfer::new(words(false, self.scale.address, scale, columns, 0), vector_bytes).of(&self.scale, 0);
         let compute = vec![
             run(ScaleShift { x, out, rows: block, cols: columns, scale, shift: NONE })
                 .at(scale_shift::x, parity, bytes as i32)
@@ -326,7 +362,17 @@ impl Stage for DropoutStage {
             let dma = Dma { limit: count, ..rows(is_out, tensor.address, at, block, 4, 4, 4, 0) };
             UnitTransfer::new(dma, bytes).of(tensor, 0).at(dma::FIRST, b, block as i32)
         };
-        let call = Dropout { x, out, count: block, rate_bits: self.rate.to_bits(), seed_lo: 0, seed_hi: 0, stream: self.stream, sample: 0, first: 0 };
+        let call = Dropout {
+            x,
+            out,
+            count: block,
+            rate_bits: self.rate.to_bits(),
+            seed_lo: 0,
+            seed_hi: 0,
+            stream: self.stream,
+            sample: 0,
+            first: 0,
+        };
         let compute = vec![
             run(call)
                 .at(dropout::x, parity, bytes as i32)
@@ -398,7 +444,12 @@ impl Stage for MoveRows {
             UnitTransfer::new(Dma { limit: self.rows, ..dma }, 0).of(tensor, 0).at(dma::FIRST, b, block as i32)
         };
         let units = Units::dealt(core.slot, core.cores, self.rows.div_ceil(block));
-        e.serial_units(units, &[part(false, &self.from, self.from_place)], Vec::new(), &[part(true, &self.to, self.to_place)]);
+        e.serial_units(
+            units,
+            &[part(false, &self.from, self.from_place)],
+            Vec::new(),
+            &[part(true, &self.to, self.to_place)],
+        );
         Ok(e)
     }
 }
@@ -430,9 +481,10 @@ impl Stage for Zero {
         let block = block_rows(core, count, 1, 1, 64).min(count);
         let zeros = e.alloc_words(block)?;
         e.push(run(Fill { dst: zeros, count: block, value_bits: 0 }));
-        let out = UnitTransfer::new(Dma { limit: count, ..rows(true, self.output.address, zeros, block, 4, 4, 4, 0) }, 0)
-            .of(&self.output, 0)
-            .at(dma::FIRST, reg::loop_block(0), block as i32);
+        let out =
+            UnitTransfer::new(Dma { limit: count, ..rows(true, self.output.address, zeros, block, 4, 4, 4, 0) }, 0)
+                .of(&self.output, 0)
+                .at(dma::FIRST, reg::loop_block(0), block as i32);
         e.serial_units(Units::dealt(core.slot, core.cores, count.div_ceil(block)), &[], Vec::new(), &[out]);
         Ok(e)
     }
@@ -522,7 +574,14 @@ impl Stage for LossStage {
 
 impl Emit {
     /// A loop whose turns do not overlap: results have left before the next turn's inputs come.
-    pub fn serial(&mut self, header: Loop, patches: Vec<Patch>, ins: &[UnitTransfer], compute: Vec<Step>, outs: &[UnitTransfer]) {
+    pub fn serial(
+        &mut self,
+        header: Loop,
+        patches: Vec<Patch>,
+        ins: &[UnitTransfer],
+        compute: Vec<Step>,
+        outs: &[UnitTransfer],
+    ) {
         let mut compute = compute;
         if !outs.is_empty() {
             // The wait that `pipeline` puts before the kernels comes too late for a buffer that is filled again.

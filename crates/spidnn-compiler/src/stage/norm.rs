@@ -5,12 +5,15 @@
 
 use spidnn_core::command::{Command, Dma, EXCHANGE_SCRATCH_BYTES, Exchange, Loop, Patch, dma, loops, reg};
 use spidnn_kernels::call::{
-    ColumnSum, Fill, Lerp, NONE, NormCoefficients, NormGrad, Normalise, Scale, SumParts, column_sum, norm_grad, normalise, scale,
+    ColumnSum, Fill, Lerp, NONE, NormCoefficients, NormGrad, Normalise, Scale, SumParts, column_sum, norm_grad,
+    normalise, scale,
 };
 
 use super::{CoreSlot, Stage};
 use crate::CompileError;
-use crate::emit::{BUFFER_BYTES, Emit, StepExt, TAG_ONCE, Tensor, UnitTransfer, rows, run, step, transfer, wait, words};
+use crate::emit::{
+    BUFFER_BYTES, Emit, StepExt, TAG_ONCE, Tensor, UnitTransfer, rows, run, step, transfer, wait, words,
+};
 use crate::lower::CORES_MAX;
 
 /// Where the parts of one normalisation lie, and its numbers.
@@ -132,7 +135,8 @@ impl NormPlan {
             e.push(wait(TAG_ONCE));
             let mark = e.mark();
             let scratch = e.alloc(EXCHANGE_SCRATCH_BYTES)?;
-            let exchange = Exchange { sdram: self.exchange, words: count, scratch, scratch_bytes: EXCHANGE_SCRATCH_BYTES };
+            let exchange =
+                Exchange { sdram: self.exchange, words: count, scratch, scratch_bytes: EXCHANGE_SCRATCH_BYTES };
             e.push(step(Command::ReduceUp(exchange)));
             e.push(step(Command::BroadcastDown(exchange)));
             e.release(mark);
@@ -188,9 +192,11 @@ impl Stage for NormSums {
         let x = e.alloc(2 * bytes)?;
         let op = if self.statistic == Statistic::Mean { 0 } else { 2 };
         let call = ColumnSum { op, x, y: mean, rows: 0, cols: p.channels, row_stride: p.channels, sum };
-        let compute = vec![
-            run(call).at(column_sum::x, reg::loop_parity(0), bytes as i32).at(column_sum::rows, reg::loop_count(0), 1),
-        ];
+        let compute = vec![run(call).at(column_sum::x, reg::loop_parity(0), bytes as i32).at(
+            column_sum::rows,
+            reg::loop_count(0),
+            1,
+        )];
         let (header, total) = p.rows_loop(core, block);
         e.pipeline(header, total, &[p.rows_transfer(false, &p.x, x, block, bytes)], compute, &[]);
         p.store_partials(&mut e, core, sum, 1);
@@ -273,9 +279,11 @@ impl Stage for NormGradientSums {
         let t = bytes as i32;
         let second = sum + p.channels * 4;
         let compute = vec![
-            run(Normalise { x, out: xhat, rows: 0, cols: p.channels, mean, inv })
-                .at(normalise::x, parity, t)
-                .at(normalise::rows, count, 1),
+            run(Normalise { x, out: xhat, rows: 0, cols: p.channels, mean, inv }).at(normalise::x, parity, t).at(
+                normalise::rows,
+                count,
+                1,
+            ),
             run(ColumnSum { op: 0, x: dy, y: NONE, rows: 0, cols: p.channels, row_stride: p.channels, sum })
                 .at(column_sum::x, parity, t)
                 .at(column_sum::rows, count, 1),
@@ -387,13 +395,12 @@ impl Stage for NormGradient {
             sum_dy_xhat: averages + p.channels * 4,
             inv_n_bits: 1f32.to_bits(),
         };
-        let compute = vec![
-            run(call)
-                .at(norm_grad::x, parity, t)
-                .at(norm_grad::dy, parity, t)
-                .at(norm_grad::dx, parity, t)
-                .at(norm_grad::rows, reg::loop_count(0), 1),
-        ];
+        let compute =
+            vec![run(call).at(norm_grad::x, parity, t).at(norm_grad::dy, parity, t).at(norm_grad::dx, parity, t).at(
+                norm_grad::rows,
+                reg::loop_count(0),
+                1,
+            )];
         let ins = [p.rows_transfer(false, &p.x, x, block, bytes), p.rows_transfer(false, &self.dy, dy, block, bytes)];
         let (header, total) = p.rows_loop(core, block);
         e.pipeline(header, total, &ins, compute, &[p.rows_transfer(true, &self.dx, dx, block, bytes)]);

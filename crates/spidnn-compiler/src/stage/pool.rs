@@ -83,7 +83,11 @@ impl Stage for PoolStage {
         let parity = reg::loop_parity(0);
         let per_block = (block * s.y.stride) as i32;
         let input = UnitTransfer::new(
-            Dma { first: -s.y.pad, limit: s.y.input, ..rows(false, self.x.address, at[0], count, in_row, in_row, in_row, 0) },
+            Dma {
+                first: -s.y.pad,
+                limit: s.y.input,
+                ..rows(false, self.x.address, at[0], count, in_row, in_row, in_row, 0)
+            },
             toggle[0],
         )
         .of(&self.x, 0)
@@ -185,7 +189,11 @@ impl Stage for PoolGradient {
         let x_first = first * stride as i32 - s.y.pad;
         let out_rows = |tensor: &Tensor, i: usize| {
             UnitTransfer::new(
-                Dma { first, limit: s.y.output, ..rows(false, tensor.address, at[i], out_count, out_row, out_row, out_row, 0) },
+                Dma {
+                    first,
+                    limit: s.y.output,
+                    ..rows(false, tensor.address, at[i], out_count, out_row, out_row, out_row, 0)
+                },
                 toggle[i],
             )
             .of(tensor, 0)
@@ -196,7 +204,11 @@ impl Stage for PoolGradient {
             ins.push(out_rows(&self.y, 3));
             ins.push(
                 UnitTransfer::new(
-                    Dma { first: x_first, limit: s.y.input, ..rows(false, self.x.address, at[2], x_count, in_row, in_row, in_row, 0) },
+                    Dma {
+                        first: x_first,
+                        limit: s.y.input,
+                        ..rows(false, self.x.address, at[2], x_count, in_row, in_row, in_row, 0)
+                    },
                     toggle[2],
                 )
                 .of(&self.x, 0)

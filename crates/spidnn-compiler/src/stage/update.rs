@@ -26,8 +26,6 @@ pub enum Way {
     Up,
     /// Copies from the root.
     Down,
-    /// Sums to the root, and the sums back.
-    Both,
 }
 
 /// A vector summed over or copied to the replicas.
@@ -58,7 +56,6 @@ impl Stage for ExchangeStage {
         match self.way {
             Way::Up => "ReduceUp".into(),
             Way::Down => "BroadcastDown".into(),
-            Way::Both => "ReduceUp + BroadcastDown".into(),
         }
     }
     fn emit(&self, core: CoreSlot) -> Result<Emit, CompileError> {
@@ -70,12 +67,10 @@ impl Stage for ExchangeStage {
         let scratch = e.alloc(EXCHANGE_SCRATCH_BYTES)?;
         let exchange =
             Exchange { sdram: self.address + start * 4, words: count, scratch, scratch_bytes: EXCHANGE_SCRATCH_BYTES };
-        if self.way != Way::Down {
-            e.push(step(Command::ReduceUp(exchange)));
-        }
-        if self.way != Way::Up {
-            e.push(step(Command::BroadcastDown(exchange)));
-        }
+        e.push(step(match self.way {
+            Way::Up => Command::ReduceUp(exchange),
+            Way::Down => Command::BroadcastDown(exchange),
+        }));
         Ok(e)
     }
 }
@@ -162,8 +157,10 @@ impl Stage for OptimizerStage {
             return Ok(e);
         }
         // Pieces are fetched one ahead: two sets of buffers for w, g, m, v, x.
-        let vectors: Vec<u32> =
-            [Some(self.params), Some(self.gradients), self.state[0], self.state[1], self.state[2]].into_iter().flatten().collect();
+        let vectors: Vec<u32> = [Some(self.params), Some(self.gradients), self.state[0], self.state[1], self.state[2]]
+            .into_iter()
+            .flatten()
+            .collect();
         let set = vectors.len() as u32 * PIECE_WORDS * 4;
         let base = e.alloc(2 * set)?;
         let squares = e.alloc_words(2)?;
@@ -208,7 +205,17 @@ impl Stage for OptimizerStage {
                 None => NONE,
             };
             let (m, v, x) = (state(self.state[0]), state(self.state[1]), state(self.state[2]));
-            e.push(run(OptimizerStep { kind: self.kind, w: at(i, 0), g, m, v, x, count, scalars: SCALARS, decay: self.decay.into() }));
+            e.push(run(OptimizerStep {
+                kind: self.kind,
+                w: at(i, 0),
+                g,
+                m,
+                v,
+                x,
+                count,
+                scalars: SCALARS,
+                decay: self.decay.into(),
+            }));
             for (v, address) in vectors.iter().enumerate().filter(|&(v, _)| v != 1) {
                 e.push(transfer(words(true, address + start * 4, at(i, v), count, out_tag(i))));
             }
