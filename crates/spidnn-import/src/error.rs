@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// One thing about a model that SpiDNN cannot take (or give), with the layer it concerns.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Problem {
     /// Name of the layer as the file has it; empty when the problem is of the whole model.
     pub layer: String,

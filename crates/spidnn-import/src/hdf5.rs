@@ -38,6 +38,10 @@ impl Hdf5 {
         }
         let file_bytes = bytes.len() as u64;
         let file = guard(what, || File::from_bytes(bytes))?;
+        let declared = file.superblock().eof_address;
+        if declared > file_bytes {
+            return Err(ImportError::format(format!("{what} is truncated: {file_bytes} bytes of {declared}")));
+        }
         Ok(Self { file, file_bytes })
     }
 

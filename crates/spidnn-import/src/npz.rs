@@ -97,8 +97,9 @@ impl Array {
     /// Names the first element that is no whole number of that range.
     pub fn to_i64(&self) -> Result<ArrayD<i64>, ImportError> {
         fn whole(value: f64) -> Result<i64, ImportError> {
-            // 2^63 as a float is the first value outside.
-            if value.fract() == 0.0 && (-9.223_372_036_854_775_8e18..9.223_372_036_854_775_8e18).contains(&value) {
+            // 2^63, which as a float is exact, is the first value outside.
+            let end = i64::MAX as f64;
+            if value.fract() == 0.0 && (-end..end).contains(&value) {
                 Ok(value as i64)
             } else {
                 Err(ImportError::format(format!("{value} is not a whole number")))

@@ -429,6 +429,9 @@ impl Reader {
         let outputs = self.call_model(&mut builder, &model, None, &mut calls);
         let inputs: Option<Vec<NodeId>> = outputs.as_ref().map(|called| called.inputs.clone());
         if !self.problems.is_empty() {
+            // An inner model's problem is met at each of its calls.
+            let mut seen = HashSet::new();
+            self.problems.retain(|problem| seen.insert(problem.clone()));
             return Err(ImportError::Unsupported(self.problems));
         }
         let (Some(inputs), Some(called)) = (inputs, outputs) else {
@@ -519,10 +522,10 @@ impl Reader {
         let positions: HashMap<&str, usize> =
             model.layers.iter().enumerate().map(|(position, layer)| (layer.name.as_str(), position)).collect();
         // Results by layer and call; an inner `None` is a result that is missing because of a problem.
-        let mut results: HashMap<(usize, usize), Vec<Option<NodeId>>> = HashMap::new();
-        let mut waiting: HashMap<(usize, usize), Vec<(usize, usize)>> = HashMap::new();
-        let mut missing: HashMap<(usize, usize), usize> = HashMap::new();
-        let mut ready: BTreeSet<(usize, usize)> = BTreeSet::new();
+        let mut results: HashMap<Call, Vec<Option<NodeId>>> = HashMap::new();
+        let mut waiting: HashMap<Call, Vec<Call>> = HashMap::new();
+        let mut missing: HashMap<Call, usize> = HashMap::new();
+        let mut ready: BTreeSet<Call> = BTreeSet::new();
         let keras2 = self.dialect.keras2;
         let key = |reference: &Reference| {
             let position = *positions.get(reference.layer.as_str())?;
@@ -535,9 +538,9 @@ impl Reader {
             };
             Some((position, call))
         };
-        let input_keys: Vec<Option<(usize, usize)>> = model.inputs.iter().map(key).collect();
-        let output_keys: Vec<Option<(usize, usize)>> = model.outputs.iter().map(key).collect();
-        let mut plans: HashMap<(usize, usize), Vec<((usize, usize), usize)>> = HashMap::new();
+        let input_keys: Vec<Option<Call>> = model.inputs.iter().map(key).collect();
+        let output_keys: Vec<Option<Call>> = model.outputs.iter().map(key).collect();
+        let mut plans: HashMap<Call, Vec<(Call, usize)>> = HashMap::new();
         let mut unknown = Vec::new();
         for (position, layer) in model.layers.iter().enumerate() {
             for (call, references) in layer.calls.iter().enumerate() {
@@ -549,7 +552,7 @@ impl Reader {
                     }
                 }
                 // Each source is waited for once, however often it is used.
-                let sources: HashSet<(usize, usize)> = plan.iter().map(|(source, _)| *source).collect();
+                let sources: HashSet<Call> = plan.iter().map(|(source, _)| *source).collect();
                 for source in &sources {
                     waiting.entry(*source).or_default().push((position, call));
                 }
@@ -615,7 +618,7 @@ impl Reader {
                 }
             }
         }
-        let mut stuck: Vec<(usize, usize)> = missing.keys().filter(|key| !results.contains_key(key)).copied().collect();
+        let mut stuck: Vec<Call> = missing.keys().filter(|key| !results.contains_key(key)).copied().collect();
         stuck.sort_unstable();
         for (position, _) in stuck {
             self.problem(
@@ -623,7 +626,7 @@ impl Reader {
                 "is called on something that is never computed (a loop, or a call that does not exist)",
             );
         }
-        let mut find = |keys: &[Option<(usize, usize)>], references: &[Reference], what: &str| {
+        let mut find = |keys: &[Option<Call>], references: &[Reference], what: &str| {
             let mut nodes = Some(Vec::new());
             for (key, reference) in keys.iter().zip(references) {
                 let found = key.and_then(|key| results.get(&key));
@@ -664,6 +667,9 @@ impl Reader {
         }
     }
 }
+
+/// A call in a model: position of the layer, number of the call.
+type Call = (usize, usize);
 
 struct Called {
     inputs: Vec<NodeId>,

@@ -332,12 +332,11 @@ fn metrics(value: &Value, found: &mut Vec<String>, depth: usize) {
         Value::String(name) => found.push(name.clone()),
         Value::Array(values) if depth < 4 => values.iter().for_each(|value| metrics(value, found, depth + 1)),
         Value::Object(object) => match class_and_config(value) {
-            Some((class, config)) => found.push(
-                config
-                    .and_then(|config| config.get("name"))
-                    .and_then(Value::as_str)
-                    .map_or_else(|| snake_case(class), str::to_owned),
-            ),
+            // A metric made from a function has that function's name; the others go by their class.
+            Some(("MeanMetricWrapper", config)) => {
+                found.extend(config.and_then(|config| config.get("name")).and_then(Value::as_str).map(str::to_owned));
+            }
+            Some((class, _)) => found.push(snake_case(class)),
             None if depth < 4 => object.values().for_each(|value| metrics(value, found, depth + 1)),
             None => {}
         },
@@ -501,8 +500,43 @@ pub(crate) fn compile_config(config: Option<&TrainingConfig>) -> Value {
     })
 }
 
+/// Metrics that Keras makes from a name alone; loading would fail on any other.
+const METRICS: &[&str] = &[
+    "accuracy",
+    "acc",
+    "binary_accuracy",
+    "categorical_accuracy",
+    "sparse_categorical_accuracy",
+    "top_k_categorical_accuracy",
+    "sparse_top_k_categorical_accuracy",
+    "mean_squared_error",
+    "mse",
+    "root_mean_squared_error",
+    "mean_absolute_error",
+    "mae",
+    "mean_absolute_percentage_error",
+    "mean_squared_logarithmic_error",
+    "binary_crossentropy",
+    "categorical_crossentropy",
+    "sparse_categorical_crossentropy",
+];
+
+/// Metrics that Keras knows as classes, with the module-free class name.
+const METRIC_CLASSES: &[(&str, &str)] = &[("auc", "AUC"), ("precision", "Precision"), ("recall", "Recall")];
+
 fn metrics_json(config: Option<&TrainingConfig>) -> Value {
-    config.filter(|config| !config.metrics.is_empty()).map_or(Value::Null, |config| json!(config.metrics))
+    let metrics: Vec<Value> = config
+        .into_iter()
+        .flat_map(|config| &config.metrics)
+        .filter_map(|name| {
+            if METRICS.contains(&name.as_str()) {
+                return Some(json!(name));
+            }
+            let (name, class) = METRIC_CLASSES.iter().find(|(known, _)| known == name)?;
+            Some(object("keras.metrics", class, json!({"name": name, "dtype": "float32"})))
+        })
+        .collect();
+    if metrics.is_empty() { Value::Null } else { Value::Array(metrics) }
 }
 
 /// The `training_config` of a legacy file, where there is a loss and an optimizer.

@@ -183,12 +183,13 @@ fn activation_class(activation: &Activation) -> &'static str {
 /// The arguments of such a layer; `None` for what Keras has no words for.
 fn activation_arguments(activation: &Activation) -> Option<Map<String, Value>> {
     let arguments = match *activation {
+        ref named if activation_name(named).is_some() => json!({"activation": activation_name(named)}),
         Activation::ClippedRelu { max_value } => {
             json!({"max_value": float(max_value), "negative_slope": 0.0, "threshold": 0.0})
         }
         Activation::LeakyRelu { negative_slope } => json!({"negative_slope": float(negative_slope)}),
         Activation::Elu { alpha } => json!({"alpha": float(alpha)}),
-        ref named => json!({"activation": activation_name(named)?}),
+        _ => return None,
     };
     match arguments {
         Value::Object(arguments) => Some(arguments),
