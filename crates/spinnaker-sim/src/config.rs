@@ -5,8 +5,8 @@
 pub struct SimConfig {
     /// Host threads that execute compute jobs, this one included. Results do not depend on it.
     pub threads: usize,
-    /// Jobs of fewer cycles are not worth handing to another thread: a hand-over costs about what a thousandth of
-    /// this many nanoseconds of the simulated core take on the host. Results do not depend on it.
+    /// Jobs of fewer cycles are executed at once instead of being handed to another thread, since handing over costs
+    /// about as much host time. Results do not depend on it.
     pub hand_off_cycles: u64,
     /// Seed of everything random (which packets are lost).
     pub seed: u64,

@@ -227,7 +227,8 @@ pub(crate) struct CoreCell {
     costs: Costs,
     pub chip: ChipXy,
     pub core: u8,
-    pub index: u32,
+    /// Its place in the pool.
+    pub slot: u32,
     /// `None`: jobs are executed when they are submitted.
     pub pool: Option<Rc<Pool>>,
 }
@@ -257,7 +258,7 @@ impl CoreCell {
     pub fn new(
         chip: ChipXy,
         core: u8,
-        index: u32,
+        slot: u32,
         costs: Costs,
         pool: Option<Rc<Pool>>,
         now_ns: u64,
@@ -285,13 +286,13 @@ impl CoreCell {
             counts: [0; PROGRAM_COUNTERS],
             log: String::new(),
         };
-        Self { inner: RefCell::new(inner), costs, chip, core, index, pool }
+        Self { inner: RefCell::new(inner), costs, chip, core, slot, pool }
     }
 
     /// The core's DTCM, fetched from its job if need be.
     fn home<'a>(&self, inner: &'a mut CoreInner) -> &'a mut Box<[u32]> {
         if let (Dtcm::Away, Some(pool)) = (&inner.dtcm, &self.pool) {
-            let mut dtcm = pool.join(self.index);
+            let mut dtcm = pool.join(self.slot);
             for (transfer, words) in inner.late.drain(..) {
                 put_rows(&transfer, &words, &mut dtcm);
                 inner.spare.push(words);
@@ -320,9 +321,9 @@ impl CoreCell {
         }
     }
 
-    /// Brings DTCM home whatever happens to the program, so that no job outlives it.
-    pub fn settle_jobs(&self) {
-        self.home(&mut self.inner.borrow_mut());
+    /// Takes DTCM away for good, after its last job. (A handle that a program has kept sees an empty one.)
+    pub fn give_up_dtcm(&self) -> Box<[u32]> {
+        std::mem::take(self.home(&mut self.inner.borrow_mut()))
     }
 }
 
@@ -372,8 +373,8 @@ impl CoreHandle {
     /// Copies words out of DTCM (byte offset, word aligned). Outside of DTCM the core fails with [`FAIL_DATA_ABORT`].
     pub fn read(&self, dtcm: u32, out: &mut [u32]) {
         let inner = &mut *self.cell.inner.borrow_mut();
-        match words_of(dtcm, out.len()) {
-            Some(range) => out.copy_from_slice(&self.cell.home(inner)[range]),
+        match words_of(dtcm, out.len()).and_then(|range| self.cell.home(inner).get(range)) {
+            Some(words) => out.copy_from_slice(words),
             None => {
                 out.fill(0);
                 inner.fail(FAIL_DATA_ABORT, [dtcm, out.len() as u32]);
@@ -384,8 +385,8 @@ impl CoreHandle {
     /// Copies words into DTCM. Outside of it the core fails with [`FAIL_DATA_ABORT`].
     pub fn write(&self, dtcm: u32, words: &[u32]) {
         let inner = &mut *self.cell.inner.borrow_mut();
-        match words_of(dtcm, words.len()) {
-            Some(range) => self.cell.home(inner)[range].copy_from_slice(words),
+        match words_of(dtcm, words.len()).and_then(|range| self.cell.home(inner).get_mut(range)) {
+            Some(place) => place.copy_from_slice(words),
             None => inner.fail(FAIL_DATA_ABORT, [dtcm, words.len() as u32]),
         }
     }
@@ -451,7 +452,7 @@ impl CoreHandle {
                 Some(pool) if cycles >= u64::from(self.cell.costs.hand_off_cycles) => {
                     let dtcm = std::mem::take(dtcm);
                     inner.dtcm = Dtcm::Away;
-                    pool.submit(self.cell.index, dtcm, Box::new(job));
+                    pool.submit(self.cell.slot, dtcm, Box::new(job));
                 }
                 _ => job(dtcm),
             }

@@ -75,6 +75,8 @@ pub(crate) struct Sharing {
     at_ns: u64,
     /// Total at the end, and core, of the active engines.
     active: Vec<(u64, u32)>,
+    /// Buffer for those that have ended.
+    ended: Vec<(u64, u32)>,
     /// Engines that become active later: time, words, core; latest first.
     joining: Vec<(u64, u64, u32)>,
     /// Time for which an event is in the queue.
@@ -83,7 +85,7 @@ pub(crate) struct Sharing {
 
 impl Sharing {
     pub fn new() -> Self {
-        Self { total: 0, at_ns: 0, active: Vec::new(), joining: Vec::new(), timer_ns: u64::MAX }
+        Self { total: 0, at_ns: 0, active: Vec::new(), ended: Vec::new(), joining: Vec::new(), timer_ns: u64::MAX }
     }
 
     /// Quarter nanoseconds a word for each of `engines`.
@@ -124,11 +126,18 @@ impl Sharing {
     pub fn finished(&mut self, out: &mut Vec<u32>) {
         out.clear();
         let limit = self.total + TOLERANCE;
-        if self.active.iter().any(|engine| engine.0 <= limit) {
-            self.active.sort_unstable();
-            let count = self.active.partition_point(|engine| engine.0 <= limit);
-            out.extend(self.active.drain(..count).map(|engine| engine.1));
+        // Ends are rarely more than one at a time: sort those that are.
+        self.ended.clear();
+        let mut i = 0;
+        while i < self.active.len() {
+            if self.active[i].0 <= limit {
+                self.ended.push(self.active.swap_remove(i));
+            } else {
+                i += 1;
+            }
         }
+        self.ended.sort_unstable();
+        out.extend(self.ended.iter().map(|engine| engine.1));
     }
 
     /// When the next transfer ends if no other is added.

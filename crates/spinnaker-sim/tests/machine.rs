@@ -337,8 +337,7 @@ fn losses_have_the_configured_rate_and_do_not_depend_on_trains() {
         assert_eq!(counters.packets_sent, 20_000);
         assert_eq!(counters.packets_delivered + counters.dropped_on_link, 20_000);
         assert_eq!(keys.borrow().len() as u64, counters.packets_delivered);
-        let keys = keys.borrow().clone();
-        keys
+        keys.take()
     };
     for probability in [0.01, 0.05, 0.3] {
         let arrived = lost(true, 1, probability);
@@ -676,6 +675,40 @@ fn a_wait_that_never_ends_is_told_from_a_long_run() {
     load(&mut sim, at(0, 0), 1, |core| async move { core.compute(1_000_000_000, |_| {}).await });
     let outcome = sim.run(SECOND_NS).expect("run");
     assert_eq!((outcome.end, outcome.time_ns), (RunEnd::LimitReached, SECOND_NS));
+}
+
+#[test]
+fn a_stopped_machine_takes_new_programs_and_keeps_its_sdram() {
+    for threads in [1, 2] {
+        let config = SimConfig { threads, hand_off_cycles: 0, ..SimConfig::default() };
+        let mut sim = Simulator::new(Machine::spin3(), config);
+        barrier(&mut sim, at(0, 0), 1_000_000);
+        sim.write_sdram(at(0, 0), SDRAM_USER_BASE, &[5]).expect("there");
+        finish(&mut sim);
+        sim.start_all();
+        sim.kill_core_at(at(0, 0), 3, sim.now_ns() + 1_000_000).expect("loaded");
+        assert_eq!(sim.run(SECOND_NS).expect("run").end, RunEnd::CoreFailed);
+        sim.stop_all();
+        assert_eq!(sim.core_state(at(0, 0), 1), Ok(CoreState::Idle));
+        // The dead core stays dead; the others work again.
+        assert_eq!(sim.core_state(at(0, 0), 3), Err(SimError::NoCore(at(0, 0), 3)));
+        let put = |sim: &mut Simulator, core| sim.load_program(at(0, 0), core, Box::new(|_| Box::pin(async {})));
+        assert_eq!(put(&mut sim, 3), Err(SimError::NoCore(at(0, 0), 3)));
+        let seen = notes();
+        for core in [1, 2, 4] {
+            let out = Rc::clone(&seen);
+            load(&mut sim, at(0, 0), core, move |core| async move {
+                core.compute(10_000, |dtcm| dtcm[0] += 1).await;
+                core.dma(row(Direction::In, SDRAM_USER_BASE, 4, 4, 0)).await;
+                core.dma_done(0).await;
+                let mut words = [0; 2];
+                core.read(0, &mut words);
+                out.borrow_mut().push(words);
+            });
+        }
+        finish(&mut sim);
+        assert_eq!(seen.take(), [[1, 5]; 3]);
+    }
 }
 
 #[test]
