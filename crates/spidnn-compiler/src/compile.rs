@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use spidnn_core::command::{Command, Item, Step, When};
-use spidnn_core::program::{Children, CoreConfig, CoreImage, split_segments};
+use spidnn_core::program::{CoreConfig, CoreImage};
 use spidnn_graph::Graph;
 use spinnaker_machine::{ChipXy, Machine, SDRAM_USER_BASE};
 
@@ -169,25 +169,28 @@ fn config_of(
         let index = tree.chip_index(chip).ok_or(RouteError::NoChip(chip))?;
         Ok(route::key_base(index, cores[&chip][slot], route::ChannelKind::BarrierArrive).map_err(RouteError::from)?)
     };
-    let exchanges = slot < exchange_slots;
-    let parent = tree.parent(chip).filter(|_| exchanges);
-    let child_number = parent.and_then(|p| tree.children(p).iter().position(|&c| c == chip)).unwrap_or_default() as u32;
-    let children = if exchanges { tree.children(chip) } else { &[] };
-    let children = children.iter().map(|&child| key(child, slot)).collect::<Result<Vec<u32>, _>>()?;
-    Ok(CoreConfig {
-        core: cores[&chip][slot].into(),
-        cores: cores[&chip].len() as u32,
+    let mut config = CoreConfig {
         slot: slot as u32,
-        keys: key(chip, slot)?,
-        leader_key: key(chip, 0)?,
+        cores: cores[&chip].len() as u32,
+        key: key(chip, slot)?,
+        leader: key(chip, 0)?,
         run_block,
-        parent: parent.map(|p| key(p, slot)).transpose()?,
-        child_number,
-        children: Children::new(&children).unwrap_or(Children::NONE),
-        dtcm_scalars: SCALARS,
+        scalars: SCALARS,
         segment_buffer: SEGMENT_BUFFER,
         segment_buffer_bytes: SEGMENT_BUFFER_BYTES,
-    })
+        ..CoreConfig::default()
+    };
+    if slot < exchange_slots {
+        if let Some(parent) = tree.parent(chip) {
+            config.parent = Some(key(parent, slot)?);
+            config.child_number = tree.children(parent).iter().position(|&c| c == chip).unwrap_or_default() as u32;
+        }
+        for (entry, &child) in config.children.iter_mut().zip(tree.children(chip)) {
+            *entry = key(child, slot)?;
+            config.child_count += 1;
+        }
+    }
+    Ok(config)
 }
 
 /// The command lists of one core: a barrier after every stage.
@@ -199,9 +202,31 @@ fn emit_programs(lowered: &Lowered, who: CoreSlot) -> Result<Programs, CompileEr
             items.extend(stage.emit(who)?.items);
             items.push(Item::Do(Step { command: Command::Barrier, when: When::Always, patches: Vec::new() }));
         }
-        programs[*program as usize] = split_segments(items, SEGMENT_BUFFER_BYTES);
+        programs[*program as usize] = segments(items);
     }
     Ok(programs)
+}
+
+/// Cuts a list into segments that fit half the segment buffer; a loop stays whole.
+fn segments(items: Vec<Item>) -> Vec<Vec<Item>> {
+    // One word of a segment tells the length of the next.
+    let limit = (SEGMENT_BUFFER_BYTES / 8) as usize - 1;
+    let mut all = Vec::new();
+    let mut segment = Vec::new();
+    let mut used = 0;
+    for item in items {
+        let words = item.word_count();
+        if used + words > limit && !segment.is_empty() {
+            all.push(std::mem::take(&mut segment));
+            used = 0;
+        }
+        used += words;
+        segment.push(item);
+    }
+    if !segment.is_empty() {
+        all.push(segment);
+    }
+    all
 }
 
 /// What every core of the plan costs, stage by stage, on a chip with `cores` cores.
