@@ -1,7 +1,9 @@
 //! Training beyond the golden runs: class weights, shared normalisation, dropout, frozen layers, and what wrong data are told.
 
 use spidnn_graph::builder::*;
-use spidnn_graph::reference::{DropoutElement, FitData, Mode, Trainer, forward, predict, seeded_masks};
+use spidnn_graph::reference::{
+    Cotangent, DropoutElement, FitData, Mode, Trainer, backward, forward, predict, seeded_masks,
+};
 use spidnn_graph::training::{Loss, Optimizer};
 use spidnn_graph::{Activation, Graph, NodeId, Tensor, initial_weights};
 
@@ -102,6 +104,23 @@ fn shared_normalisation_moves_twice() {
     assert_eq!(pass.moving.len(), 2);
 }
 
+/// As Keras on TensorFlow: a pooling window's gradient goes to the first of equal maxima, a global maximum's is shared.
+#[test]
+fn ties_of_maxima() {
+    let gradient = |layer: LayerSpec| {
+        let graph = Sequential::new(Input::shape([4, 1])).with(layer).build().unwrap();
+        let x = tensor(&[1, 4, 1], &[1.0, 3.0, 3.0, 3.0]);
+        let pass = forward(&graph, &[], &[x], Mode::Inference).unwrap();
+        let ones = Tensor::ones(pass.outputs(&graph)[0].shape());
+        let gradients = backward(&graph, &[], &pass, &[Cotangent::Output(ones)]).unwrap();
+        gradients.inputs[0].iter().copied().collect::<Vec<f32>>()
+    };
+    assert_eq!(gradient(MaxPooling1D::new(4).into_layer()), [0.0, 1.0, 0.0, 0.0]);
+    assert_eq!(gradient(MaxPooling1D::new(2).into_layer()), [0.0, 1.0, 1.0, 0.0]);
+    let third = 1.0 / 3.0;
+    assert_eq!(gradient(GlobalMaxPooling1D::new().into_layer()), [0.0, third, third, third]);
+}
+
 #[test]
 fn batches_do_not_change_predictions() {
     let graph = classifier();
@@ -120,7 +139,7 @@ fn wrong_data_are_refused_with_a_remedy() {
     let mut trainer = Trainer::new(&graph, vec![sparse], Optimizer::sgd(0.1), weights.clone(), 0).unwrap();
     let mut fails = |x: &Tensor, y: &Tensor, words: &[&str]| {
         let before = trainer.weights.clone();
-        let text = trainer.train_batch(&[x.clone()], &[y.clone()], None).unwrap_err().to_string();
+        let text = trainer.train_batch(std::slice::from_ref(x), std::slice::from_ref(y), None).unwrap_err().to_string();
         for word in words {
             assert!(text.contains(word), "`{word}` is not in: {text}");
         }
