@@ -522,8 +522,9 @@ impl CoreHandle {
         .await;
     }
 
-    /// Tells the host that the core is ready, and sleeps until the host's start signal.
-    pub async fn wait_start(&self) {
+    /// Tells the host that the core is ready, and sleeps until the host's start signal: `true`. A packet wakes it, too:
+    /// `false`; the core is still ready, and calls again when it has taken the packet.
+    pub async fn wait_start(&self) -> bool {
         self.settle().await;
         {
             let inner = &mut *self.cell.inner.borrow_mut();
@@ -531,8 +532,19 @@ impl CoreHandle {
                 inner.state = CoreState::Ready;
             }
         }
-        self.wait_for(wait::START, |inner| inner.started).await;
-        self.cell.inner.borrow_mut().started = false;
+        poll_fn(|_| {
+            let inner = &mut *self.cell.inner.borrow_mut();
+            if inner.started {
+                inner.started = false;
+                return Poll::Ready(true);
+            }
+            if !inner.inbox.is_empty() {
+                return Poll::Ready(false);
+            }
+            inner.waits |= wait::START | wait::PACKET;
+            Poll::Pending
+        })
+        .await
     }
 
     /// Records a run-time error for the host. The core stops at its next wait.
