@@ -181,9 +181,9 @@ fn keras_loads_what_is_written_and_the_other_way_round() {
         if !nested {
             entry["weights"] = json!(of(".npz"));
         }
-        if model.training.is_some() {
+        if let Some(training) = &model.training {
             entry["optimizer"] = json!(of(".io.npz"));
-            assert!(model.training.as_ref().unwrap().state.is_some());
+            assert!(training.state.is_some(), "{name}: {:?}", training.problems);
         }
         manifest.push(entry);
     }
@@ -240,10 +240,13 @@ fn keras_loads_what_is_written_and_the_other_way_round() {
     let case = golden.join("opt_sgd");
     let mut model = load_model(case.join("model.keras")).unwrap();
     for (index, ((class, config, optimizer), loss)) in optimizers().into_iter().zip(losses).enumerate() {
+        let sparse = matches!(loss, Loss::SparseCategoricalCrossentropy { .. });
+        let metric = if sparse { "sparse_categorical_accuracy" } else { "precision" };
         model.training = Some(TrainingConfig {
             loss: Some(loss),
             optimizer: Some(optimizer.clone()),
-            metrics: vec!["accuracy".into()],
+            // Keras would stop at a name that it does not know.
+            metrics: ["accuracy", metric, "homemade"].map(String::from).to_vec(),
             ..Default::default()
         });
         let name = format!("compiled_{index}");
@@ -254,7 +257,7 @@ fn keras_loads_what_is_written_and_the_other_way_round() {
             assert_eq!(again.problems, [], "{name}.{ending}");
         }
         entry["io"] = json!(case.join("io.npz"));
-        let loss = if matches!(loss, Loss::SparseCategoricalCrossentropy { .. }) { "sparse" } else { "dense" };
+        let loss = if sparse { "sparse" } else { "dense" };
         entry["compiled"] = json!({"optimizer": class, "loss": loss, "config": config});
         manifest.push(entry);
     }
