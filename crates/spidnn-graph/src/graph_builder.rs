@@ -246,6 +246,9 @@ impl GraphBuilder {
 /// below it no product of sizes overflows.
 const TENSOR_ELEMENTS_MAX: usize = 1 << 30;
 
+/// Cells that a pooling window may have along an axis: it has no parameters whose size would bound it.
+const POOL_SIZE_MAX: usize = 1 << 16;
+
 fn check_size(layer: &str, shape: &[usize], what: &str) -> Result<(), GraphError> {
     let elements = shape.iter().try_fold(1_usize, |product, size| product.checked_mul(*size));
     match elements {
@@ -385,6 +388,13 @@ pub(crate) fn infer_shape(name: &str, kind: &LayerKind, shapes: &[&[usize]]) -> 
             let Some((_, channels)) = spatial(input, pool.rank) else { return Err(rank_error(pool.rank)) };
             if pool.padding == crate::Padding::Causal {
                 return wrong("padding causal".into(), "valid or same", "causal padding is for Conv1D");
+            }
+            if pool.pool_size.iter().any(|size| *size > POOL_SIZE_MAX) {
+                return wrong(
+                    format!("pool_size {:?}", pool.pool_size),
+                    "sizes of at most 65536",
+                    "correct pool_size; global pooling takes all positions",
+                );
             }
             let Some(axes) = pool.axes(input) else {
                 return wrong(

@@ -61,6 +61,7 @@ fn errors_name_layer_found_expected_and_remedy() {
     fails(shape_of(Conv2D::new(0, 3), &[9, 9, 4]), &["filters 0"]);
     fails(shape_of(Conv2D::new(4, 3).padding(Padding::Causal), &[9, 9, 4]), &["causal", "Conv1D"]);
     fails(shape_of(MaxPooling2D::new(4), &[3, 3, 1]), &["max_pooling2d", "window"]);
+    fails(shape_of(MaxPooling1D::new(1 << 40).padding(Padding::Same), &[3, 1]), &["pool_size", "65536"]);
     fails(shape_of(Dense::new(0), &[3]), &["units 0"]);
     fails(shape_of(Reshape::new([5, -1]), &[3, 4]), &["[5, -1]", "12 elements"]);
     fails(shape_of(Reshape::new([-1, -1]), &[3, 4]), &["at most one"]);

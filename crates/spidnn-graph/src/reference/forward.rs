@@ -43,8 +43,10 @@ pub enum Mode<'a> {
 /// A `keep` for [`Mode::Training`]: elements are kept with probability `1 - rate`, by a hash of seed, node, sample and element
 /// (a position in a ChaCha8 stream), so the decision depends on nothing else. `step` tells the batches of a training run apart.
 pub fn seeded_masks(seed: u64, step: u64) -> impl Fn(DropoutElement) -> bool {
+    let mixed = move |seed: u64| ChaCha8Rng::seed_from_u64(seed ^ step.rotate_left(32));
+    let common = mixed(seed);
     move |element| {
-        let mut generator = ChaCha8Rng::seed_from_u64(element.seed.unwrap_or(seed) ^ step.rotate_left(32));
+        let mut generator = element.seed.map_or_else(|| common.clone(), mixed);
         generator.set_stream(element.node.0 as u64);
         generator.set_word_pos(((element.sample as u128) << 32) | element.element as u128);
         // 24 bits, so that the comparison is exact.
