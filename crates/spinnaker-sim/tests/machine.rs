@@ -286,6 +286,67 @@ fn a_dead_link_drops_what_is_sent_to_it_after_the_routers_wait() {
 }
 
 #[test]
+fn packets_to_nowhere_hold_up_their_sender_more_than_others() {
+    let mut machine = Machine::spin5();
+    machine.kill_link(at(1, 1), Link::E).expect("there");
+    let mut sim = sim(machine);
+    let table = [entry(0, !0xFF, Route::NONE.with_link(Link::E)), entry(0x1000, !0xFF, Route::NONE.with_core(3))];
+    sim.load_routes(at(1, 1), &table).expect("loads");
+    let ends = notes();
+    let out = Rc::clone(&ends);
+    load(&mut sim, at(1, 1), 1, move |core| async move {
+        let start = core.now_cycles();
+        core.send_words(0, 0, 100).await;
+        out.borrow_mut().push((core.now_cycles() - start) * 5);
+    });
+    load(&mut sim, at(1, 1), 2, |core| async move {
+        for i in 0..10 {
+            core.send(0x1000 + i, None).await;
+        }
+    });
+    let start = sim.now_ns();
+    let list = listen(&mut sim, at(1, 1), 3, 10);
+    finish(&mut sim);
+    assert!(ends.borrow()[0].abs_diff(100 * 1800) < 1000, "{:?}", ends.borrow());
+    assert!(list.borrow().iter().all(|packet| packet.2 * 5 - start < 10_000));
+}
+
+#[test]
+fn a_stuck_router_makes_its_neighbour_drop() {
+    let mut machine = Machine::rectangle(3, 2).expect("small");
+    machine.kill_link(at(1, 0), Link::E).expect("there");
+    let mut sim = sim(machine);
+    let east = Route::NONE.with_link(Link::E);
+    sim.load_routes(at(0, 0), &[entry(0x1000, !0xFFF, east)]).expect("loads");
+    let table = [entry(0, !0xFFF, east), entry(0x1000, !0xFFF, Route::NONE.with_core(17))];
+    sim.load_routes(at(1, 0), &table).expect("loads");
+    for core in 1..=6 {
+        load(&mut sim, at(1, 0), core, |core| async move {
+            for i in 0..20 {
+                core.send(i, None).await;
+            }
+        });
+    }
+    load(&mut sim, at(0, 0), 1, |core| async move {
+        for i in 0..100 {
+            core.send(0x1000 + i, None).await;
+            core.charge(200);
+        }
+    });
+    load(&mut sim, at(1, 0), 17, |core| async move {
+        while core.now_cycles() < 1_000_000 {
+            core.event(Some(1_000_000)).await;
+            while core.take().is_some() {}
+        }
+    });
+    finish(&mut sim);
+    let counters = sim.counters();
+    assert_eq!(counters.dropped_dead_link, 120);
+    assert!(counters.dropped_blocked > 0 && counters.packets_delivered > 0, "{counters:?}");
+    assert_eq!(counters.dropped_blocked + counters.packets_delivered, 100);
+}
+
+#[test]
 fn a_core_that_takes_nothing_makes_the_network_drop() {
     let mut sim = Simulator::new(Machine::spin3(), SimConfig { receive_queue_packets: 50, ..SimConfig::default() });
     sim.load_routes(at(0, 0), &[entry(0, 0, Route::NONE.with_core(2))]).expect("loads");

@@ -58,6 +58,7 @@ impl Simulator {
     /// Packets at a router: looks the way up, part by part where the table parts them. Says when the last was taken.
     pub(super) fn route(&mut self, train: Train) -> u64 {
         let chip = train.chip as usize;
+        let stalled_ns = self.chips[chip].router.stalled_ns;
         let (mut first, mut accepted_ns) = (0, 0);
         while first < train.count {
             let (route, run) = self.chips[chip].router.table.route(train.key.wrapping_add(first));
@@ -81,15 +82,18 @@ impl Simulator {
             first += count;
         }
         if train.from != LOCAL {
-            // What waits here keeps the link busy by which it came, except for what the buffers hold.
-            let stalled_ns = self.chips[chip].router.stalled_ns;
+            // What waits here keeps the link busy by which it came, except for what the buffers hold. If the router is stuck
+            // the link is not just busy: the router at its other end may lose patience.
             let link = Link::ALL[usize::from(train.from) % 6];
             if let Some(up) = self.chips[chip].router.links[link.index()].to {
                 let state = &mut self.chips[up as usize].router.links[link.opposite().index()];
                 let packet_ns = if train.long() { state.long_ns } else { state.short_ns };
                 let slack_ns = packet_ns * self.config.timing.link_buffer_packets;
-                state.free_ns = state.free_ns.max(accepted_ns.saturating_sub(slack_ns));
-                state.blocked_ns = state.blocked_ns.max(stalled_ns.saturating_sub(slack_ns));
+                let stuck_ns = stalled_ns.saturating_sub(train.head_ns);
+                state.free_ns = state.free_ns.max(accepted_ns.saturating_sub(stuck_ns + slack_ns));
+                if stuck_ns > 0 {
+                    state.blocked_ns = state.blocked_ns.max(stalled_ns.saturating_sub(slack_ns));
+                }
             }
         }
         accepted_ns
@@ -121,10 +125,13 @@ impl Simulator {
         accepted_ns
     }
 
-    /// The router waits for an output that takes nothing, then gives up: once for each packet.
-    fn stall(&mut self, chip: usize, from_ns: u64, packets: u64) {
+    /// The router waits for an output that takes nothing, then gives up: once for each packet. Says when it has given up
+    /// the last. Packets from elsewhere pass in between, so they wait for one of them only.
+    fn stall(&mut self, chip: usize, from_ns: u64, packets: u64) -> u64 {
+        let wait_ns = self.config.timing.router_wait_ns;
         let router = &mut self.chips[chip].router;
-        router.stalled_ns = router.stalled_ns.max(from_ns) + packets * self.config.timing.router_wait_ns;
+        router.stalled_ns = router.stalled_ns.max(from_ns) + wait_ns;
+        router.stalled_ns + (packets - 1) * wait_ns
     }
 
     fn forward_link(&mut self, train: &Train, link: u8, head_ns: u64, tail_ns: u64) -> u64 {
@@ -134,8 +141,7 @@ impl Simulator {
         let packet_ns = if train.long() { state.long_ns } else { state.short_ns };
         let Some(to) = state.to else {
             self.counters.dropped_dead_link += u64::from(train.count);
-            self.stall(chip, head_ns, u64::from(train.count));
-            return head_ns;
+            return self.stall(chip, head_ns, u64::from(train.count));
         };
         let ready_ns = head_ns.max(state.free_ns);
         let mut gone = 0;
@@ -243,7 +249,7 @@ impl Simulator {
                 let stuck = |core: &CoreSim| core.cell.inner.borrow().state != CoreState::Exited;
                 if self.cores.get(index as usize).is_some_and(stuck) {
                     // Nobody takes them: they block the router. (Where no program runs, packets are thrown away.)
-                    self.stall(chip, tail_ns, lost);
+                    accepted_ns = accepted_ns.max(self.stall(chip, tail_ns, lost));
                 }
             }
         }
