@@ -194,7 +194,7 @@ fn keras_loads_what_is_written_and_the_other_way_round() {
     let mut names: Vec<PathBuf> = std::fs::read_dir(&golden).unwrap().map(|entry| entry.unwrap().path()).collect();
     names.sort();
     // All of them take minutes; a part, another kind of file for each, is enough for every day.
-    let every = if std::env::var("SPIDNN_KERAS_ALL").is_ok() { 1 } else { 4 };
+    let every = if std::env::var("SPIDNN_KERAS_ALL").is_ok() { 1 } else { 8 };
     for (index, case) in names.iter().enumerate() {
         if index % every != 0 && !case.ends_with("inverted_residual") && !case.ends_with("functional_residual") {
             continue;
@@ -266,5 +266,5 @@ fn keras_loads_what_is_written_and_the_other_way_round() {
     let report = script(&python, "check", folder);
     println!("Keras {}: {} files checked, worst difference {}", report["keras"], report["checked"], report["worst"]);
     assert_eq!(report["failures"], json!([]), "{report:#}");
-    assert!(report["checked"].as_u64().unwrap() > 80, "{report}");
+    assert!(report["checked"].as_u64().unwrap() > 60, "{report}");
 }

@@ -214,11 +214,15 @@ fn optimizer_state_survives() {
             })
             .collect();
         let constant = matches!(rate, LearningRate::Constant(_));
+        let state = OptimizerState { iterations: 1234, learning_rate: constant.then_some(0.03), slots };
+        let tensors = state.by_parameter(&graph, &rule);
+        assert_eq!(tensors.iter().map(Vec::len).sum::<usize>(), state.slots.len());
+        assert_eq!(OptimizerState::from_parameters(&graph, &rule, 1234, state.learning_rate, &tensors), state);
         let training = TrainingConfig {
             loss: Some(Loss::BinaryCrossentropy { from_logits: true, label_smoothing: 0.25 }),
             optimizer: Some(Optimizer { rule, learning_rate: rate, clip: Clip::Norm(2.0), weight_decay: None }),
             metrics: vec!["accuracy".into()],
-            state: Some(OptimizerState { iterations: 1234, learning_rate: constant.then_some(0.03), slots }),
+            state: Some(state),
             problems: Vec::new(),
         };
         let model = Model { graph: graph.clone(), weights: weights.clone(), training: Some(training) };

@@ -57,8 +57,48 @@ pub enum SlotRole {
     AverageGradient,
 }
 
+impl OptimizerState {
+    /// The tensors of each parameter of the graph, in the order of [`Rule::slot_names`]; none for those that are not trained.
+    /// A variable that is missing is zero, as in a new optimizer.
+    pub fn by_parameter(&self, graph: &Graph, rule: &Rule) -> Vec<Vec<Tensor>> {
+        let mut tensors = vec![Vec::new(); graph.params.len()];
+        for (index, tensors) in tensors.iter_mut().enumerate().filter(|(index, _)| is_trained(graph, ParamId(*index))) {
+            *tensors = rule
+                .slot_names()
+                .iter()
+                .map(|name| {
+                    let found = self.slots.iter().find(|slot| slot.param.0 == index && slot.role.name() == *name);
+                    found.map_or_else(|| Tensor::zeros(graph.params[index].shape.as_slice()), |slot| slot.value.clone())
+                })
+                .collect();
+        }
+        tensors
+    }
+
+    /// The inverse of [`by_parameter`](Self::by_parameter). Tensors that the rule does not have are left out.
+    pub fn from_parameters(
+        graph: &Graph,
+        rule: &Rule,
+        iterations: u64,
+        learning_rate: Option<f32>,
+        tensors: &[Vec<Tensor>],
+    ) -> Self {
+        let names = rule.slot_names();
+        let slots = slots(graph, rule)
+            .into_iter()
+            .filter_map(|(param, role)| {
+                let place = names.iter().position(|name| *name == role.name())?;
+                let value = tensors.get(param.0)?.get(place)?.clone();
+                Some(Slot { param, role, value })
+            })
+            .collect();
+        Self { iterations, learning_rate, slots }
+    }
+}
+
 impl SlotRole {
-    fn name(self) -> &'static str {
+    /// Keras' name of it.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Momentum => "momentum",
             Self::Velocity => "velocity",
