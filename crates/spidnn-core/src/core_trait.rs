@@ -82,8 +82,9 @@ pub trait Core {
     fn take(&self) -> Option<Arrival<Self::Words>>;
     /// Sleeps until a packet is there to take, or until the cycle count `deadline`.
     async fn event(&self, deadline: Option<u64>);
-    /// Tells the host that the core is ready, and sleeps until the host's start signal.
-    async fn wait_start(&self);
+    /// Tells the host that the core is ready, and sleeps until the host's start signal: `true`. A packet wakes it, too:
+    /// `false`; the core then takes it and calls again.
+    async fn wait_start(&self) -> bool;
     /// Records a run-time error for the host: a code and two words of detail. The core stops afterwards.
     fn fail(&self, code: u32, detail: [u32; 2]);
     /// Counts something for the host.

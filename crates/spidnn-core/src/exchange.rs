@@ -234,6 +234,13 @@ impl Links {
         Ok(())
     }
 
+    /// Answers everything that has arrived.
+    pub async fn answer<C: Core>(&mut self, core: &C) {
+        while let Some(arrival) = core.take() {
+            self.arrival(core, arrival).await;
+        }
+    }
+
     /// Takes what has arrived, or sleeps until something does; `true` when it is time to ask.
     async fn wait<C: Core>(&mut self, core: &C, watch: &mut Watch) -> Result<bool, Failure> {
         let mut heard = false;

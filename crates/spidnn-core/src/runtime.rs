@@ -86,7 +86,10 @@ async fn serve<C: Core>(core: &C, image: u32) -> Result<(), Failure> {
     }
     let mut runner = Runner { core, config, image, total, links: Links::new(config), registers: [0; reg::COUNT] };
     loop {
-        core.wait_start().await;
+        // Neighbours that have not heard the last word of an exchange still ask.
+        while !core.wait_start().await {
+            runner.links.answer(core).await;
+        }
         load(core, config.run_block, config.segment_buffer, RUN_BLOCK_WORDS as u32, TAG_SEGMENT).await;
         core.dma_done(TAG_SEGMENT).await;
         let mut block = [0; RUN_BLOCK_WORDS];
