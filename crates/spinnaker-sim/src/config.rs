@@ -1,5 +1,7 @@
 //! What a simulation is told, and the times that things take.
 
+use spinnaker_machine::VirtualLocator;
+
 /// How a machine is simulated.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SimConfig {
@@ -33,6 +35,21 @@ impl Default for SimConfig {
             host_mbps: 100.0,
             receive_queue_packets: 2048,
             timing: Timing::default(),
+        }
+    }
+}
+
+impl From<&VirtualLocator> for SimConfig {
+    /// What a locator says; as many threads as the host has processors where it says nothing.
+    fn from(locator: &VirtualLocator) -> Self {
+        let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            threads: locator.threads.unwrap_or_else(processors),
+            seed: locator.seed,
+            drop_probability: locator.drop_probability,
+            host_drop_probability: locator.host_drop_probability,
+            host_mbps: locator.host_mbps,
+            ..Self::default()
         }
     }
 }

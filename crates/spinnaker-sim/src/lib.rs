@@ -11,7 +11,9 @@
 //!   consecutive keys is one event a hop; it holds a link for the time of all its packets, and trains that meet at a
 //!   link follow each other instead of mixing. What a router cannot pass on keeps the link before it busy.
 //! * A packet is dropped when the way on takes nothing for 240 router cycles: a dead link, a core whose queue is full,
-//!   or a neighbour stuck for that long. A link that merely is busy takes packets in turn and drops none.
+//!   or a neighbour stuck for that long. Packets to a dead end hold up their own sender for that time each, and
+//!   what passes the router meanwhile for one of them. A link that merely is busy takes packets in turn and drops none.
+//! * A send up to a microsecond ahead of its core's last event enters the network at once, with its own time.
 //! * Losses are drawn for each packet and link from the seed.
 //! * Interrupts (a packet received, a DMA transfer ended) take processor time from what a core computes.
 //!

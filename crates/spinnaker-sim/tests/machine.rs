@@ -930,6 +930,23 @@ fn runs_depend_on_the_seed_and_never_on_host_threads() {
 }
 
 #[test]
+fn a_locator_says_how_to_simulate() {
+    let text = "virtual:spin3?seed=3&drop=0.25&hostdrop=0.5&host_mbps=10&threads=2";
+    let locator: spinnaker_machine::Locator = text.parse().expect("valid");
+    let spinnaker_machine::Locator::Virtual(found) = &locator else { panic!("virtual") };
+    let config = SimConfig::from(found);
+    let expected = SimConfig {
+        seed: 3,
+        drop_probability: 0.25,
+        host_drop_probability: 0.5,
+        host_mbps: 10.0,
+        threads: 2,
+        ..SimConfig::default()
+    };
+    assert_eq!(config, expected);
+}
+
+#[test]
 fn times_can_be_set() {
     let timing = Timing { dma_setup_ns: 1000, ..Timing::default() };
     let mut sim = Simulator::new(Machine::spin3(), SimConfig { timing, ..SimConfig::default() });
