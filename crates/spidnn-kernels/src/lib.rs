@@ -22,7 +22,10 @@ mod block;
 pub mod call;
 pub mod dtcm;
 mod elementwise;
+pub mod functions;
 mod kind;
+pub mod num;
+pub mod optimizer;
 
 pub use call::{DecodeError, KernelCall};
 pub use dtcm::BadCall;

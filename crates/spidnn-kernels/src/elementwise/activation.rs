@@ -1,0 +1,217 @@
+//! Activations and their derivatives.
+
+use core::cell::Cell;
+
+use super::{area, element, op};
+use crate::call::{ActGrad, BiasAct, NONE};
+use crate::dtcm::{BadCall, Bounds, cells, words};
+use crate::functions::{self as f, cycles as cost};
+use crate::num::{self, abs, add, div, is_nan, less, load, max, min, mul, store, sub};
+use crate::{Activation, Kernel};
+
+/// Keras' constants of selu.
+const SELU_SCALE: f32 = 1.050_701;
+const SELU_ALPHA: f32 = 1.673_263_2;
+/// Their product.
+const SELU_SCALE_ALPHA: f32 = 1.758_099_3;
+/// `1 / sqrt(2 pi)`
+const NORMAL_PEAK: f32 = 0.398_942_3;
+
+fn activation(number: u32) -> Result<Activation, BadCall> {
+    Activation::from_number(number).ok_or(BadCall::Value { field: "activation", value: number })
+}
+
+fn each(x: &[Cell<u32>], function: impl Fn(f32) -> f32) {
+    for cell in x {
+        store(cell, function(load(cell)));
+    }
+}
+
+/// `x = act(x)` for every word.
+fn activate(x: &[Cell<u32>], activation: Activation, alpha: f32) {
+    match activation {
+        Activation::Linear => {}
+        Activation::Relu => each(x, |x| max(x, 0.0)),
+        Activation::LeakyRelu => each(x, |x| if less(x, 0.0) { mul(alpha, x) } else { x }),
+        Activation::Elu => each(x, |x| if less(0.0, x) { x } else { mul(alpha, f::exp_m1_negative(x)) }),
+        Activation::Sigmoid => f::sigmoid_cells(x),
+        Activation::HardSigmoid => each(x, |x| div(min(max(add(x, 3.0), 0.0), 6.0), 6.0)),
+        Activation::Tanh => f::tanh_cells(x),
+        Activation::Softplus => each(x, f::softplus),
+        Activation::Silu => each(x, f::silu),
+        Activation::Gelu => each(x, f::gelu),
+        Activation::GeluTanh => each(x, f::gelu_tanh),
+        Activation::Exponential => f::exp_cells(x),
+        Activation::Selu => {
+            each(x, |x| if less(0.0, x) { mul(SELU_SCALE, x) } else { mul(SELU_SCALE_ALPHA, f::exp_m1_negative(x)) })
+        }
+        Activation::Softsign => each(x, f::softsign),
+        Activation::ClippedRelu => each(x, |x| min(max(x, 0.0), alpha)),
+    }
+}
+
+/// Cycles of one value.
+fn activation_cycles(activation: Activation) -> u64 {
+    match activation {
+        Activation::Linear => 0,
+        Activation::Relu => op::COMPARE,
+        Activation::LeakyRelu => op::COMPARE + op::MUL,
+        Activation::Elu => op::COMPARE + cost::EXP_M1 + op::MUL,
+        Activation::Sigmoid => cost::SIGMOID,
+        Activation::HardSigmoid => op::ADD + 2 * op::COMPARE + op::DIV,
+        Activation::Tanh => cost::TANH,
+        Activation::Softplus => cost::SOFTPLUS,
+        Activation::Silu => cost::SILU,
+        Activation::Gelu => cost::GELU,
+        Activation::GeluTanh => cost::GELU_TANH,
+        Activation::Exponential => cost::EXP,
+        Activation::Selu => op::COMPARE + cost::EXP_M1 + op::MUL,
+        Activation::Softsign => cost::SOFTSIGN,
+        Activation::ClippedRelu => 2 * op::COMPARE,
+    }
+}
+
+impl Kernel for BiasAct {
+    fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
+        activation(self.activation)?;
+        let bounds = Bounds { words: dtcm_words };
+        let y = bounds.rows("y", self.y, self.rows, self.cols, self.stride)?;
+        if self.rows > 1 && self.stride < self.cols {
+            return Err(BadCall::Value { field: "stride", value: self.stride });
+        }
+        if self.bias != NONE && self.rows > 0 {
+            bounds.span("bias", self.bias, u64::from(self.cols))?.apart_from(&[y])?;
+        }
+        Ok(())
+    }
+
+    fn run(&self, dtcm: &mut [u32]) {
+        let Ok(kind) = activation(self.activation) else { panic!("unchecked call") };
+        let (rows, cols, stride) = (self.rows as usize, self.cols as usize, self.stride as usize);
+        if rows == 0 || cols == 0 {
+            return;
+        }
+        let dtcm = cells(dtcm);
+        let y = words(dtcm, self.y, (rows - 1) * stride + cols);
+        if self.bias != NONE {
+            let bias = words(dtcm, self.bias, cols);
+            for row in 0..rows {
+                for (y, b) in y[row * stride..][..cols].iter().zip(bias) {
+                    store(y, add(load(y), load(b)));
+                }
+            }
+        }
+        let alpha = f32::from_bits(self.alpha_bits);
+        if stride == cols {
+            activate(y, kind, alpha);
+        } else {
+            for row in 0..rows {
+                activate(&y[row * stride..][..cols], kind, alpha);
+            }
+        }
+    }
+
+    fn cycles(&self) -> u64 {
+        let Ok(kind) = activation(self.activation) else { return 0 };
+        let (bias, loads) = if self.bias == NONE { (0, 1) } else { (op::ADD, 2) };
+        op::ENTRY
+            + u64::from(self.rows) * 8
+            + element(area(self.rows, self.cols), bias + activation_cycles(kind), loads, 1)
+    }
+}
+
+/// Derivative of an activation from what the forward pass saved.
+fn derivative(kind: Activation, alpha: f32, saved: f32) -> f32 {
+    let x = saved;
+    if is_nan(x) {
+        return num::NAN;
+    }
+    let step = |condition: bool, yes: f32, no: f32| if condition { yes } else { no };
+    match kind {
+        Activation::Linear => 1.0,
+        Activation::Relu => step(less(0.0, x), 1.0, 0.0),
+        Activation::LeakyRelu => step(less(0.0, x), 1.0, alpha),
+        Activation::Elu => step(less(0.0, x), 1.0, add(x, alpha)),
+        Activation::Selu => step(less(x, 0.0), add(x, SELU_SCALE_ALPHA), SELU_SCALE),
+        Activation::Sigmoid => mul(x, sub(1.0, x)),
+        Activation::Tanh => sub(1.0, mul(x, x)),
+        Activation::Exponential => x,
+        Activation::HardSigmoid => step(less(-3.0, x) && less(x, 3.0), div(1.0, 6.0), 0.0),
+        Activation::Softplus => f::sigmoid(x),
+        Activation::Silu => {
+            let s = f::sigmoid(x);
+            mul(s, add(1.0, mul(x, sub(1.0, s))))
+        }
+        Activation::Gelu => {
+            // Beyond 20 the density is zero, but infinity times zero would not be.
+            let z = min(max(x, -20.0), 20.0);
+            add(f::normal(x), mul(z, mul(NORMAL_PEAK, f::exp(mul(-0.5, mul(z, z))))))
+        }
+        Activation::GeluTanh => {
+            let s = f::gelu_tanh_gate(x);
+            let z = min(max(x, -20.0), 20.0);
+            // The slope of the gate's argument: 2 sqrt(2 / pi) (1 + 3 * 0.044715 x^2).
+            let slope = add(1.595_769_1, mul(0.214_064_43, mul(z, z)));
+            add(s, mul(mul(z, slope), mul(s, sub(1.0, s))))
+        }
+        Activation::Softsign => {
+            let d = add(1.0, abs(x));
+            div(1.0, mul(d, d))
+        }
+        Activation::ClippedRelu => step(less(0.0, x) && less(x, alpha), 1.0, 0.0),
+    }
+}
+
+/// Cycles of one derivative.
+fn derivative_cycles(kind: Activation) -> u64 {
+    match kind {
+        Activation::Linear | Activation::Exponential => 0,
+        Activation::Relu | Activation::LeakyRelu => op::COMPARE,
+        Activation::Elu | Activation::Selu => op::COMPARE + op::ADD,
+        Activation::Sigmoid | Activation::Tanh => op::MUL + op::ADD,
+        Activation::HardSigmoid | Activation::ClippedRelu => 2 * op::COMPARE,
+        Activation::Softplus => cost::SIGMOID,
+        Activation::Silu => cost::SIGMOID + 2 * (op::MUL + op::ADD),
+        Activation::Gelu => cost::GELU + cost::EXP + 4 * op::MUL + op::ADD + 2 * op::COMPARE,
+        Activation::GeluTanh => cost::GELU_TANH + 5 * op::MUL + 3 * op::ADD + 2 * op::COMPARE,
+        Activation::Softsign => op::ADD + op::MUL + op::DIV,
+    }
+}
+
+fn scale_by(dy: &[Cell<u32>], saved: &[Cell<u32>], out: &[Cell<u32>], slope: impl Fn(f32) -> f32) {
+    for ((dy, saved), out) in dy.iter().zip(saved).zip(out) {
+        store(out, mul(load(dy), slope(load(saved))));
+    }
+}
+
+impl Kernel for ActGrad {
+    fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
+        activation(self.activation)?;
+        let bounds = Bounds { words: dtcm_words };
+        let count = u64::from(self.count);
+        let out = bounds.span("out", self.out, count)?;
+        out.apart_or_same(&bounds.span("dy", self.dy, count)?)?;
+        out.apart_or_same(&bounds.span("saved", self.saved, count)?)
+    }
+
+    fn run(&self, dtcm: &mut [u32]) {
+        let Ok(kind) = activation(self.activation) else { panic!("unchecked call") };
+        let dtcm = cells(dtcm);
+        let count = self.count as usize;
+        let (dy, saved, out) =
+            (words(dtcm, self.dy, count), words(dtcm, self.saved, count), words(dtcm, self.out, count));
+        let alpha = f32::from_bits(self.alpha_bits);
+        match kind {
+            // The common ones apart, so that their loops become vector code.
+            Activation::Tanh => scale_by(dy, saved, out, |y| sub(1.0, mul(y, y))),
+            Activation::Sigmoid => scale_by(dy, saved, out, |y| mul(y, sub(1.0, y))),
+            Activation::Relu => scale_by(dy, saved, out, |y| derivative(Activation::Relu, 0.0, y)),
+            _ => scale_by(dy, saved, out, |saved| derivative(kind, alpha, saved)),
+        }
+    }
+
+    fn cycles(&self) -> u64 {
+        let Ok(kind) = activation(self.activation) else { return 0 };
+        op::ENTRY + element(u64::from(self.count), derivative_cycles(kind) + op::MUL, 2, 1)
+    }
+}

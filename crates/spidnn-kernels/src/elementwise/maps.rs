@@ -1,0 +1,317 @@
+//! Sums, products and moves of whole vectors.
+
+use super::{area, element, op};
+use crate::Kernel;
+use crate::call::{Clip, ColumnSum, CountNonFinite, Lerp, Map2, NONE, Norms, Scale, ScaleShift, SumParts};
+use crate::dtcm::{BadCall, Bounds, below, cells, words};
+use crate::num::{abs, add, div, is_nan, less, load, max, min, mul, neg, sqrt, store, sub};
+
+impl Kernel for Map2 {
+    fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
+        below("op", self.op, 5)?;
+        let bounds = Bounds { words: dtcm_words };
+        let count = u64::from(self.count);
+        let out = bounds.span("out", self.out, count)?;
+        out.apart_or_same(&bounds.span("a", self.a, count)?)?;
+        out.apart_or_same(&bounds.span("b", self.b, count)?)
+    }
+
+    fn run(&self, dtcm: &mut [u32]) {
+        let dtcm = cells(dtcm);
+        let count = self.count as usize;
+        let (a, b, out) = (words(dtcm, self.a, count), words(dtcm, self.b, count), words(dtcm, self.out, count));
+        fn over(
+            a: &[core::cell::Cell<u32>],
+            b: &[core::cell::Cell<u32>],
+            out: &[core::cell::Cell<u32>],
+            f: impl Fn(f32, f32) -> f32,
+        ) {
+            for ((a, b), out) in a.iter().zip(b).zip(out) {
+                store(out, f(load(a), load(b)));
+            }
+        }
+        match self.op {
+            0 => over(a, b, out, add),
+            1 => over(a, b, out, sub),
+            2 => over(a, b, out, mul),
+            3 => over(a, b, out, max),
+            _ => over(a, b, out, min),
+        }
+    }
+
+    fn cycles(&self) -> u64 {
+        let operation = match self.op {
+            0 | 1 => op::ADD,
+            2 => op::MUL,
+            _ => op::COMPARE,
+        };
+        op::ENTRY + element(u64::from(self.count), operation, 2, 1)
+    }
+}
+
+impl Kernel for ScaleShift {
+    fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
+        let bounds = Bounds { words: dtcm_words };
+        let count = area(self.rows, self.cols);
+        let out = bounds.span("out", self.out, count)?;
+        out.apart_or_same(&bounds.span("x", self.x, count)?)?;
+        for (field, address) in [("scale", self.scale), ("shift", self.shift)] {
+            if address != NONE && count > 0 {
+                out.apart_from(&[bounds.span(field, address, u64::from(self.cols))?])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn run(&self, dtcm: &mut [u32]) {
+        let (rows, cols) = (self.rows as usize, self.cols as usize);
+        if rows == 0 || cols == 0 {
+            return;
+        }
+        let dtcm = cells(dtcm);
+        let (x, out) = (words(dtcm, self.x, rows * cols), words(dtcm, self.out, rows * cols));
+        let optional = |address| if address == NONE { None } else { Some(words(dtcm, address, cols)) };
+        let (scale, shift) = (optional(self.scale), optional(self.shift));
+        for (x, out) in x.chunks_exact(cols).zip(out.chunks_exact(cols)) {
+            for c in 0..cols {
+                let value = load(&x[c]);
+                let value = scale.map_or(value, |s| mul(value, load(&s[c])));
+                store(&out[c], shift.map_or(value, |s| add(value, load(&s[c]))));
+            }
+        }
+    }
+
+    fn cycles(&self) -> u64 {
+        let part = |address, cost| if address == NONE { 0 } else { cost + op::LOAD };
+        op::ENTRY + element(area(self.rows, self.cols), part(self.scale, op::MUL) + part(self.shift, op::ADD), 1, 1)
+    }
+}
+
+impl Kernel for Scale {
+    fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
+        let bounds = Bounds { words: dtcm_words };
+        let count = u64::from(self.count);
+        bounds.span("out", self.out, count)?.apart_or_same(&bounds.span("x", self.x, count)?)
+    }
+
+    fn run(&self, dtcm: &mut [u32]) {
+        let dtcm = cells(dtcm);
+        let factor = f32::from_bits(self.factor_bits);
+        let count = self.count as usize;
+        for (x, out) in words(dtcm, self.x, count).iter().zip(words(dtcm, self.out, count)) {
+            store(out, mul(load(x), factor));
+        }
+    }
+
+    fn cycles(&self) -> u64 {
+        op::ENTRY + element(u64::from(self.count), op::MUL, 1, 1)
+    }
+}
+
+impl Kernel for ColumnSum {
+    fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
+        below("op", self.op, 4)?;
+        let bounds = Bounds { words: dtcm_words };
+        let sum = bounds.span("sum", self.sum, u64::from(self.cols))?;
+        sum.apart_from(&[bounds.rows("x", self.x, self.rows, self.cols, self.row_stride)?])?;
+        match self.op {
+            1 => sum.apart_from(&[bounds.rows("y", self.y, self.rows, self.cols, self.row_stride)?]),
+            2 => sum.apart_from(&[bounds.span("y", self.y, u64::from(self.cols))?]),
+            _ => Ok(()),
+        }
+    }
+
+    fn run(&self, dtcm: &mut [u32]) {
+        let dtcm = cells(dtcm);
+        let (cols, stride) = (self.cols, self.row_stride);
+        let row = |base: u32, r: u32| words(dtcm, base + 4 * r * stride, cols as usize);
+        let sum = words(dtcm, self.sum, cols as usize);
+        for r in 0..if cols == 0 { 0 } else { self.rows } {
+            let x = row(self.x, r);
+            let y = match self.op {
+                1 => row(self.y, r),
+                2 => words(dtcm, self.y, cols as usize),
+                _ => x,
+            };
+            for ((sum, x), y) in sum.iter().zip(x).zip(y) {
+                let (x, y) = (load(x), load(y));
+                let value = match self.op {
+                    0 => x,
+                    2 => {
+                        let d = sub(x, y);
+                        mul(d, d)
+                    }
+                    // 3: y is x.
+                    _ => mul(x, y),
+                };
+                store(sum, add(load(sum), value));
+            }
+        }
+    }
+
+    fn cycles(&self) -> u64 {
+        let (operation, loads) = match self.op {
+            0 => (0, 2),
+            1 => (op::MUL, 3),
+            2 => (op::ADD + op::MUL, 3),
+            _ => (op::MUL, 2),
+        };
+        op::ENTRY + u64::from(self.rows) * 8 + element(area(self.rows, self.cols), operation + op::ADD, loads, 1)
+    }
+}
+
+impl Kernel for SumParts {
+    fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
+        let bounds = Bounds { words: dtcm_words };
+        if self.count == 0 {
+            return Ok(());
+        }
+        if self.parts == 0 {
+            return Err(BadCall::Value { field: "parts", value: 0 });
+        }
+        let dst = bounds.span("dst", self.dst, u64::from(self.count))?;
+        let src = bounds.rows("src", self.src, self.parts, self.count, self.stride)?;
+        // The first part may be where the sum goes, if the others are elsewhere.
+        let first = bounds.span("src", self.src, u64::from(self.count))?;
+        if (first.start, first.end) == (dst.start, dst.end) && (self.parts == 1 || self.stride >= self.count) {
+            return Ok(());
+        }
+        dst.apart_from(&[src])
+    }
+
+    fn run(&self, dtcm: &mut [u32]) {
+        if self.count == 0 {
+            return;
+        }
+        let dtcm = cells(dtcm);
+        let part = |p: u32| words(dtcm, self.src + 4 * p * self.stride, self.count as usize);
+        let dst = words(dtcm, self.dst, self.count as usize);
+        for (d, s) in dst.iter().zip(part(0)) {
+            store(d, load(s));
+        }
+        for p in 1..self.parts {
+            for (d, s) in dst.iter().zip(part(p)) {
+                store(d, add(load(d), load(s)));
+            }
+        }
+    }
+
+    fn cycles(&self) -> u64 {
+        // The sum stays in a register.
+        let one = u64::from(self.parts) * (op::LOAD + 2) + u64::from(self.parts.saturating_sub(1)) * op::ADD;
+        op::ENTRY + element(u64::from(self.count), one, 0, 1)
+    }
+}
+
+impl Kernel for Norms {
+    fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
+        let bounds = Bounds { words: dtcm_words };
+        bounds.span("out", self.out, 2)?.apart_from(&[bounds.span("x", self.x, u64::from(self.count))?])
+    }
+
+    fn run(&self, dtcm: &mut [u32]) {
+        let dtcm = cells(dtcm);
+        let out = words(dtcm, self.out, 2);
+        let (mut squares, mut largest) = (load(&out[0]), load(&out[1]));
+        for x in words(dtcm, self.x, self.count as usize) {
+            let x = load(x);
+            squares = add(squares, mul(x, x));
+            largest = max(largest, abs(x));
+        }
+        store(&out[0], squares);
+        store(&out[1], largest);
+    }
+
+    fn cycles(&self) -> u64 {
+        op::ENTRY + element(u64::from(self.count), op::MUL + op::ADD + op::COMPARE, 1, 0) + 6
+    }
+}
+
+impl Kernel for Clip {
+    fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
+        if self.mode != 1 && self.mode != 2 {
+            return Err(BadCall::Value { field: "mode", value: self.mode });
+        }
+        let limit = f32::from_bits(self.limit_bits);
+        if is_nan(limit) || less(limit, 0.0) {
+            return Err(BadCall::Value { field: "limit_bits", value: self.limit_bits });
+        }
+        let bounds = Bounds { words: dtcm_words };
+        let x = bounds.span("x", self.x, u64::from(self.count))?;
+        if self.mode == 2 { x.apart_from(&[bounds.span("sum_squares", self.sum_squares, 1)?]) } else { Ok(()) }
+    }
+
+    fn run(&self, dtcm: &mut [u32]) {
+        let dtcm = cells(dtcm);
+        let limit = f32::from_bits(self.limit_bits);
+        let x = words(dtcm, self.x, self.count as usize);
+        if self.mode == 1 {
+            for x in x {
+                store(x, min(max(load(x), neg(limit)), limit));
+            }
+            return;
+        }
+        let norm = sqrt(load(&words(dtcm, self.sum_squares, 1)[0]));
+        if less(limit, norm) || is_nan(norm) {
+            let factor = div(limit, norm);
+            for x in x {
+                store(x, mul(load(x), factor));
+            }
+        }
+    }
+
+    fn cycles(&self) -> u64 {
+        let count = u64::from(self.count);
+        op::ENTRY
+            + if self.mode == 1 {
+                element(count, 2 * op::COMPARE, 1, 1)
+            } else {
+                op::SQRT + op::DIV + element(count, op::MUL, 1, 1)
+            }
+    }
+}
+
+impl Kernel for Lerp {
+    fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
+        let bounds = Bounds { words: dtcm_words };
+        let count = u64::from(self.count);
+        let out = bounds.span("out", self.out, count)?;
+        out.apart_or_same(&bounds.span("a", self.a, count)?)?;
+        out.apart_or_same(&bounds.span("b", self.b, count)?)
+    }
+
+    fn run(&self, dtcm: &mut [u32]) {
+        let dtcm = cells(dtcm);
+        let count = self.count as usize;
+        let momentum = f32::from_bits(self.momentum_bits);
+        let rest = sub(1.0, momentum);
+        let (a, b) = (words(dtcm, self.a, count), words(dtcm, self.b, count));
+        for ((a, b), out) in a.iter().zip(b).zip(words(dtcm, self.out, count)) {
+            store(out, add(mul(load(a), momentum), mul(load(b), rest)));
+        }
+    }
+
+    fn cycles(&self) -> u64 {
+        op::ENTRY + op::ADD + element(u64::from(self.count), 2 * op::MUL + op::ADD, 2, 1)
+    }
+}
+
+impl Kernel for CountNonFinite {
+    fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
+        let bounds = Bounds { words: dtcm_words };
+        bounds.span("out", self.out, 1)?.apart_from(&[bounds.span("x", self.x, u64::from(self.count))?])
+    }
+
+    fn run(&self, dtcm: &mut [u32]) {
+        let dtcm = cells(dtcm);
+        let found =
+            words(dtcm, self.x, self.count as usize).iter().filter(|x| x.get() & 0x7F80_0000 == 0x7F80_0000).count();
+        let out = &words(dtcm, self.out, 1)[0];
+        out.set(out.get().saturating_add(found as u32));
+    }
+
+    fn cycles(&self) -> u64 {
+        // MOV with shift, CMP with the limit, conditional ADD.
+        op::ENTRY + element(u64::from(self.count), 3, 1, 0)
+    }
+}

@@ -1,0 +1,153 @@
+//! Optimizer steps: the rules are in [`crate::optimizer`].
+
+use core::cell::Cell;
+
+use super::{element, op};
+use crate::call::{NONE, OptimizerStep};
+use crate::dtcm::{BadCall, Bounds, Span, below, cells, words};
+use crate::num::{add, div, load, mul, sqrt, store, sub};
+use crate::optimizer as s;
+use crate::{Kernel, Optimizer};
+
+fn optimizer(number: u32) -> Result<Optimizer, BadCall> {
+    Optimizer::from_number(number).ok_or(BadCall::Value { field: "kind", value: number })
+}
+
+impl Kernel for OptimizerStep {
+    fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
+        let kind = optimizer(self.kind)?;
+        below("decay", self.decay, 2)?;
+        let bounds = Bounds { words: dtcm_words };
+        let count = u64::from(self.count);
+        let state = |field: &'static str, address: u32, needed: bool, allowed: bool| -> Result<Span, BadCall> {
+            if address == NONE && !needed || !allowed {
+                return bounds.span(field, address, 0);
+            }
+            bounds.span(field, address, count)
+        };
+        let (adam, rms) = (kind == Optimizer::Adam, kind == Optimizer::RmsProp);
+        let spans = [
+            bounds.span("w", self.w, count)?,
+            bounds.span("g", self.g, count)?,
+            state("m", self.m, adam || kind == Optimizer::SgdNesterov, true)?,
+            state("v", self.v, adam || rms, adam || rms)?,
+            state("x", self.x, false, rms)?,
+            bounds.span("scalars", self.scalars, s::WORDS as u64)?,
+        ];
+        for (i, span) in spans.iter().enumerate() {
+            span.apart_from(&spans[i + 1..])?;
+        }
+        Ok(())
+    }
+
+    fn run(&self, dtcm: &mut [u32]) {
+        let Ok(kind) = optimizer(self.kind) else { panic!("unchecked call") };
+        let dtcm = cells(dtcm);
+        let count = self.count as usize;
+        let scalars: [f32; s::WORDS] = {
+            let block = words(dtcm, self.scalars, s::WORDS);
+            core::array::from_fn(|i| load(&block[i]))
+        };
+        let optional = |address| if address == NONE { None } else { Some(words(dtcm, address, count)) };
+        let (w, g) = (words(dtcm, self.w, count), words(dtcm, self.g, count));
+        if self.decay == 1 {
+            for w in w {
+                let value = load(w);
+                store(w, sub(value, mul(value, scalars[s::DECAY])));
+            }
+        }
+        match kind {
+            Optimizer::Sgd | Optimizer::SgdNesterov => {
+                sgd(w, g, optional(self.m), &scalars, kind == Optimizer::SgdNesterov);
+            }
+            Optimizer::RmsProp => {
+                rms_prop(w, g, optional(self.m), words(dtcm, self.v, count), optional(self.x), &scalars);
+            }
+            Optimizer::Adam => adam(w, g, words(dtcm, self.m, count), words(dtcm, self.v, count), &scalars),
+        }
+    }
+
+    fn cycles(&self) -> u64 {
+        let Ok(kind) = optimizer(self.kind) else { return 0 };
+        let count = u64::from(self.count);
+        let has = |address| u64::from(address != NONE);
+        let (operations, loads, stores) = match kind {
+            Optimizer::Sgd => (op::MUL + op::ADD + has(self.m) * (op::MUL + op::ADD), 2 + has(self.m), 1 + has(self.m)),
+            Optimizer::SgdNesterov => (3 * op::MUL + 3 * op::ADD, 3, 2),
+            Optimizer::RmsProp => (
+                4 * op::MUL
+                    + 3 * op::ADD
+                    + op::SQRT
+                    + op::DIV
+                    + has(self.m) * (op::MUL + op::ADD)
+                    + has(self.x) * (3 * op::MUL + 2 * op::ADD),
+                3 + has(self.m) + has(self.x),
+                2 + has(self.m) + has(self.x),
+            ),
+            Optimizer::Adam => (4 * op::MUL + 6 * op::ADD + op::SQRT + op::DIV, 4, 3),
+        };
+        let decay = if self.decay == 1 { op::MUL + op::ADD } else { 0 };
+        op::ENTRY + s::WORDS as u64 + element(count, operations + decay, loads, stores)
+    }
+}
+
+fn sgd(w: &[Cell<u32>], g: &[Cell<u32>], m: Option<&[Cell<u32>]>, scalars: &[f32; s::WORDS], nesterov: bool) {
+    let (rate, momentum) = (scalars[s::LEARNING_RATE], scalars[s::MOMENTUM]);
+    let Some(m) = m else {
+        for (w, g) in w.iter().zip(g) {
+            store(w, sub(load(w), mul(rate, load(g))));
+        }
+        return;
+    };
+    for ((w, g), m) in w.iter().zip(g).zip(m) {
+        let step = mul(rate, load(g));
+        let velocity = sub(mul(momentum, load(m)), step);
+        let change = if nesterov { sub(mul(momentum, velocity), step) } else { velocity };
+        store(m, velocity);
+        store(w, add(load(w), change));
+    }
+}
+
+fn rms_prop(
+    w: &[Cell<u32>],
+    g: &[Cell<u32>],
+    m: Option<&[Cell<u32>]>,
+    v: &[Cell<u32>],
+    x: Option<&[Cell<u32>]>,
+    scalars: &[f32; s::WORDS],
+) {
+    let (rho, rest, epsilon) = (scalars[s::RHO], scalars[s::ONE_MINUS_RHO], scalars[s::EPSILON]);
+    for i in 0..w.len() {
+        let gradient = load(&g[i]);
+        let velocity = add(mul(rho, load(&v[i])), mul(rest, mul(gradient, gradient)));
+        store(&v[i], velocity);
+        let spread = match x {
+            Some(x) => {
+                let average = add(mul(rho, load(&x[i])), mul(rest, gradient));
+                store(&x[i], average);
+                sub(velocity, mul(average, average))
+            }
+            None => velocity,
+        };
+        let mut change = div(mul(scalars[s::LEARNING_RATE], gradient), sqrt(add(spread, epsilon)));
+        if let Some(m) = m {
+            change = add(mul(scalars[s::MOMENTUM], load(&m[i])), change);
+            store(&m[i], change);
+        }
+        store(&w[i], sub(load(&w[i]), change));
+    }
+}
+
+fn adam(w: &[Cell<u32>], g: &[Cell<u32>], m: &[Cell<u32>], v: &[Cell<u32>], scalars: &[f32; s::WORDS]) {
+    let (rest_1, rest_2) = (scalars[s::ONE_MINUS_BETA_1], scalars[s::ONE_MINUS_BETA_2]);
+    let (alpha, epsilon) = (scalars[s::ALPHA], scalars[s::EPSILON]);
+    for (((w, g), m), v) in w.iter().zip(g).zip(m).zip(v) {
+        let gradient = load(g);
+        let (mean, square) = (load(m), load(v));
+        let mean = add(mean, mul(sub(gradient, mean), rest_1));
+        let square = add(square, mul(sub(mul(gradient, gradient), square), rest_2));
+        store(m, mean);
+        store(v, square);
+        store(w, sub(load(w), div(mul(mean, alpha), add(sqrt(square), epsilon))));
+    }
+}

@@ -1,0 +1,369 @@
+//! Elementary functions in fixed point: integers only, so the same bits on any host, and no soft float.
+//!
+//! Each function is within 2 units in the last place of the true value (most within 0.6, see the tests); its cycles
+//! on an ARM968 are in [`cycles`]. The source is one for core and host: only the smallest steps
+//! (float to fixed point and back, [`crate::num`]) have a form of their own there, and without branches the
+//! compiler turns [`exp_cells`] and the like into vector code.
+
+use core::cell::Cell;
+
+use crate::num;
+use segments::mul30;
+
+#[cfg(test)]
+mod generate;
+pub mod segments;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+/// Cycles of one value, argument and result in registers, from these sequences (the float-to-fixed step: exponent 1, range 1, register shift 2,
+/// sign 1, hidden bit 2 = 7; the pack step: CLZ, shift, round half to even, exponent, range = 12; sign in and out 2):
+pub mod cycles {
+    use super::segments::CYCLES as POLYNOMIAL;
+
+    /// Float to fixed.
+    const FIX: u64 = 7;
+    /// Fixed to float.
+    const PACK: u64 = 12;
+    /// Argument with 41 fraction bits to mantissa and power of two: N by MUL, add, shift (5), r by SMULL, SBC and shift (9), table of powers (3), four SMULL with stall and ADD (20).
+    const EXP_CORE: u64 = 37;
+    /// `FIX`, core, `PACK`, range test of the argument (4).
+    pub const EXP: u64 = FIX + 3 + EXP_CORE + PACK + 4;
+    /// `FIX`, polynomial with growing segments, UMULL by the mantissa and stall (4), `PACK`, clamp (4), sign (2).
+    pub const TANH: u64 = FIX + POLYNOMIAL + 3 + 4 + PACK + 4 + 2;
+    /// `FIX` (64 bits: +3), exponential, shift (3), polynomial, product for negative numbers: UMULL (4); `PACK` of a normalised number (5).
+    pub const SIGMOID: u64 = FIX + 3 + EXP_CORE + 3 + POLYNOMIAL + 4 + 5 + 2;
+    /// `SIGMOID` without `PACK`, product with x (4), `PACK`.
+    pub const SILU: u64 = SIGMOID - 5 + 4 + PACK;
+    /// As `SIGMOID`; one more product, 64-bit addition (6).
+    pub const SOFTPLUS: u64 = SIGMOID + 10;
+    /// `FIX`, square (4), exponential, polynomial, three products (12), `PACK`.
+    pub const GELU: u64 = FIX + 4 + EXP_CORE + POLYNOMIAL + 3 + 12 + PACK + 6;
+    /// `SILU`, and its argument: `FIX`, square (4), two 64 by 64 products of four UMULL each (40).
+    pub const GELU_TANH: u64 = SILU + FIX + 44;
+    /// Larger of: polynomial near 0, exponential further out; `PACK`.
+    pub const EXP_M1: u64 = EXP + 6;
+    /// Unpack with subnormals (8), polynomial, SMULL (4), n ln 2 by SMULL twice (8), `PACK`, special cases (6).
+    pub const LN: u64 = 8 + POLYNOMIAL + 4 + 8 + PACK + 6;
+    /// Unpack (8), polynomial, exponent parity (2), product (4), pack without a CLZ (5), special cases (6).
+    pub const RECIPROCAL_SQRT: u64 = 8 + POLYNOMIAL + 2 + 4 + 5 + 6;
+    /// The division of [`crate::num`].
+    pub const RECIPROCAL: u64 = crate::num::cycles::DIV;
+    /// Addition and division.
+    pub const SOFTSIGN: u64 = crate::num::cycles::ADD + crate::num::cycles::DIV;
+}
+
+/// 1 with 30 fraction bits.
+const ONE: i32 = 1 << 30;
+/// Arguments are cut off here before an exponential: `exp(-110)` is below half of the smallest number.
+const EXPONENT_LIMIT: f32 = 110.0;
+
+#[inline(always)]
+fn mul31(a: i32, b: i32) -> i32 {
+    ((i64::from(a) * i64::from(b)) >> 31) as i32
+}
+
+#[inline(always)]
+fn clamp(x: f32, low: f32, high: f32) -> f32 {
+    // A NaN stays one.
+    if num::less(x, low) {
+        low
+    } else if num::less(high, x) {
+        high
+    } else {
+        x
+    }
+}
+
+/// `exp(a) = m * 2^(n - 30)` with `m` of about 1 .. 2, `a` of -112 .. 112 with 41 fraction bits.
+#[inline(always)]
+fn exp_fixed(a: i64) -> (i32, i32) {
+    /// log2 e with 14 fraction bits: enough to find the nearest sixteenth, not more than 0.52 away.
+    const LOG2_E: i32 = 23_637;
+    /// ln 2 / 16 with 41 fraction bits.
+    const LN_2_SIXTEENTH: i64 = 95_265_423_098;
+    const SIXTH: i32 = 357_913_941;
+    const TWENTY_FOURTH: i32 = 89_478_485;
+    let sixteenths = (((a >> 32) as i32) * LOG2_E + (1 << 18)) >> 19;
+    let r = ((a - i64::from(sixteenths) * LN_2_SIXTEENTH) >> 10) as i32;
+    // exp(r) - 1 for |r| < 0.023: the term of fifth order is below 2^-34.
+    let h = SIXTH + mul31(r, TWENTY_FOURTH);
+    let h = ONE + mul31(r, h);
+    let p = r + mul31(r, mul31(r, h));
+    let power = tables::POWERS[(sixteenths & 15) as usize];
+    (power + mul31(power, p), sixteenths >> 4)
+}
+
+/// `m * 2^n` for `n <= 0` with 30 fraction bits, just below 1 at most.
+#[inline(always)]
+fn below_one(m: i32, n: i32) -> i32 {
+    let shift = if n < -31 { 31 } else { -n };
+    let value = m >> (shift & 31);
+    if value > ONE - 1 { ONE - 1 } else { value }
+}
+
+/// `1 / (1 + exp(-a)) = m * 2^(n - 30)`; `magnitude` is `|a|` with 41 fraction bits, below 112.
+#[inline(always)]
+fn sigmoid_fixed(magnitude: i64, negative: bool) -> (i32, i32) {
+    let (m, n) = exp_fixed(-magnitude);
+    let inverse = segments::reciprocal(below_one(m, n));
+    if negative { (mul30(m, inverse), n) } else { (inverse, 0) }
+}
+
+/// e^x.
+#[inline(always)]
+pub fn exp(x: f32) -> f32 {
+    let (m, n) = exp_fixed(num::to_fixed(clamp(x, -EXPONENT_LIMIT, EXPONENT_LIMIT), 41));
+    let y = num::pack(i64::from(m), n - 30);
+    if num::is_nan(x) { num::NAN } else { y }
+}
+
+/// Hyperbolic tangent, of magnitude 1 at most.
+#[inline(always)]
+pub fn tanh(x: f32) -> f32 {
+    // From 9.02 on the result is 1; tanh(a) / a is good up to there.
+    let a = num::abs(x);
+    let a = if num::less(a, 9.03125) { a } else { 9.03125 };
+    let ratio = segments::tanh_ratio(num::to_fixed_small(a, 27));
+    let y = num::mul_fixed(x, (ratio + 1) >> 1, -29);
+    clamp(y, -1.0, 1.0)
+}
+
+/// `1 / (1 + e^-x)`.
+#[inline(always)]
+pub fn sigmoid(x: f32) -> f32 {
+    let a = clamp(num::abs(x), 0.0, EXPONENT_LIMIT);
+    let (m, n) = sigmoid_fixed(num::to_fixed(a, 41), num::less(x, 0.0));
+    let y = num::pack(i64::from(m), n - 30);
+    if num::is_nan(x) { num::NAN } else { y }
+}
+
+/// `ln(1 + e^x)`.
+pub fn softplus(x: f32) -> f32 {
+    if num::is_nan(x) {
+        return num::NAN;
+    }
+    if num::less(40.0, x) {
+        return x;
+    }
+    let x = clamp(x, -EXPONENT_LIMIT, 40.0);
+    let (m, n) = exp_fixed(num::to_fixed(num::neg(num::abs(x)), 41));
+    let u = below_one(m, n);
+    let ratio = i64::from(segments::ln_1p_ratio(u));
+    if num::less(x, 0.0) {
+        num::pack((i64::from(m) * ratio) >> 8, n - 52)
+    } else {
+        num::pack(num::to_fixed(x, 45) + ((i64::from(u) * ratio) >> 15), -45)
+    }
+}
+
+/// `x * sigmoid(x)`.
+pub fn silu(x: f32) -> f32 {
+    if num::is_nan(x) || num::less(x, -EXPONENT_LIMIT) {
+        // -0, and NaN for minus infinity as in Keras.
+        return num::mul(x, 0.0);
+    }
+    let a = clamp(num::abs(x), 0.0, EXPONENT_LIMIT);
+    let (m, n) = sigmoid_fixed(num::to_fixed(a, 41), num::less(x, 0.0));
+    num::mul_fixed(x, m >> 1, n - 29)
+}
+
+/// Brings a positive integer to 29 bits: `(m, e)` with `m * 2^e` about the value.
+fn to_29_bits(value: i64) -> (i32, i32) {
+    let shift = 35 - value.leading_zeros() as i32;
+    if shift >= 0 { ((value >> shift) as i32, shift) } else { ((value << -shift) as i32, shift) }
+}
+
+/// The normal distribution at a finite `x > -14.5`: `m * 2^e`, `m` at most 2^29.
+fn normal_fixed(x: f32) -> (i32, i32) {
+    let a = num::to_fixed(clamp(num::abs(x), 0.0, 14.5), 27);
+    let (m, n) = exp_fixed(-((a * a) >> 14));
+    let tail = i64::from(segments::half_erfcx(a as i32)) * i64::from(m);
+    if num::less(x, 0.0) {
+        let (m, e) = to_29_bits(tail);
+        (m, n - 61 + e)
+    } else {
+        ((1 << 29) - ((tail >> 32) >> if n < -31 { 31 } else { -n }) as i32, -29)
+    }
+}
+
+/// The normal distribution: `(1 + erf(x / sqrt 2)) / 2`.
+pub fn normal(x: f32) -> f32 {
+    if num::is_nan(x) {
+        return num::NAN;
+    }
+    if num::less(x, -14.5) {
+        return 0.0;
+    }
+    let (m, e) = normal_fixed(x);
+    num::pack(i64::from(m), e)
+}
+
+/// `x * (1 + erf(x / sqrt 2)) / 2`.
+pub fn gelu(x: f32) -> f32 {
+    if num::is_nan(x) || num::less(x, -14.5) {
+        return num::mul(x, 0.0);
+    }
+    let (m, e) = normal_fixed(x);
+    num::mul_fixed(x, m, e)
+}
+
+/// `sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3))` as `m * 2^(n - 30)`.
+fn gelu_gate(x: f32) -> (i32, i32) {
+    /// 2 sqrt(2 / pi) with 40 fraction bits, and 0.044715 of it.
+    const LINEAR: i128 = 1_754_566_704_451;
+    const CUBIC: i128 = 78_455_450_190;
+    let a = i128::from(num::to_fixed(clamp(num::abs(x), 0.0, 15.0), 27));
+    let factor = LINEAR + ((CUBIC * ((a * a) >> 24)) >> 30);
+    let argument = ((a * factor) >> 26) as i64;
+    let limit = 110i64 << 41;
+    let negative = num::less(x, 0.0);
+    if negative && argument > limit { (0, 0) } else { sigmoid_fixed(core::cmp::min(argument, limit), negative) }
+}
+
+/// `x * (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2`.
+pub fn gelu_tanh(x: f32) -> f32 {
+    if num::is_nan(x) {
+        return num::NAN;
+    }
+    let (m, n) = gelu_gate(x);
+    num::mul_fixed(x, m >> 1, n - 29)
+}
+
+/// `(1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2`.
+pub fn gelu_tanh_gate(x: f32) -> f32 {
+    if num::is_nan(x) {
+        return num::NAN;
+    }
+    let (m, n) = gelu_gate(x);
+    num::pack(i64::from(m), n - 30)
+}
+
+/// `e^x - 1` for `x <= 0` (for larger `x`: of 0).
+pub fn exp_m1_negative(x: f32) -> f32 {
+    if num::is_nan(x) {
+        return num::NAN;
+    }
+    if num::less(-1.0, x) {
+        let ratio = segments::exp_m1_ratio(core::cmp::min(
+            num::to_fixed(num::abs(clamp(x, -1.0, 0.0)), 30),
+            i64::from(ONE - 1),
+        ) as i32);
+        return num::mul_fixed(clamp(x, -1.0, 0.0), ratio >> 1, -29);
+    }
+    let (m, n) = exp_fixed(num::to_fixed(clamp(x, -EXPONENT_LIMIT, 0.0), 41));
+    num::pack(i64::from(below_one(m, n) - ONE), -30)
+}
+
+/// Natural logarithm: NaN below 0, minus infinity at 0.
+pub fn ln(x: f32) -> f32 {
+    /// ln 2 with 53 fraction bits.
+    const LN_2: i64 = 6_243_314_768_165_359;
+    if num::is_nan(x) || num::less(x, 0.0) {
+        return num::NAN;
+    }
+    if !num::less(0.0, x) {
+        return f32::NEG_INFINITY;
+    }
+    if x == f32::INFINITY {
+        return x;
+    }
+    let (m, e) = num::integer::unpack(x);
+    let shift = m.leading_zeros() as i32 - 8;
+    let m = (m << shift) as i32;
+    // x = (1 + f) 2^n, f of -1/4 .. 1/2 with 24 fraction bits, exactly.
+    let (f, n) = if m >= 3 << 22 { (m - (1 << 24), e - shift + 24) } else { ((m - (1 << 23)) << 1, e - shift + 23) };
+    let ratio = segments::ln_ratio((f << 6) + (1 << 28)) >> 1;
+    let near = i64::from(f) * i64::from(ratio);
+    if n == 0 { num::pack(near, -53) } else { num::pack((near + i64::from(n) * LN_2) >> 8, -45) }
+}
+
+/// `1 / x`, correctly rounded.
+#[inline(always)]
+pub fn reciprocal(x: f32) -> f32 {
+    num::div(1.0, x)
+}
+
+/// `1 / sqrt(x)`: NaN below 0, infinity at 0.
+pub fn reciprocal_sqrt(x: f32) -> f32 {
+    if num::is_nan(x) || num::less(x, 0.0) {
+        return num::NAN;
+    }
+    if !num::less(0.0, x) {
+        return f32::INFINITY;
+    }
+    if x == f32::INFINITY {
+        return 0.0;
+    }
+    let (m, e) = num::integer::unpack(x);
+    let shift = m.leading_zeros() as i32 - 8;
+    let (m, exponent) = ((m << shift) as i32, e - shift + 23);
+    let root = i64::from(segments::reciprocal_sqrt((m - (1 << 23)) << 7));
+    // An odd exponent leaves sqrt(1/2), with 31 fraction bits.
+    let factor: i64 = if exponent & 1 == 0 { 1 << 31 } else { 0x5A82_799A };
+    num::pack((root * factor) >> 9, -52 - (exponent >> 1))
+}
+
+/// `x / (1 + |x|)`.
+#[inline(always)]
+pub fn softsign(x: f32) -> f32 {
+    num::div(x, num::add(1.0, num::abs(x)))
+}
+
+/// Defines a function over words of memory, in vector code where the processor has it.
+macro_rules! over_cells {
+    ($(#[$doc:meta])* $name:ident, $function:expr) => {
+        $(#[$doc])*
+        pub fn $name(x: &[Cell<u32>]) {
+            #[inline(always)]
+            fn body(x: &[Cell<u32>]) {
+                for cell in x {
+                    num::store(cell, $function(num::load(cell)));
+                }
+            }
+            #[cfg(all(target_arch = "x86_64", any(test, feature = "std")))]
+            {
+                #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bw,avx512cd")]
+                fn wide(x: &[Cell<u32>]) {
+                    body(x);
+                }
+                #[target_feature(enable = "avx2")]
+                fn middle(x: &[Cell<u32>]) {
+                    body(x);
+                }
+                if x.len() >= 8 {
+                    if std::arch::is_x86_feature_detected!("avx512dq")
+                        && std::arch::is_x86_feature_detected!("avx512vl")
+                        && std::arch::is_x86_feature_detected!("avx512bw")
+                        && std::arch::is_x86_feature_detected!("avx512cd")
+                    {
+                        // SAFETY: the processor has these instructions.
+                        return unsafe { wide(x) };
+                    }
+                    if std::arch::is_x86_feature_detected!("avx2") {
+                        // SAFETY: as above.
+                        return unsafe { middle(x) };
+                    }
+                }
+            }
+            body(x);
+        }
+    };
+}
+
+over_cells!(
+    /// [`exp`] of every word, in place.
+    exp_cells,
+    exp
+);
+over_cells!(
+    /// [`tanh`] of every word, in place.
+    tanh_cells,
+    tanh
+);
+over_cells!(
+    /// [`sigmoid`] of every word, in place.
+    sigmoid_cells,
+    sigmoid
+);
