@@ -13,12 +13,13 @@
 //! ## Format `f32`
 //!
 //! Operands of a product are brought to a common exponent per block (`Prep*`): with `E` the smallest
-//! integer such that `|x| < 2^E` for all `x` of the block, `m = round_half_even(x * 2^(26 - E))`.
+//! integer such that `|x| < 2^E` for all `x` of the block, `m = round(x * 2^(26 - E))`, halves away from zero (on an
+//! ARM the carry of a shift: half to even would cost five cycles an element more).
 //! Products of mantissas are summed exactly in 64 bits (at most 2,048 terms: 26 + 26 + 11 = 63), so
 //! the order of the terms does not matter. The sum is rounded once to binary32 (half to even:
 //! first to 24 bits, then scaled by the power of two as an IEEE multiplication would).
 //! A block of zeros has exponent [`EXPONENT_ZERO`]; a block with a NaN or infinity has
-//! [`EXPONENT_NAN`], and every result that it takes part in is NaN.
+//! [`EXPONENT_NAN`], and every result that it takes part in is NaN (bits 0x7FC0_0000). The mantissas of both are zero.
 //! All other arithmetic on tensors (bias, residual addition, optimizers, ..) is IEEE binary32, round
 //! half to even, one operation at a time, never fused, subnormals kept.
 
@@ -266,14 +267,17 @@ kernels! {
     SumParts / sum_parts = 14 { src: u32, parts: u32, stride: u32, count: u32, dst: u32 }
 
     /// Pooling forward. Geometry as in [`Conv`] (`up` = 1, no dilation), over all `channels`: `y[oy - oy0][ox][c]`.
-    /// `mode`: 0 maximum, 1 average over the cells that exist. `x` rows from `iy0` on. Rows clamp to `out_h`.
+    /// `mode`: 0 maximum (the first one; both zeros are equal, a NaN is beyond the infinity of its sign), 1 average over the
+    /// cells that exist (their sum in row-major order, divided). A window without cells gives 0. `x` rows from `iy0` on.
+    /// Rows clamp to `out_h`.
     Pool / pool = 15 {
         mode: u32, x: u32, iy0: i32, in_h: u32, in_w: u32, channels: u32, y: u32, oy0: u32, rows: u32, out_h: u32, out_w: u32,
         kh: u32, kw: u32, stride_y: u32, stride_x: u32, pad_y: i32, pad_x: i32,
     }
 
     /// Pooling backward for input rows `iy0 .. min(iy0 + rows, in_h)`: `dx[iy - iy0][ix][c]` is the sum over the output windows
-    /// (row-major order) that hold the cell: average `dy / cells`; maximum `dy` where this cell is the first maximum of its window.
+    /// (row-major order, from +0) that hold the cell: average `dy / cells`; maximum `dy` where this cell is the first of its
+    /// window whose bits are those of `y`.
     /// `dy` (and for the maximum `y`) hold output rows from `oy0` on; for the maximum `x` holds input rows from `x_iy0` on:
     /// every row that any of these windows covers.
     PoolGrad / pool_grad = 16 {

@@ -20,9 +20,9 @@ pub enum BadCall {
         /// Name of the parameter.
         field: &'static str,
         /// First word, relative to the DTCM.
-        start_word: i64,
+        start_word: i128,
         /// First word after the buffer.
-        end_word: i64,
+        end_word: i128,
     },
     /// Two buffers that must be apart share words.
     Overlap {
@@ -100,7 +100,7 @@ pub struct Bounds {
 impl Bounds {
     /// `count` words from byte offset `address`. An empty buffer may be anywhere.
     pub fn span(&self, field: &'static str, address: u32, count: u64) -> Result<Span, BadCall> {
-        self.part(field, address, 0, i64::try_from(count).unwrap_or(i64::MAX / 2))
+        self.part(field, address, 0, count.into())
     }
 
     /// `rows` rows of `cols` words, `stride` words from row to row.
@@ -113,16 +113,16 @@ impl Bounds {
     }
 
     /// Words `first..end` counted from byte offset `address`; `first` may be negative.
-    pub fn part(&self, field: &'static str, address: u32, first: i64, end: i64) -> Result<Span, BadCall> {
+    pub fn part(&self, field: &'static str, address: u32, first: i128, end: i128) -> Result<Span, BadCall> {
         if first >= end {
             return Ok(Span { field, start: 0, end: 0 });
         }
         if !address.is_multiple_of(4) {
             return Err(BadCall::Misaligned { field, address });
         }
-        let base = i64::from(address / 4);
+        let base = i128::from(address / 4);
         let (start_word, end_word) = (base.saturating_add(first), base.saturating_add(end));
-        if start_word < 0 || end_word > self.words as i64 {
+        if start_word < 0 || end_word > self.words as i128 {
             return Err(BadCall::OutOfBounds { field, start_word, end_word });
         }
         Ok(Span { field, start: start_word as usize, end: end_word as usize })

@@ -7,19 +7,9 @@
 //! Nothing here knows of cores, packets, DMA or networks.
 #![cfg_attr(not(any(test, feature = "std")), no_std)]
 
-/// Kernels whose arithmetic is being written.
-macro_rules! pending {
-    ($($name:ident),* $(,)?) => { $(
-        impl crate::Kernel for crate::call::$name {
-            fn check(&self, _dtcm_words: usize) -> Result<(), crate::BadCall> { Ok(()) }
-            fn run(&self, _dtcm: &mut [u32]) { unimplemented!(stringify!($name)) }
-            fn cycles(&self) -> u64 { unimplemented!(stringify!($name)) }
-        }
-    )* };
-}
-
 mod block;
 pub mod call;
+mod cost;
 pub mod dtcm;
 mod elementwise;
 pub mod functions;

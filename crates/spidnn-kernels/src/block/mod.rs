@@ -1,2 +1,15 @@
 //! Kernels on blocks: alignment of operands, exact products, pooling, and plain moves.
-pending!(Prep2d, PrepConvBackward, Gemm, Conv, ConvWgrad, Pool, PoolGrad, Fill, CopyRows, PrepWindow);
+
+mod conv;
+mod gemm;
+mod geometry;
+mod moves;
+mod pool;
+mod prep;
+#[cfg(any(test, feature = "std"))]
+mod product;
+mod round;
+#[cfg(test)]
+mod test_data;
+
+pub(crate) use geometry::Axis;

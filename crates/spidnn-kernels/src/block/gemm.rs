@@ -1,0 +1,181 @@
+//! Matrix product.
+
+use core::cell::Cell;
+
+use super::round;
+use crate::call::{BLOCK_TERMS_MAX, Gemm};
+use crate::dtcm::{self, BadCall, Bounds};
+use crate::{Kernel, cost};
+
+impl Gemm {
+    fn is_empty(&self) -> bool {
+        self.m == 0 || self.n == 0
+    }
+
+    /// The definition, one integer operation after the other.
+    #[cfg_attr(feature = "std", allow(dead_code))]
+    fn run_scalar(&self, dtcm: &[Cell<u32>]) {
+        let word = |base: u32, offset: usize| &dtcm[base as usize / 4 + offset];
+        for i in 0..self.m as usize {
+            for j in 0..self.n as usize {
+                let mut sum = 0i64;
+                for k in 0..self.k as usize {
+                    let a = word(self.a, i * self.a_stride as usize + k).get() as i32;
+                    let b = word(self.b, k * self.b_stride as usize + j).get() as i32;
+                    sum = sum.wrapping_add(i64::from(a) * i64::from(b));
+                }
+                let (a_exp, b_exp) = (word(self.a_exps, i).get() as i32, word(self.b_exps, j).get() as i32);
+                let value = round::product(sum, a_exp, b_exp);
+                let c = word(self.c, i * self.c_stride as usize + j);
+                c.set(if self.accumulate == 1 { round::add(c.get(), value) } else { value });
+            }
+        }
+    }
+
+    #[cfg(any(test, feature = "std"))]
+    fn run_at(&self, dtcm: &[Cell<u32>], level: super::product::Level) {
+        use super::product::{Product, Row, Segment};
+        let from = |address: u32| &dtcm[(address as usize / 4).min(dtcm.len())..];
+        let (a_stride, c_stride) = (self.a_stride as usize, self.c_stride as usize);
+        let rows: Vec<Row> = (0..self.m as usize).map(|i| Row { a: i * a_stride, c: i * c_stride }).collect();
+        Product {
+            a: from(self.a),
+            a_step: 1,
+            a_exps: dtcm::words(dtcm, self.a_exps, self.m as usize),
+            rows: &rows,
+            segments: &[Segment { a: 0, b: 0, terms: self.k as usize }],
+            b: from(self.b),
+            b_stride: self.b_stride as usize,
+            b_exps: dtcm::words(dtcm, self.b_exps, self.n as usize),
+            n: self.n as usize,
+            c: from(self.c),
+            accumulate: self.accumulate == 1,
+        }
+        .run(level);
+    }
+}
+
+impl Kernel for Gemm {
+    fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
+        dtcm::below("accumulate", self.accumulate, 2)?;
+        if self.k > BLOCK_TERMS_MAX {
+            return Err(BadCall::TooManyTerms { terms: self.k.into() });
+        }
+        if self.is_empty() {
+            return Ok(());
+        }
+        let d = Bounds { words: dtcm_words };
+        let c = d.rows("c", self.c, self.m, self.n, self.c_stride)?;
+        c.apart_from(&[
+            d.rows("a", self.a, self.m, self.k, self.a_stride)?,
+            d.rows("b", self.b, self.k, self.n, self.b_stride)?,
+            d.span("a_exps", self.a_exps, self.m.into())?,
+            d.span("b_exps", self.b_exps, self.n.into())?,
+        ])?;
+        // Rows on top of each other would make the order of the results matter, and their number unbounded.
+        if self.m > 1 && self.c_stride < self.n {
+            Err(BadCall::Value { field: "c_stride", value: self.c_stride })
+        } else {
+            Ok(())
+        }
+    }
+
+    fn run(&self, dtcm: &mut [u32]) {
+        self.check(dtcm.len()).expect("a kernel call that was checked");
+        if self.is_empty() {
+            return;
+        }
+        let dtcm = dtcm::cells(dtcm);
+        #[cfg(any(test, feature = "std"))]
+        self.run_at(dtcm, super::product::Level::detect());
+        #[cfg(not(any(test, feature = "std")))]
+        self.run_scalar(dtcm);
+    }
+
+    fn cycles(&self) -> u64 {
+        cost::gemm(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::product::Level;
+    use crate::block::test_data::{Mantissas, same};
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn vectors_and_scalars_agree(
+            m in 0u32..20, k in 0u32..40, n in 0u32..38, pad in 0u32..3, accumulate in 0u32..2, seed: u64,
+        ) {
+            let call = Gemm {
+                a: 0, a_stride: k + pad, b: 4 * 1000, b_stride: n + pad, c: 4 * 4000, c_stride: n + pad,
+                a_exps: 4 * 6000, b_exps: 4 * 6050, m, k, n, accumulate,
+            };
+            let mut data = Mantissas::new(seed);
+            let mut dtcm = vec![0; 6100];
+            data.mantissas(&mut dtcm[..4000]);
+            data.numbers(&mut dtcm[4000..6000]);
+            data.exponents(&mut dtcm[6000..]);
+            let mut expected = dtcm.clone();
+            call.check(dtcm.len()).unwrap();
+            call.run_scalar(dtcm::cells(&mut expected));
+            for level in Level::all() {
+                let mut found = dtcm.clone();
+                if !call.is_empty() {
+                    call.run_at(dtcm::cells(&mut found), level);
+                }
+                same(&expected, &found, level)?;
+            }
+        }
+    }
+
+    #[test]
+    fn a_product_by_hand() {
+        // [1 2; 3 4] x [1; 0.5] with exponent 26 (mantissas are integers) on both sides, then halved.
+        let mut dtcm = vec![1, 2, 3, 4, 2, 1, 26, 26, 25, 0, 1.0f32.to_bits()];
+        let call = Gemm {
+            a: 0,
+            a_stride: 2,
+            b: 16,
+            b_stride: 1,
+            c: 36,
+            c_stride: 1,
+            a_exps: 24,
+            b_exps: 32,
+            m: 2,
+            k: 2,
+            n: 1,
+            accumulate: 1,
+        };
+        call.run(&mut dtcm);
+        assert_eq!(f32::from_bits(dtcm[9]), 2.0);
+        assert_eq!(f32::from_bits(dtcm[10]), 6.0);
+    }
+
+    #[test]
+    fn hostile_calls_are_refused() {
+        let good = Gemm {
+            a: 0,
+            a_stride: 4,
+            b: 64,
+            b_stride: 4,
+            c: 128,
+            c_stride: 4,
+            a_exps: 192,
+            b_exps: 208,
+            m: 4,
+            k: 4,
+            n: 4,
+            accumulate: 0,
+        };
+        assert_eq!(good.check(56), Ok(()));
+        assert!(matches!(good.check(55), Err(BadCall::OutOfBounds { field: "b_exps", .. })));
+        assert!(matches!(Gemm { k: 2049, ..good }.check(56), Err(BadCall::TooManyTerms { terms: 2049 })));
+        assert!(matches!(Gemm { a: 2, ..good }.check(56), Err(BadCall::Misaligned { field: "a", .. })));
+        assert!(matches!(Gemm { c: 64, ..good }.check(56), Err(BadCall::Overlap { a: "c", b: "b" })));
+        assert!(matches!(Gemm { a_stride: u32::MAX, m: u32::MAX, ..good }.check(56), Err(BadCall::OutOfBounds { .. })));
+        assert!(matches!(Gemm { c_stride: 0, ..good }.check(56), Err(BadCall::Value { field: "c_stride", .. })));
+    }
+}

@@ -1,0 +1,312 @@
+//! Cycles of the block kernels on an ARM968E-S, from the instructions of their inner loops.
+//!
+//! Timing is that of the ARM9E-S (Technical Reference Manual, ARM DDI 0165B, chapter 8; ARM9EJ-S, DDI 0222B,
+//! table 8.2; the multiplier's from GCC's `arm926ejs.md`): data processing 1, with a register-specified shift 2; LDR and
+//! STR 1, also post-indexed by a register; a load used by the next instruction stalls 1; LDM and STM of n words n; SMLAL
+//! 3, without a stall into the next one; CLZ 1; a taken branch 3, a failed condition 1; a load from ITCM (a literal) 1 more.
+//! Code is in ITCM and data in DTCM, both without wait states. All costs are those of the usual path, whatever the
+//! data: zeros, overflows, subnormal and NaN blocks leave it, and most of them are faster.
+
+use crate::call::{Conv, ConvWgrad, CopyRows, Fill, Gemm, Pool, PoolGrad, Prep2d, PrepConvBackward, PrepWindow};
+
+use crate::block::Axis;
+
+/// Entry of a kernel: STMFD of nine registers (9), load of the parameters (LDM, 10), set-up (10), LDMFD with
+/// the program counter (14).
+pub const CALL: u64 = 43;
+
+/// IEEE addition of a loaded number, inlined: load (1) and stall (1), compare and swap (4), exponents (5), mantissas with
+/// the hidden bit (4), signs (2), alignment with sticky bit (3), add (1), normalise (3), round (3), pack (1).
+pub const F32_ADD: u64 = 28;
+
+/// IEEE division by a small count that is no power of two: UMULL with the reciprocal (4), remainder (4), correction (6),
+/// unpack, round, pack (14). By a power of two: exponent less a constant (4).
+fn divide(count: u64) -> u64 {
+    if count.is_power_of_two() { 4 } else { 28 }
+}
+
+/// A finished sum in `lo`, `hi` to binary32 in memory, `c8` = 0x80000000, `ea` = exponent of the row and constants:
+///
+/// ```text
+/// mov   s, hi, asr #31      1   sign mask
+/// eor   hi, hi, s           1   magnitude
+/// eor   lo, lo, s           1
+/// subs  lo, lo, s           1
+/// sbcs  hi, hi, s           1
+/// beq   small               1   high word empty (not taken)
+/// clz   n, hi               1
+/// rsb   t, n, #32           1
+/// mov   hi, hi, lsl n       2   upper 32 significant bits,
+/// orr   hi, hi, lo, lsr t   2
+/// movs  lo, lo, lsl n       2   the rest is sticky
+/// orrne hi, hi, #1          1
+/// ldr   e, [eb], #4         1   exponent of the column
+/// movs  q, hi, lsr #8       1   24 bits, carry = the next one
+/// adc   q, q, #0            1   round half up,
+/// cmp   c8, hi, lsl #24     1   to even if exactly half
+/// biceq q, q, #1            1
+/// add   e, e, ea            1
+/// sub   e, e, n             1
+/// cmp   e, #254             1
+/// bhs   special             1   subnormal, too large, NaN (not taken)
+/// add   q, q, e, lsl #23    1   the hidden bit counts one
+/// orr   q, q, s, lsl #31    1
+/// str   q, [c], #4          1
+/// ```
+/// and two MOV that clear the accumulator before: 29.
+const FINISH: u64 = 29;
+
+/// Around a tile: operand pointers (8), registers that the finish needs spilled and filled (STM 4, LDM 4), loop (4).
+const TILE: u64 = 20;
+/// Around a segment of terms inside a tile: pointers of both sides (4), jump into the unrolled loop (ADD PC: 1 + 3), end of
+/// the segments (2).
+const SEGMENT: u64 = 10;
+/// Terms in one turn of the unrolled loops.
+const UNROLL: u64 = 16;
+/// End of a turn: LDR of the end from a literal (2) into an operand's register, stall (1), CMP (1), taken branch (3).
+const TURN: u64 = 7;
+
+/// Inner loops, cycles for one term. The accumulators take two registers each; LDR offsets and steps are immediate
+/// (the kernel writes its strides into the loop before it starts: 16 turns, two or three stores of 2 cycles each, [`PATCH`]).
+///
+/// ```text
+/// 2x2, registers: 8 accumulators, 2 pointers, 4 operands = 14
+///   ldr a1, [pa, #row]     1        smlal c00, a0, b0    3
+///   ldr b1, [pb, #4]       1        smlal c01, a0, b1    3
+///   ldr a0, [pa], #step    1        smlal c10, a1, b0    3
+///   ldr b0, [pb], #stride  1        smlal c11, a1, b1    3     = 16
+/// ```
+/// (`c11` goes first: its operands have been there for two instructions; the last load is used last.)
+#[derive(Clone, Copy)]
+struct Tile {
+    rows: u64,
+    columns: u64,
+}
+
+impl Tile {
+    /// Loads and SMLALs.
+    const fn term(self) -> u64 {
+        self.rows + self.columns + 3 * self.rows * self.columns
+    }
+    const fn outputs(self) -> u64 {
+        self.rows * self.columns
+    }
+    /// One segment.
+    fn segment(self, terms: u64) -> u64 {
+        if terms == 0 { 0 } else { SEGMENT + self.term() * terms + TURN * terms.div_ceil(UNROLL) }
+    }
+}
+
+const PATCH: u64 = UNROLL * 3 * 2;
+
+/// All outputs of a set of rows over the same segments: `sum` gives the cycles of one tile's segments. Pairs of rows are
+/// taken 2x2 (a last column 2x1), single rows 1x3 (a remainder 1x2 or 1x1).
+fn tiles(pairs: u64, singles: u64, columns: u64, output: u64, sum: impl Fn(Tile) -> u64) -> u64 {
+    let cost = |rows, columns| {
+        let tile = Tile { rows, columns };
+        TILE + sum(tile) + tile.outputs() * output
+    };
+    let mut cycles = 0;
+    if pairs > 0 {
+        cycles += pairs * (columns / 2 * cost(2, 2) + if columns % 2 == 1 { cost(2, 1) } else { 0 });
+    }
+    if singles > 0 {
+        cycles += singles * (columns / 3 * cost(1, 3) + if columns % 3 > 0 { cost(1, columns % 3) } else { 0 });
+    }
+    cycles
+}
+
+/// Cycles of [`Gemm`].
+pub fn gemm(call: &Gemm) -> u64 {
+    let (m, k, n) = (u64::from(call.m), u64::from(call.k), u64::from(call.n));
+    if m == 0 || n == 0 {
+        return CALL;
+    }
+    let output = FINISH + if call.accumulate == 1 { F32_ADD } else { 0 };
+    CALL + PATCH + tiles(m / 2, m % 2, n, output, |tile| tile.segment(k))
+}
+
+/// Runs of outputs along an axis that have the same taps inside: (first tap's count of outputs, taps). Calls `f(outputs, taps)`.
+fn runs(axis: &Axis, first: u32, end: u32, mut f: impl FnMut(u64, u64)) {
+    for residue in 0..axis.up.min(end.saturating_sub(first)) {
+        let mut run = (0u64, 0u64, u64::MAX);
+        let mut o = first + residue;
+        while o < end {
+            // Taps inside, and where they start: equal for outputs that share a tile.
+            let mut taps = 0;
+            let mut start = u64::MAX;
+            for k in 0..axis.kernel {
+                if axis.input_of(o, k).is_some() {
+                    taps += 1;
+                    start = start.min(k.into());
+                }
+            }
+            if run.0 > 0 && (run.1, run.2) == (taps, start) {
+                run.0 += 1;
+            } else {
+                if run.0 > 0 {
+                    f(run.0, run.1);
+                }
+                run = (1, taps, start);
+            }
+            o = o.saturating_add(axis.up);
+        }
+        if run.0 > 0 {
+            f(run.0, run.1);
+        }
+    }
+}
+
+/// Cycles of [`Conv`]: tiles of two pixels of a row that have the same taps inside the picture; a segment for each `ky`, where
+/// the taps of a row lie together (no groups, dilation or `up`), else for each tap.
+pub fn conv(call: &Conv, y: &Axis, x: &Axis) -> u64 {
+    let output = FINISH + if call.accumulate == 1 { F32_ADD } else { 0 };
+    let together = call.dilation_x == 1 && call.up_x == 1 && call.ci_group == call.in_c;
+    // Channels of one group share a tile.
+    let columns = u64::from(call.co_tile.min(call.co_group));
+    let groups = u64::from(call.co_tile).div_ceil(columns);
+    let mut cycles = CALL + PATCH;
+    let end = call.oy_end();
+    runs(x, 0, call.out_w, |pixels, taps_x| {
+        runs(y, call.oy0, end, |rows, taps_y| {
+            let (segments, terms) = if together {
+                (taps_y, taps_x * u64::from(call.ci_group))
+            } else {
+                (taps_y * taps_x, u64::from(call.ci_group))
+            };
+            // Every row of outputs: window pointers and which taps are inside, 20 cycles a run.
+            let row =
+                20 + groups * tiles(pixels / 2, pixels % 2, columns, output, |tile| segments * tile.segment(terms));
+            cycles += rows * row;
+        });
+    });
+    cycles
+}
+
+/// Cycles of [`ConvWgrad`]: tiles of two rows of weights (taps and channels) with the same pixels inside, a segment
+/// for each row of pixels.
+pub fn conv_wgrad(call: &ConvWgrad, y: &Axis, x: &Axis) -> u64 {
+    let output = FINISH + F32_ADD;
+    let inside = |axis: &Axis, k: u32, first: u32, end: u32| {
+        // Outputs whose input at this tap exists: as of an axis with this tap alone.
+        (first..end).filter(|&o| axis.input_of(o, k).is_some()).count() as u64
+    };
+    let mut cycles = CALL + PATCH;
+    for ky in 0..call.kh {
+        let rows = inside(y, ky, call.oy0, call.oy_end());
+        let mut kx = 0;
+        while kx < call.kw {
+            // Neighbouring taps that see every pixel share tiles; others differ in their pixels.
+            let pixels = inside(x, kx, 0, call.out_w);
+            let mut taps = 1;
+            while pixels == u64::from(call.out_w)
+                && kx + taps < call.kw
+                && inside(x, kx + taps, 0, call.out_w) == pixels
+            {
+                taps += 1;
+            }
+            let weights = u64::from(taps) * u64::from(call.ci_tile);
+            cycles +=
+                20 + tiles(weights / 2, weights % 2, call.co_tile.into(), output, |tile| rows * tile.segment(pixels));
+            kx += taps;
+        }
+    }
+    cycles
+}
+
+/// Alignment of one element, two passes, in turns of eight (end of a turn SUBS, BNE: 4). `c8` = 0x80000000, `K` = the
+/// exponent's constant; a register shift takes the low byte, so the sign above the exponent does no harm, and everything
+/// shifted beyond 32 is zero with no carry (also zeros and, in blocks of usual size, subnormals).
+///
+/// ```text
+/// pass 1: ldm (or ldr by stride)      1        pass 2: ldm (or ldr by stride)   1
+///         cmp   most, x, lsl #1       1                sub  n, K, x, lsr #23     1
+///         movlo most, x, lsl #1       1                orr  t, c8, x, lsl #8     1
+///                                                      movs t, t, lsr n          2
+///                                                      adc  t, t, #0             1
+///                                                      cmp  x, #0                1
+///                                                      rsbmi t, t, #0            1
+///                                                      stm (or str by stride)    1
+/// ```
+fn align(elements: u64) -> u64 {
+    (3 + 9) * elements + 2 * 4 * elements.div_ceil(8)
+}
+
+/// Around a block that shares an exponent: exponent from the largest element, tests for zero, NaN, subnormal (12), store (1),
+/// constants (4), two loops set up (16).
+const BLOCK: u64 = 33;
+
+/// Cycles of [`Prep2d`].
+pub fn prep2d(call: &Prep2d) -> u64 {
+    let (rows, cols) = (u64::from(call.rows), u64::from(call.cols));
+    CALL + match call.axis {
+        // Both passes go row by row: pointers of a row 4.
+        0 => BLOCK + rows * (2 * 4 + align(cols)),
+        1 => rows * (BLOCK + align(cols)),
+        _ => cols * (BLOCK + align(rows)),
+    }
+}
+
+/// Cycles of [`PrepConvBackward`]: for each input channel, rows of output channels at each tap (pointers 6, twice).
+pub fn prep_conv_backward(call: &PrepConvBackward) -> u64 {
+    // Without channels there is nothing at the taps.
+    let taps = if call.co == 0 || call.ci == 0 { 0 } else { u64::from(call.kh) * u64::from(call.kw) };
+    CALL + u64::from(call.ci) * (BLOCK + taps * (2 * 6 + align(call.co.into())))
+}
+
+/// Cycles of [`PrepWindow`].
+pub fn prep_window(call: &PrepWindow) -> u64 {
+    let (from, to) = call.held();
+    CALL + BLOCK + align((to - from) * u64::from(call.row_words))
+}
+
+/// Cycles of [`Fill`]: STM of eight words twice, SUBS, BNE for 16 words (20); single words 2.
+pub fn fill(call: &Fill) -> u64 {
+    let count = u64::from(call.count);
+    CALL + count / 16 * 20 + count % 16 * 2
+}
+
+/// Cycles of [`CopyRows`]: LDM and STM of eight words, SUBS, BNE (20); single words LDR, STR, SUBS, BNE with a stall (7),
+/// pointers of a row 8.
+pub fn copy_rows(call: &CopyRows) -> u64 {
+    let count = u64::from(call.count);
+    CALL + u64::from(call.rows) * (8 + count / 8 * 20 + count % 8 * 7)
+}
+
+/// Cells of a window along an axis, summed over outputs `first..end`.
+fn cells(axis: &Axis, first: u32, end: u32) -> u64 {
+    let mut cells = 0;
+    runs(axis, first, end, |outputs, taps| cells += outputs * taps);
+    cells
+}
+
+/// Cycles of [`Pool`]. Maximum, for each cell and channel: LDR (1), `movs k, x` (1), `rsbmi k, k, #0x80000000` (1), CMP, MOVGT,
+/// MOVGT (3); average: an addition. For each output: window pointers 6 and store 1; average: the division.
+pub fn pool(call: &Pool, y: &Axis, x: &Axis) -> u64 {
+    let end = call.oy_end();
+    let outputs = u64::from(end.saturating_sub(call.oy0)) * u64::from(call.out_w);
+    let channels = u64::from(call.channels);
+    let cells = cells(y, call.oy0, end) * cells(x, 0, call.out_w);
+    let (cell, output) = match call.mode {
+        0 => (6, 7),
+        _ => (F32_ADD, 7 + divide(u64::from(call.kh) * u64::from(call.kw))),
+    };
+    // Bounds of a window: 16.
+    CALL + 16 * outputs + channels * (cells * cell + outputs * output)
+}
+
+/// Cycles of [`PoolGrad`]. `dx` is cleared (1.25 a word); then windows give to their cells: average LDR, addition, STR for
+/// each cell; maximum: LDR, CMP, conditional move of the place (3) for each cell and one addition. Windows that do not overlap
+/// store instead of adding.
+pub fn pool_grad(call: &PoolGrad, y: &Axis, x: &Axis, windows: (u32, u32)) -> u64 {
+    let outputs = u64::from(windows.1 - windows.0) * u64::from(call.out_w);
+    let channels = u64::from(call.channels);
+    let words = u64::from(call.iy_end().saturating_sub(call.iy0)) * u64::from(call.in_w) * channels;
+    let cells = cells(y, windows.0, windows.1) * cells(x, 0, call.out_w);
+    let add = if call.stride_y >= call.kh && call.stride_x >= call.kw { 1 } else { F32_ADD + 1 };
+    let (cell, output) = match call.mode {
+        0 => (3, 8 + add),
+        _ => (add, 8 + divide(u64::from(call.kh) * u64::from(call.kw))),
+    };
+    CALL + words * 5 / 4 + 16 * outputs + channels * (cells * cell + outputs * output)
+}
