@@ -1,5 +1,7 @@
 //! Run-time errors: what a core tells the host before it stops.
 
+use core::fmt;
+
 /// Why a core stopped. The number and two words of detail travel to the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
@@ -20,17 +22,29 @@ pub enum ErrorCode {
     BadTransfer = 7,
     /// A kernel call that would leave DTCM or has wrong counts: detail is the kernel's number, and its place.
     BadKernel = 8,
-    /// A peer did not answer: detail is its key base and the number of the block.
+    /// A peer did not answer: detail is its key base and the number of the block (or of the barrier).
     PeerSilent = 9,
+    /// A run does not come to an end: detail is the first word of the command where it was given up, and its place.
+    TooLong = 10,
 }
 
 impl ErrorCode {
     /// The error with this number.
     pub fn from_number(number: u32) -> Option<ErrorCode> {
         use ErrorCode::*;
-        [BadImage, BadVersion, BadConfig, BadRunBlock, BadProgram, BadCommand, BadTransfer, BadKernel, PeerSilent]
-            .into_iter()
-            .find(|e| *e as u32 == number)
+        let all = [
+            BadImage,
+            BadVersion,
+            BadConfig,
+            BadRunBlock,
+            BadProgram,
+            BadCommand,
+            BadTransfer,
+            BadKernel,
+            PeerSilent,
+            TooLong,
+        ];
+        all.into_iter().find(|e| *e as u32 == number)
     }
 
     /// What it means, in words for people.
@@ -47,19 +61,80 @@ impl ErrorCode {
             ErrorCode::BadTransfer => "a transfer leaves the memories (SDRAM address, DTCM address)",
             ErrorCode::BadKernel => "a kernel call leaves the local memory (kernel, place)",
             ErrorCode::PeerSilent => "a neighbour in the tree of replicas did not answer (its key, block)",
+            ErrorCode::TooLong => "a run does not come to an end (first word of a command, place)",
         }
     }
 }
 
-/// An error on its way out of the runtime.
+/// An error with its two words of detail. Prints as one sentence with the values in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Failure {
+pub struct Failure {
+    /// What.
     pub code: ErrorCode,
+    /// Two words that say more: see [`ErrorCode`].
     pub detail: [u32; 2],
 }
 
 impl Failure {
-    pub fn new(code: ErrorCode, a: u32, b: u32) -> Failure {
+    pub(crate) fn new(code: ErrorCode, a: u32, b: u32) -> Failure {
         Failure { code, detail: [a, b] }
+    }
+
+    /// What a core has told the host by [`crate::Core::fail`]; `None` for a code that is not the runtime's.
+    pub fn from_words(code: u32, detail: [u32; 2]) -> Option<Failure> {
+        ErrorCode::from_number(code).map(|code| Failure { code, detail })
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b] = self.detail;
+        match self.code {
+            ErrorCode::BadImage => write!(f, "the command list at {b:#x} is not one ({a:#x})"),
+            ErrorCode::BadVersion => {
+                write!(f, "the command list has version {a}, the runtime reads {b}: use one version of SpiDNN")
+            }
+            ErrorCode::BadConfig => write!(f, "the core's configuration at {b:#x} is out of range ({a:#x})"),
+            ErrorCode::BadRunBlock => write!(f, "the run block at {b:#x} is not one of this version ({a:#x})"),
+            ErrorCode::BadProgram => write!(f, "the command list has no program {a}"),
+            ErrorCode::BadCommand => write!(f, "the command {a:#010x} at word {b} of its segment makes no sense"),
+            ErrorCode::BadTransfer => {
+                write!(
+                    f,
+                    "a transfer between SDRAM {a:#x} and local memory {b:#x} leaves the memories or is not aligned"
+                )
+            }
+            ErrorCode::BadKernel => write!(f, "kernel {a} at word {b} of its segment refuses its parameters"),
+            ErrorCode::PeerSilent => {
+                let (chip, core) = (a >> 20, a >> 15 & 31);
+                write!(f, "core {core} of chip number {chip} in the tree of replicas did not answer (block {b})")
+            }
+            ErrorCode::TooLong => write!(f, "the run does not come to an end (command {a:#010x} at word {b})"),
+        }
+    }
+}
+
+impl core::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString;
+
+    use super::*;
+
+    #[test]
+    fn failures_survive_their_words_and_name_their_values() {
+        for code in 1..=10 {
+            let failure = Failure::from_words(code, [0x0051_0000, 8]).expect("a known code");
+            assert_eq!(failure.code as u32, code);
+            let text = failure.to_string();
+            assert!(text.contains('8') || text.contains("5308416"), "{text}");
+            assert!(!failure.code.meaning().is_empty());
+        }
+        for unknown in [0, 11, u32::MAX] {
+            assert_eq!(Failure::from_words(unknown, [0, 0]), None);
+        }
+        let silent = Failure::new(ErrorCode::PeerSilent, 5 << 20 | 17 << 15, 3).to_string();
+        assert_eq!(silent, "core 17 of chip number 5 in the tree of replicas did not answer (block 3)");
     }
 }

@@ -310,7 +310,6 @@ impl Links {
         }
         if epoch == self.released & 15 {
             // It did not hear that this one is over.
-            core.count(Counter::PacketsResent, 1);
             core.send(self.key(kind::RELEASE, self.released & 0xFF), None).await;
         } else if epoch == self.released.wrapping_add(1) & 15 {
             self.arrived[(epoch & 1) as usize] |= 1 << slot;
@@ -348,9 +347,14 @@ impl Links {
     async fn status<C: Core>(&self, core: &C, up: bool, child: u32, number: u32) {
         let receiver = if up { &self.from_children[child as usize] } else { &self.from_parent };
         let bitmap = receiver.bitmaps[Receiver::slot(number)];
+        let length = self.active.map_or(0, |a| a.block_words(number, receiver.first));
         for (part, &bits) in bitmap.iter().enumerate() {
-            let to = if up { child } else { self.config.child_number };
-            self.control(core, !up, control::STATUS, to, part as u32, number, bits).await;
+            // Only what lacks something is told.
+            let words = length.saturating_sub(part as u32 * 32).min(32);
+            if bits.count_ones() < words {
+                let to = if up { child } else { self.config.child_number };
+                self.control(core, !up, control::STATUS, to, part as u32, number, bits).await;
+            }
         }
     }
 
@@ -470,15 +474,22 @@ impl Links {
     async fn wait_block<C: Core>(&mut self, core: &C, up: bool, child: usize) -> Result<(), Failure> {
         let peer = if up { self.config.children[child] } else { self.config.parent.unwrap_or_default() };
         let mut watch = Watch::new(core, peer, 0, TIMEOUT_CYCLES);
+        let mut before = 0;
         loop {
             let receiver = if up { &self.from_children[child] } else { &self.from_parent };
-            let length = self.active.map_or(0, |a| a.block_words(receiver.next, receiver.first));
-            if receiver.received(receiver.next) >= length {
+            let (number, received) = (receiver.next, receiver.received(receiver.next));
+            let length = self.active.map_or(0, |a| a.block_words(number, receiver.first));
+            if received >= length {
                 return Ok(());
             }
             if self.wait(core, &mut watch).await? {
                 // The word that opened this exchange may have been lost.
                 self.tell(core, up, child).await;
+                // The end of the block may have been lost while the sender, itself a receiver, is not in a position to ask.
+                if received > 0 && received == before {
+                    self.status(core, up, child as u32, number).await;
+                }
+                before = received;
             }
         }
     }

@@ -18,6 +18,6 @@ pub mod program;
 mod runtime;
 
 pub use core_trait::{Arrival, Core, Counter, Direction, Transfer};
-pub use error::ErrorCode;
+pub use error::{ErrorCode, Failure};
 pub use exchange::kind;
-pub use runtime::run;
+pub use runtime::{run, run_limited};

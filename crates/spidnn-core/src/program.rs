@@ -24,6 +24,10 @@ pub const CHILDREN_MAX: usize = 6;
 pub const CONFIG_WORDS: usize = 16;
 /// Words before the segments.
 pub const HEADER_WORDS: usize = 4 + CONFIG_WORDS + 2 * PROGRAMS;
+/// Most words of a segment, whatever the buffer.
+pub const SEGMENT_WORDS_MAX: usize = 1024;
+/// Bits of a key base: chip and core.
+const KEY_BASE_MASK: u32 = !0x7FFF;
 /// Words of a run block.
 pub const RUN_BLOCK_WORDS: usize = 32;
 
@@ -93,10 +97,15 @@ impl CoreConfig {
             && config.cores <= 32
             && config.child_count as usize <= CHILDREN_MAX
             && (config.child_number as usize) < CHILDREN_MAX
+            && (config.slot == 0) == (config.key == config.leader)
+            && [config.key, config.leader].iter().chain(&config.parent).all(|key| key & !KEY_BASE_MASK == 0)
+            && config.children.iter().all(|key| key & !KEY_BASE_MASK == 0)
             && config.run_block % 4 == 0
             && fits(config.scalars, 64)
             && fits(config.segment_buffer, config.segment_buffer_bytes)
-            && config.segment_buffer_bytes >= 64;
+            && config.segment_buffer_bytes % 8 == 0
+            // The run block is read into it.
+            && config.segment_buffer_bytes >= 4 * RUN_BLOCK_WORDS as u32;
         sound.then_some(config)
     }
 }

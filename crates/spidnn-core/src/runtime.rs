@@ -8,15 +8,16 @@ use crate::core_trait::{Core, Direction, Transfer};
 use crate::error::{ErrorCode, Failure};
 use crate::exchange::Links;
 use crate::program::{
-    CONFIG_WORDS, CoreConfig, HEADER_WORDS, MAGIC, PROGRAMS, RUN_BLOCK_WORDS, VERSION, opcode, registers_of,
+    CONFIG_WORDS, CoreConfig, HEADER_WORDS, MAGIC, PROGRAMS, RUN_BLOCK_WORDS, SEGMENT_WORDS_MAX, VERSION, opcode,
+    registers_of,
 };
 
 /// First byte of SDRAM, and its size.
 const SDRAM: (u64, u64) = (0x6000_0000, 128 << 20);
 /// Words of DTCM.
 const DTCM_WORDS: usize = 16 * 1024;
-/// Longest command: the largest kernel call, and twice as many patches.
-const COMMAND_WORDS_MAX: usize = 1 + CALL_WORDS_MAX + 4 * CALL_WORDS_MAX;
+/// Commands that one run may execute, those passed over included: far more than any batch takes. So a damaged list ends, too.
+const COMMANDS_MAX: u64 = 1 << 32;
 /// Tags of the two halves of the segment buffer.
 const TAG_SEGMENT: u8 = 14;
 
@@ -33,7 +34,12 @@ const TURN_CYCLES: u32 = 96;
 /// Runs a core for ever: image at `image` (SDRAM byte address). Returns when the core cannot go on; the error has
 /// been told to the host by [`Core::fail`].
 pub async fn run<C: Core>(core: &C, image: u32) {
-    if let Err(failure) = serve(core, image).await {
+    run_limited(core, image, COMMANDS_MAX).await;
+}
+
+/// As [`run`], with a limit of the commands that one run executes; beyond it the core fails with [`ErrorCode::TooLong`].
+pub async fn run_limited<C: Core>(core: &C, image: u32, commands_max: u64) {
+    if let Err(failure) = serve(core, image, commands_max).await {
         core.fail(failure.code as u32, failure.detail);
     }
 }
@@ -56,10 +62,10 @@ async fn load<C: Core>(core: &C, sdram: u32, dtcm: u32, words: u32, tag: u8) {
 
 fn in_sdram(address: u32, bytes: u64) -> bool {
     let start = u64::from(address);
-    address % 4 == 0 && start >= SDRAM.0 && start + bytes <= SDRAM.0 + SDRAM.1
+    address % 4 == 0 && start >= SDRAM.0 && start.saturating_add(bytes) <= SDRAM.0 + SDRAM.1
 }
 
-async fn serve<C: Core>(core: &C, image: u32) -> Result<(), Failure> {
+async fn serve<C: Core>(core: &C, image: u32, commands_max: u64) -> Result<(), Failure> {
     if !in_sdram(image, HEADER_WORDS as u64 * 4) {
         return Err(Failure::new(ErrorCode::BadImage, 0, image));
     }
@@ -84,7 +90,16 @@ async fn serve<C: Core>(core: &C, image: u32) -> Result<(), Failure> {
     if !in_sdram(config.run_block, RUN_BLOCK_WORDS as u64 * 4) {
         return Err(Failure::new(ErrorCode::BadConfig, config.run_block, image));
     }
-    let mut runner = Runner { core, config, image, total, links: Links::new(config), registers: [0; reg::COUNT] };
+    let mut runner = Runner {
+        core,
+        config,
+        image,
+        total,
+        links: Links::new(config),
+        registers: [0; reg::COUNT],
+        segment: [0; SEGMENT_WORDS_MAX],
+        commands: 0,
+    };
     loop {
         // Neighbours that have not heard the last word of an exchange still ask.
         while !core.wait_start().await {
@@ -98,6 +113,7 @@ async fn serve<C: Core>(core: &C, image: u32) -> Result<(), Failure> {
             registers_of(&block).ok_or(Failure::new(ErrorCode::BadRunBlock, block[0], config.run_block))?;
         core.write(config.scalars, &block[16..]);
         runner.registers = registers;
+        runner.commands = commands_max;
         let first = 4 + CONFIG_WORDS + 2 * program as usize;
         if program as usize >= PROGRAMS {
             return Err(Failure::new(ErrorCode::BadProgram, program, 0));
@@ -113,6 +129,11 @@ struct Runner<'a, C: Core> {
     total: u32,
     links: Links,
     registers: [u32; reg::COUNT],
+    /// The segment that is being executed. A core that has its data memory in its own address space executes it in place; this
+    /// copy stands for that, and costs no cycles.
+    segment: [u32; SEGMENT_WORDS_MAX],
+    /// Commands that this run may still execute.
+    commands: u64,
 }
 
 /// A loop that is being executed.
@@ -141,24 +162,25 @@ impl Frame {
 impl<C: Core> Runner<'_, C> {
     /// Executes a program: the segment at `offset`, and those that follow it.
     async fn program(&mut self, offset: u32, words: u32) -> Result<(), Failure> {
-        let half = self.config.segment_buffer_bytes / 8;
+        let half = (self.config.segment_buffer_bytes / 8).min(SEGMENT_WORDS_MAX as u32);
         let (mut offset, mut words) = (offset, words);
         if words == 0 {
-            return Err(Failure::new(ErrorCode::BadProgram, 0, 0));
+            // A core that has nothing to do in this program.
+            return Ok(());
         }
         let mut parity = 0;
         self.fetch(offset, words, parity, half).await?;
         while words != 0 {
             let at = self.config.segment_buffer + parity * half * 4;
             self.core.dma_done(TAG_SEGMENT + parity as u8).await;
-            let mut next = [0];
-            self.core.read(at, &mut next);
+            self.core.read(at, &mut self.segment[..words as usize]);
+            let next_words = self.segment[0];
             let next_offset = offset + words;
-            if next[0] != 0 {
-                self.fetch(next_offset, next[0], 1 - parity, half).await?;
+            if next_words != 0 {
+                self.fetch(next_offset, next_words, 1 - parity, half).await?;
             }
-            self.segment(at, words).await?;
-            (offset, words) = (next_offset, next[0]);
+            self.segment(words).await?;
+            (offset, words) = (next_offset, next_words);
             parity = 1 - parity;
         }
         Ok(())
@@ -173,8 +195,8 @@ impl<C: Core> Runner<'_, C> {
         Ok(())
     }
 
-    /// Executes one segment, which lies at DTCM offset `at`.
-    async fn segment(&mut self, at: u32, words: u32) -> Result<(), Failure> {
+    /// Executes the segment that was read.
+    async fn segment(&mut self, words: u32) -> Result<(), Failure> {
         let mut frames = [Frame::default(); 2];
         let mut depth = 0;
         // The first word is the length of the next segment.
@@ -197,17 +219,16 @@ impl<C: Core> Runner<'_, C> {
             if place >= words {
                 return Ok(());
             }
-            let mut command = [0; COMMAND_WORDS_MAX];
-            let mut head = [0];
-            self.core.read(at + place * 4, &mut head);
-            let head = head[0];
+            let head = self.segment[place as usize];
             let bad = Failure::new(ErrorCode::BadCommand, head, place);
             let (count, patches) = ((head >> 8 & 0xFF) as usize, (head >> 16 & 0xFF) as usize);
             let length = 1 + count + 2 * patches;
-            if length > COMMAND_WORDS_MAX || count > CALL_WORDS_MAX || place + length as u32 > words {
+            let innermost = if depth > 0 { Some(frames[depth - 1]) } else { None };
+            let end = innermost.map_or(words, |f| f.end);
+            if count > CALL_WORDS_MAX || place + length as u32 > end {
                 return Err(bad);
             }
-            let innermost = if depth > 0 { Some(frames[depth - 1]) } else { None };
+            self.commands = self.commands.checked_sub(1).ok_or(Failure::new(ErrorCode::TooLong, head, place))?;
             let runs = match head >> 24 {
                 0 => true,
                 c if c == When::First as u32 => innermost.is_none_or(|f| f.first),
@@ -221,9 +242,11 @@ impl<C: Core> Runner<'_, C> {
                 continue;
             }
             self.core.charge(WORD_CYCLES * count as u32 + PATCH_CYCLES * patches as u32);
-            self.core.read(at + (place + 1) * 4, &mut command[..length - 1]);
-            let (parameters, rest) = command.split_at_mut(count);
-            for patch in rest[..2 * patches].chunks_exact(2) {
+            let (from, to) = (place as usize + 1, place as usize + length);
+            let mut parameters = [0; CALL_WORDS_MAX];
+            let parameters = &mut parameters[..count];
+            parameters.copy_from_slice(&self.segment[from..from + count]);
+            for patch in self.segment[from + count..to].chunks_exact(2) {
                 let (word, register) = ((patch[0] & 0xFF) as usize, (patch[0] >> 8) as usize);
                 if word >= count || register >= reg::COUNT {
                     return Err(bad);
@@ -291,6 +314,8 @@ impl<C: Core> Runner<'_, C> {
                 }
                 _ => return Err(bad),
             }
+            // A neighbour that has not heard the last word of an exchange does not wait for the end of a long stage.
+            self.links.answer(self.core).await;
         }
     }
 
@@ -321,18 +346,24 @@ impl<C: Core> Runner<'_, C> {
         let (sdram, dtcm, row_bytes) = (u64::from(p[1]), u64::from(p[2]), u64::from(p[3]));
         let (sdram_stride, dtcm_stride) = (u64::from(p[7]), u64::from(p[8]));
         let count = (to - from) as u64;
+        if row_bytes == 0 {
+            return Ok(());
+        }
+        if p[0] > 1 || p[usize::from(dma::TAG)] >= 16 {
+            return Err(bad);
+        }
         let sdram_at = sdram + from as u64 * sdram_stride;
         let dtcm_at = dtcm + (from - first) as u64 * dtcm_stride;
         let sdram_end = (count - 1).saturating_mul(sdram_stride).saturating_add(row_bytes);
         let dtcm_end = (count - 1).saturating_mul(dtcm_stride).saturating_add(row_bytes).saturating_add(dtcm_at);
         let aligned = (sdram_at | dtcm_at | row_bytes | sdram_stride | dtcm_stride) % 4 == 0;
-        let sound = u32::try_from(sdram_at).is_ok_and(|a| in_sdram(a, sdram_end)) && dtcm_end <= DTCM_WORDS as u64 * 4;
+        // Rows may lie upon each other, but nothing moves more than fits into DTCM.
+        let dtcm_bytes = DTCM_WORDS as u64 * 4;
+        let sound = u32::try_from(sdram_at).is_ok_and(|a| in_sdram(a, sdram_end))
+            && dtcm_end <= dtcm_bytes
+            && count.saturating_mul(row_bytes) <= dtcm_bytes;
         if !aligned || !sound {
             return Err(Failure::new(ErrorCode::BadTransfer, sdram_at as u32, dtcm_at as u32));
-        }
-        let tag = p[usize::from(dma::TAG)];
-        if tag >= 16 || p[0] > 1 {
-            return Err(bad);
         }
         let direction = if p[0] == 0 { Direction::In } else { Direction::Out };
         self.core
@@ -344,7 +375,7 @@ impl<C: Core> Runner<'_, C> {
                 rows: count as u32,
                 sdram_stride: p[7],
                 dtcm_stride: p[8],
-                tag: tag as u8,
+                tag: p[usize::from(dma::TAG)] as u8,
             })
             .await;
         Ok(())

@@ -225,7 +225,8 @@ struct Outcome {
 
 fn value(chip: usize, i: u32) -> f32 {
     // Numbers whose sum depends on the order of the additions.
-    ((chip as f32 + 1.3) * 0.7).powi(7) / (i as f32 + 1.1) * if (chip + i as usize).is_multiple_of(2) { 1.0 } else { -1.0 }
+    ((chip as f32 + 1.3) * 0.7).powi(7) / (i as f32 + 1.1)
+        * if (chip + i as usize).is_multiple_of(2) { 1.0 } else { -1.0 }
 }
 
 /// Every core of every chip: barrier, sum up, copy down, barrier; twice.
@@ -344,7 +345,9 @@ fn sums_have_the_documented_order() {
     for parents in [CHAIN, STAR, TREE] {
         for words in [1, 128, 300] {
             let outcome = exchange(parents, 2, words, 0.0, 0.0, 1);
-            let once = |chip: usize, i: u32| if chip == 0 { expected(parents, 0, i, &value) } else { expected(parents, 0, i, &value) };
+            let once = |chip: usize, i: u32| {
+                if chip == 0 { expected(parents, 0, i, &value) } else { expected(parents, 0, i, &value) }
+            };
             for i in 0..words * 2 {
                 let twice = expected(parents, 0, i, &once);
                 for vector in &outcome.vectors {
