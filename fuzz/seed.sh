@@ -19,4 +19,13 @@ for case in "$golden"/*/; do
         [ -f "$file" ] && cp "$file" "corpus/json/$name-$(basename "$file")"
     done
 done
-exit 0
+# The weights inside archives are HDF5 in Keras 3's own layout.
+python3 - <<'END'
+import glob, os, zipfile
+for path in glob.glob("corpus/keras_zip/*.keras"):
+    with zipfile.ZipFile(path) as archive:
+        data = archive.read("model.weights.h5")
+    name = os.path.basename(path)[: -len(".keras")]
+    with open(f"corpus/keras_h5/{name}.weights.h5", "wb") as file:
+        file.write(data)
+END
