@@ -150,8 +150,8 @@ struct Pass<'a> {
     places: Vec<ParamPlace>,
     values: Vec<Option<Value>>,
     outputs: Vec<Tensor>,
-    /// Output nodes whose softmax the loss stage computes.
-    softmax_in_loss: Vec<bool>,
+    /// Output nodes whose activation the loss stage computes.
+    activation_in_loss: Vec<bool>,
     /// Per node: plan of its batch normalisation in training.
     norms: Vec<Option<NormPlan>>,
     largest: (String, u64),
@@ -316,7 +316,11 @@ impl Pass<'_> {
         activation: Activation,
         emit: impl FnOnce(&mut Self, FusedActivation, Tensor) -> Result<(), CompileError>,
     ) -> Result<(), CompileError> {
-        let (fused, apart) = self.split_activation(activation);
+        let (fused, apart) = if self.activation_in_loss[last] {
+            (FusedActivation::LINEAR, Some(activation))
+        } else {
+            self.split_activation(activation)
+        };
         let y = self.output_of(last);
         let mut before_activation = None;
         match apart {
@@ -326,7 +330,7 @@ impl Pass<'_> {
                 let z = self.tensor("activations", &name, y.words);
                 emit(self, fused, z)?;
                 before_activation = Some(z);
-                if !self.softmax_in_loss[last] {
+                if !self.activation_in_loss[last] {
                     self.apply_activation(last, activation, z, y);
                 }
             }
@@ -437,7 +441,7 @@ impl Pass<'_> {
                 LayerKind::Activation(activation) => {
                     let x = self.value(node.inputs[0]);
                     let y = self.output_of(i);
-                    if !self.softmax_in_loss[i] {
+                    if !self.activation_in_loss[i] {
                         self.apply_activation(i, *activation, x, y);
                     }
                     self.values[i] = Some(Value { tensor: y, before_activation: Some(x) });
@@ -1113,7 +1117,7 @@ pub fn lower(graph: &Graph, options: &Options, target: Target) -> Result<Lowered
             places: places.clone(),
             values: vec![None; graph.nodes.len()],
             outputs: output_buffers.iter().map(|b| Tensor::new(b.address, b.words)).collect(),
-            softmax_in_loss: vec![false; graph.nodes.len()],
+            activation_in_loss: vec![false; graph.nodes.len()],
             norms: vec![None; graph.nodes.len()],
             largest: largest.clone(),
         };
@@ -1128,7 +1132,7 @@ pub fn lower(graph: &Graph, options: &Options, target: Target) -> Result<Lowered
         }
         if mode != Mode::Predict {
             for (k, output) in graph.outputs.iter().enumerate() {
-                pass.softmax_in_loss[output.0] = softmax_belongs_to_loss(graph, *output, losses[k]);
+                pass.activation_in_loss[output.0] = activation_belongs_to_loss(graph, *output, losses[k]);
             }
         }
         pass.forward(&inference, &inference_params)?;
@@ -1149,29 +1153,27 @@ pub fn lower(graph: &Graph, options: &Options, target: Target) -> Result<Lowered
                     ));
                 }
                 let value = pass.values[output.0].expect("forward is done");
-                let in_loss = pass.softmax_in_loss[output.0];
-                let sigmoid = kind == kernels::Loss::BinaryCrossentropy
-                    && !from_logits
-                    && users(graph, *output) == 1
-                    && activation_of(graph, *output) == Activation::Sigmoid;
-                let fused = in_loss || sigmoid;
+                let in_loss = pass.activation_in_loss[output.0];
                 let name = pass.layer_name(output.0);
                 let gradient = (mode == Mode::Train).then(|| pass.tensor("gradients", &name, words(shape)));
+                let logits = match value.before_activation {
+                    Some(z) if in_loss => Some((z, elementwise(activation_of(graph, *output)))),
+                    _ => None,
+                };
                 pass.push(LossStage {
                     layer: name,
                     kind: kind as u32,
-                    logits: if in_loss { value.before_activation } else { None },
+                    logits,
                     output: pass.outputs[k],
                     target: toggled(&targets0[k], &targets1[k]),
                     weight: toggled(&weights0, &weights1),
                     loss: Tensor::new(loss_buffers[k].address, 1),
                     gradient,
-                    fused,
-                    from_logits,
+                    from_logits: from_logits || in_loss,
                     smoothing,
                 });
                 if let Some(t) = gradient {
-                    seeds.push((output.0, if fused { Arrived::BeforeActivation(t) } else { Arrived::Output(t) }));
+                    seeds.push((output.0, if in_loss { Arrived::BeforeActivation(t) } else { Arrived::Output(t) }));
                 }
             }
             if mode == Mode::Train {
@@ -1240,15 +1242,10 @@ fn activation_of(graph: &Graph, node: NodeId) -> Activation {
     }
 }
 
-/// Whether the loss stage computes an output's softmax, so that the gradient is the simple `p - t`.
-fn softmax_belongs_to_loss(graph: &Graph, output: NodeId, loss: Loss) -> bool {
-    let categorical = matches!(
-        loss,
-        Loss::CategoricalCrossentropy { from_logits: false, .. }
-            | Loss::SparseCategoricalCrossentropy { from_logits: false }
-    );
-    categorical
-        && users(graph, output) == 1
+/// Whether the loss stage computes an output's activation and takes its input: Keras does so with any cross-entropy after
+/// sigmoid or softmax (see [`Loss::fused`]).
+fn activation_belongs_to_loss(graph: &Graph, output: NodeId, loss: Loss) -> bool {
+    users(graph, output) == 1
         && graph.nodes[output.0].shape.len() == 1
-        && activation_of(graph, output) == Activation::Softmax
+        && loss.fused(activation_of(graph, output)).is_some()
 }

@@ -490,15 +490,16 @@ impl Stage for Zero {
     }
 }
 
-/// The loss of each sample and its gradient, with the output's softmax where it belongs to the loss.
+/// The loss of each sample and its gradient, with the output's activation where it belongs to the loss.
 #[derive(Debug, Clone)]
 pub struct LossStage {
     /// Output layer.
     pub layer: String,
     /// Number of the loss ([`spidnn_kernels::Loss`]).
     pub kind: u32,
-    /// Input of the softmax: then the stage also writes the output.
-    pub logits: Option<Tensor>,
+    /// Input of the output's activation and the activation (`None`: softmax), where the loss takes the one and the stage computes
+    /// the other: any cross-entropy after sigmoid or softmax.
+    pub logits: Option<(Tensor, Option<FusedActivation>)>,
     /// The output.
     pub output: Tensor,
     /// Targets: as many words, or one class number.
@@ -507,11 +508,9 @@ pub struct LossStage {
     pub weight: Tensor,
     /// Loss of each sample.
     pub loss: Tensor,
-    /// Gradient with respect to the output, or to the input of its activation when `fused`.
+    /// Gradient with respect to the output, or to the input of its activation where `logits` are given.
     pub gradient: Option<Tensor>,
-    /// See there.
-    pub fused: bool,
-    /// The output holds logits.
+    /// What the loss takes are logits.
     pub from_logits: bool,
     /// Label smoothing.
     pub smoothing: f32,
@@ -525,12 +524,16 @@ impl Stage for LossStage {
         "loss"
     }
     fn kernel(&self, _: CoreSlot) -> String {
-        if self.logits.is_some() { "Softmax + Loss".into() } else { "Loss".into() }
+        match self.logits {
+            Some((_, None)) => "Softmax + Loss".into(),
+            Some((_, Some(a))) => format!("{:?} + Loss", a.kind),
+            None => "Loss".into(),
+        }
     }
     fn emit(&self, core: CoreSlot) -> Result<Emit, CompileError> {
         let mut e = Emit::new(&self.layer);
         let columns = self.output.words;
-        let y = e.alloc_words(columns)?;
+        let pred = e.alloc_words(columns)?;
         let target = e.alloc_words(self.target.words)?;
         let weight = e.alloc_words(1)?;
         let loss = e.alloc_words(1)?;
@@ -538,25 +541,12 @@ impl Stage for LossStage {
         let part = |out: bool, tensor: &Tensor, at: u32| {
             UnitTransfer::new(words(out, tensor.address, at, tensor.words, 0), 0).of(tensor, 0)
         };
-        let ins = [
-            part(false, self.logits.as_ref().unwrap_or(&self.output), y),
-            part(false, &self.target, target),
-            part(false, &self.weight, weight),
-        ];
+        let taken = self.logits.map_or(self.output, |(z, _)| z);
+        let ins = [part(false, &taken, pred), part(false, &self.target, target), part(false, &self.weight, weight)];
         let mut outs = vec![part(true, &self.loss, loss)];
-        if self.logits.is_some() {
-            outs.push(part(true, &self.output, y));
-        }
-        if let Some(gradient) = &self.gradient {
-            outs.push(part(true, gradient, grad));
-        }
-        let mut compute = Vec::new();
-        if self.logits.is_some() {
-            compute.push(run(Softmax { x: y, out: y, rows: 1, cols: columns }));
-        }
-        compute.push(run(Loss {
+        let mut compute = vec![run(Loss {
             kind: self.kind,
-            pred: y,
+            pred,
             target,
             weight,
             loss,
@@ -564,9 +554,28 @@ impl Stage for LossStage {
             rows: 1,
             cols: columns,
             from_logits: self.from_logits.into(),
-            fused: self.fused.into(),
+            fused: 0,
             smoothing_bits: self.smoothing.to_bits(),
-        }));
+        })];
+        if let Some((_, activation)) = self.logits {
+            // The loss has been taken: the output may replace its activation's input.
+            compute.push(match activation {
+                None => run(Softmax { x: pred, out: pred, rows: 1, cols: columns }),
+                Some(a) => run(BiasAct {
+                    y: pred,
+                    rows: 1,
+                    cols: columns,
+                    stride: columns,
+                    bias: NONE,
+                    activation: a.kind as u32,
+                    alpha_bits: a.alpha.to_bits(),
+                }),
+            });
+            outs.push(part(true, &self.output, pred));
+        }
+        if let Some(gradient) = &self.gradient {
+            outs.push(part(true, gradient, grad));
+        }
         e.serial_units(Units::dealt(core.slot, core.cores, 1), &ins, compute, &outs);
         Ok(e)
     }
