@@ -92,7 +92,7 @@ impl CoreConfig {
             segment_buffer: w[12],
             segment_buffer_bytes: w[13],
         };
-        let fits = |at: u32, bytes: u32| at % 4 == 0 && u64::from(at) + u64::from(bytes) <= 64 * 1024;
+        let fits = |at: u32, bytes: u32| at.is_multiple_of(4) && u64::from(at) + u64::from(bytes) <= 64 * 1024;
         let sound = config.slot < config.cores
             && config.cores <= 32
             && config.child_count as usize <= CHILDREN_MAX
@@ -100,10 +100,10 @@ impl CoreConfig {
             && (config.slot == 0) == (config.key == config.leader)
             && [config.key, config.leader].iter().chain(&config.parent).all(|key| key & !KEY_BASE_MASK == 0)
             && config.children.iter().all(|key| key & !KEY_BASE_MASK == 0)
-            && config.run_block % 4 == 0
+            && config.run_block.is_multiple_of(4)
             && fits(config.scalars, 64)
             && fits(config.segment_buffer, config.segment_buffer_bytes)
-            && config.segment_buffer_bytes % 8 == 0
+            && config.segment_buffer_bytes.is_multiple_of(8)
             // The run block is read into it.
             && config.segment_buffer_bytes >= 4 * RUN_BLOCK_WORDS as u32;
         sound.then_some(config)
@@ -214,6 +214,14 @@ mod encode {
         },
         /// Loops are nested deeper than two, or a loop's number is not its depth.
         LoopDepth(u32),
+        /// A loop's step or one of its divisors is 0.
+        LoopStands,
+        /// A command has more patches than can be counted.
+        TooManyPatches(usize),
+        /// A patch names a word or a register that does not exist.
+        BadPatch(Patch),
+        /// More than [`PROGRAMS`] programs.
+        TooManyPrograms(usize),
     }
 
     impl core::fmt::Display for EncodeError {
@@ -223,6 +231,12 @@ mod encode {
                     write!(f, "a segment has {words} words, the buffer takes {limit}")
                 }
                 EncodeError::LoopDepth(d) => write!(f, "a loop of depth {d} is not nested so"),
+                EncodeError::LoopStands => write!(f, "a loop's step or divisor is 0"),
+                EncodeError::TooManyPatches(n) => write!(f, "a command has {n} patches, 255 can be encoded"),
+                EncodeError::BadPatch(p) => {
+                    write!(f, "a patch changes word {} by register {}: one does not exist", p.word, p.register)
+                }
+                EncodeError::TooManyPrograms(n) => write!(f, "{n} programs, an image holds {PROGRAMS}"),
             }
         }
     }
@@ -251,7 +265,7 @@ mod encode {
             1 + words + 2 * self.patches.len()
         }
 
-        fn encode(&self, out: &mut Vec<u32>) {
+        fn encode(&self, out: &mut Vec<u32>) -> Result<(), EncodeError> {
             let mut words = [0; CALL_WORDS_MAX];
             let exchange = |e: &Exchange| [e.sdram, e.words, e.scratch, e.scratch_bytes];
             let (opcode, n) = match &self.command {
@@ -294,15 +308,23 @@ mod encode {
             };
             out.push(opcode | (n as u32) << 8 | (self.patches.len() as u32) << 16 | when << 24);
             out.extend_from_slice(&words[..n]);
-            patches(&self.patches, out);
+            patches(&self.patches, n, out)
         }
     }
 
-    fn patches(patches: &[Patch], out: &mut Vec<u32>) {
+    /// Appends patches of a command with `words` words.
+    fn patches(patches: &[Patch], words: usize, out: &mut Vec<u32>) -> Result<(), EncodeError> {
+        if patches.len() > 0xFF {
+            return Err(EncodeError::TooManyPatches(patches.len()));
+        }
         for p in patches {
+            if usize::from(p.word) >= words || usize::from(p.register) >= reg::COUNT {
+                return Err(EncodeError::BadPatch(*p));
+            }
             out.push(u32::from(p.word) | u32::from(p.register) << 8);
             out.push(p.scale as u32);
         }
+        Ok(())
     }
 
     impl Item {
@@ -316,15 +338,18 @@ mod encode {
 
         fn encode(&self, depth: u32, out: &mut Vec<u32>) -> Result<(), EncodeError> {
             match self {
-                Item::Do(step) => step.encode(out),
+                Item::Do(step) => step.encode(out)?,
                 Item::Loop(l, p, body) => {
                     if l.depth != depth || depth > 1 {
                         return Err(EncodeError::LoopDepth(l.depth));
                     }
+                    if l.step == 0 || l.total_divisor == 0 || l.divisor == 0 {
+                        return Err(EncodeError::LoopStands);
+                    }
                     out.push(opcode::LOOP | 7 << 8 | (p.len() as u32) << 16);
                     let length: usize = body.iter().map(Item::word_count).sum();
                     out.extend([l.depth, l.start, l.step, l.total, l.total_divisor, l.divisor, length as u32]);
-                    patches(p, out);
+                    patches(p, LOOP_WORDS, out)?;
                     for item in body {
                         item.encode(depth + 1, out)?;
                     }
@@ -338,12 +363,15 @@ mod encode {
         /// The words of the image.
         ///
         /// # Errors
-        /// If a segment is too large, or loops are nested wrongly.
+        /// If a segment is too large, loops are nested wrongly, or a command has patches that cannot be.
         pub fn encode(&self) -> Result<Vec<u32>, EncodeError> {
-            let limit = (self.config.segment_buffer_bytes / 8) as usize;
+            let limit = ((self.config.segment_buffer_bytes / 8) as usize).min(SEGMENT_WORDS_MAX);
+            if self.programs.len() > PROGRAMS {
+                return Err(EncodeError::TooManyPrograms(self.programs.len()));
+            }
             let mut body: Vec<u32> = Vec::new();
             let mut programs = [0u32; 2 * PROGRAMS];
-            for (i, program) in self.programs.iter().take(PROGRAMS).enumerate() {
+            for (i, program) in self.programs.iter().enumerate() {
                 // Where the length of the segment being written has to be told.
                 let mut length_at = None;
                 for segment in program {
@@ -377,5 +405,12 @@ mod encode {
     }
 }
 
+/// Words of a loop that patches may change: all but the length of its body.
+const LOOP_WORDS: usize = 6;
+
+#[cfg(any(test, feature = "alloc", feature = "std"))]
+mod decode;
+#[cfg(any(test, feature = "alloc", feature = "std"))]
+pub use decode::ImageError;
 #[cfg(any(test, feature = "alloc", feature = "std"))]
 pub use encode::{CoreImage, EncodeError};

@@ -62,7 +62,7 @@ async fn load<C: Core>(core: &C, sdram: u32, dtcm: u32, words: u32, tag: u8) {
 
 fn in_sdram(address: u32, bytes: u64) -> bool {
     let start = u64::from(address);
-    address % 4 == 0 && start >= SDRAM.0 && start.saturating_add(bytes) <= SDRAM.0 + SDRAM.1
+    address.is_multiple_of(4) && start >= SDRAM.0 && start.saturating_add(bytes) <= SDRAM.0 + SDRAM.1
 }
 
 async fn serve<C: Core>(core: &C, image: u32, commands_max: u64) -> Result<(), Failure> {
@@ -324,7 +324,7 @@ impl<C: Core> Runner<'_, C> {
         let scratch = u64::from(exchange.scratch) + u64::from(exchange.scratch_bytes);
         if !in_sdram(exchange.sdram, u64::from(exchange.words) * 4)
             || exchange.scratch_bytes < crate::command::EXCHANGE_SCRATCH_BYTES
-            || exchange.scratch % 4 != 0
+            || !exchange.scratch.is_multiple_of(4)
             || scratch > DTCM_WORDS as u64 * 4
         {
             return Err(bad);
@@ -356,7 +356,7 @@ impl<C: Core> Runner<'_, C> {
         let dtcm_at = dtcm + (from - first) as u64 * dtcm_stride;
         let sdram_end = (count - 1).saturating_mul(sdram_stride).saturating_add(row_bytes);
         let dtcm_end = (count - 1).saturating_mul(dtcm_stride).saturating_add(row_bytes).saturating_add(dtcm_at);
-        let aligned = (sdram_at | dtcm_at | row_bytes | sdram_stride | dtcm_stride) % 4 == 0;
+        let aligned = (sdram_at | dtcm_at | row_bytes | sdram_stride | dtcm_stride).is_multiple_of(4);
         // Rows may lie upon each other, but nothing moves more than fits into DTCM.
         let dtcm_bytes = DTCM_WORDS as u64 * 4;
         let sound = u32::try_from(sdram_at).is_ok_and(|a| in_sdram(a, sdram_end))
