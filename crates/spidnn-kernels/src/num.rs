@@ -413,3 +413,101 @@ pub fn load(cell: &Cell<u32>) -> f32 {
 pub fn store(cell: &Cell<u32>, x: f32) {
     cell.set(if is_nan(x) { NAN.to_bits() } else { x.to_bits() });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Equal bits, or both NaN.
+    fn same(a: f32, b: f32) -> bool {
+        a.to_bits() == b.to_bits() || (is_nan(a) && is_nan(b))
+    }
+
+    const SPECIAL: [u32; 22] = [
+        0,
+        1,
+        2,
+        0x007F_FFFF,
+        0x0080_0000,
+        0x0080_0001,
+        0x00FF_FFFF,
+        0x3380_0000,
+        0x3F7F_FFFF,
+        0x3F80_0000,
+        0x3F80_0001,
+        0x4000_0000,
+        0x4B00_0000,
+        0x4B7F_FFFF,
+        0x4B80_0001,
+        0x7E80_0000,
+        0x7F00_0000,
+        0x7F7F_FFFF,
+        0x7F80_0000,
+        0x7FC0_0000,
+        0x7F80_0001,
+        0x1F80_0000,
+    ];
+
+    fn check(a: f32, b: f32) {
+        let pairs = [
+            ("add", integer::add(a, b), native::add(a, b)),
+            ("sub", integer::sub(a, b), native::sub(a, b)),
+            ("mul", integer::mul(a, b), native::mul(a, b)),
+            ("div", integer::div(a, b), native::div(a, b)),
+            ("sqrt", integer::sqrt(a), native::sqrt(a)),
+        ];
+        for (name, found, expected) in pairs {
+            assert!(same(found, expected), "{name}({a:e}, {b:e}) = {found:e}, not {expected:e}");
+            assert!(!is_nan(found) || found.to_bits() == NAN.to_bits());
+        }
+        assert_eq!(integer::less(a, b), native::less(a, b), "{a:e} < {b:e}");
+    }
+
+    #[test]
+    fn integers_and_the_host_agree() {
+        for a in SPECIAL {
+            for b in SPECIAL {
+                for signs in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+                    check(f32::from_bits(a | signs.0 << 31), f32::from_bits(b | signs.1 << 31));
+                }
+            }
+        }
+        let mut state = 0x0123_4567_89AB_CDEFu64;
+        for i in 0..3_000_000u32 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let bits = (state ^ (state >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            let (mut a, mut b) = ((bits >> 32) as u32, bits as u32);
+            match i % 4 {
+                // Near exponents, few mantissa bits (ties), subnormals.
+                1 => b = (a & 0x7F80_0000).wrapping_add(b & 0x81FF_FFFF),
+                2 => (a, b) = (a & 0xFFFF_F000, b & 0xFFFF_F800),
+                3 => a &= 0x80FF_FFFF,
+                _ => {}
+            }
+            check(f32::from_bits(a), f32::from_bits(b));
+            let x = f32::from_bits(a);
+            let g = (b as i32) >> 2;
+            let e = -29 - (b & 63) as i32;
+            assert!(same(integer::mul_fixed(x, g, e), native::mul_fixed(x, g, e)), "{x:e} * {g} * 2^{e}");
+            let wide = (bits as i64) >> 10;
+            assert!(same(integer::pack(wide, e * 2), native::pack(wide, e * 2)), "{wide} * 2^{}", e * 2);
+            assert!(same(integer::from_i64(bits as i64), native::from_i64(bits as i64)), "{bits:#x}");
+            let small = f32::from_bits((a & 0x807F_FFFF) | ((b % 40 + 96) << 23));
+            assert_eq!(integer::to_fixed(small, 41), native::to_fixed(small, 41), "{small:e}");
+            let tiny = f32::from_bits(a & 0x007F_FFFF | ((b % 131) << 23));
+            assert_eq!(integer::to_fixed_small(tiny, 27), native::to_fixed_small(tiny, 27), "{tiny:e}");
+            let v = ((b >> 1) | 0x100) as i32;
+            assert_eq!(integer::log2_floor(v), native::log2_floor(v), "{v}");
+            assert_eq!(to_i32(x), x.round_ties_even() as i32, "{x:e}");
+        }
+    }
+
+    #[test]
+    fn a_nan_has_one_pattern_in_memory() {
+        let cell = Cell::new(0);
+        for bits in [0xFFC0_0000, 0x7F80_0001, 0x7FFF_FFFF] {
+            store(&cell, f32::from_bits(bits));
+            assert_eq!(cell.get(), 0x7FC0_0000);
+        }
+    }
+}

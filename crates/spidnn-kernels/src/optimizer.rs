@@ -108,7 +108,7 @@ fn complement(x: f32) -> f32 {
 
 /// Square root of a number of 0 .. 1 by Newton's method (`core` has none).
 fn square_root(x: f64) -> f64 {
-    if !(x > 0.0) {
+    if x.is_nan() || x <= 0.0 {
         return 0.0;
     }
     let mut root = f64::from_bits((x.to_bits() >> 1) + (1023u64 << 51));

@@ -9,10 +9,9 @@ use crate::functions::{self as f, cycles as cost};
 use crate::num::{self, abs, add, div, is_nan, less, load, max, min, mul, store, sub};
 use crate::{Activation, Kernel};
 
-/// Keras' constants of selu.
+/// Keras' scale of selu.
 const SELU_SCALE: f32 = 1.050_701;
-const SELU_ALPHA: f32 = 1.673_263_2;
-/// Their product.
+/// The scale times alpha (1.6732632).
 const SELU_SCALE_ALPHA: f32 = 1.758_099_3;
 /// `1 / sqrt(2 pi)`
 const NORMAL_PEAK: f32 = 0.398_942_3;
@@ -151,7 +150,7 @@ fn derivative(kind: Activation, alpha: f32, saved: f32) -> f32 {
             let s = f::gelu_tanh_gate(x);
             let z = min(max(x, -20.0), 20.0);
             // The slope of the gate's argument: 2 sqrt(2 / pi) (1 + 3 * 0.044715 x^2).
-            let slope = add(1.595_769_1, mul(0.214_064_43, mul(z, z)));
+            let slope = add(1.595_769_2, mul(0.214_064_43, mul(z, z)));
             add(s, mul(mul(z, slope), mul(s, sub(1.0, s))))
         }
         Activation::Softsign => {

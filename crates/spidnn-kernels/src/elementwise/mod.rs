@@ -12,6 +12,8 @@ mod maps;
 mod norm;
 mod optimizer;
 mod softmax;
+#[cfg(test)]
+mod tests;
 
 use crate::num::cycles as op;
 

@@ -13,6 +13,7 @@ use segments::mul30;
 #[cfg(test)]
 mod generate;
 pub mod segments;
+#[rustfmt::skip]
 mod tables;
 #[cfg(test)]
 mod tests;
