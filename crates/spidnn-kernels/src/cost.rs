@@ -310,3 +310,148 @@ pub fn pool_grad(call: &PoolGrad, y: &Axis, x: &Axis, windows: (u32, u32)) -> u6
     };
     CALL + words * 5 / 4 + 16 * outputs + channels * (cells * cell + outputs * output)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::KernelCall;
+
+    fn share(count: u32, part: u32, parts: u32) -> u32 {
+        count / parts + u32::from(part < count % parts)
+    }
+
+    fn gemm(m: u32, k: u32, n: u32, accumulate: u32) -> u64 {
+        if n == 0 {
+            return 0;
+        }
+        KernelCall::from(Gemm { m, k, n, accumulate, ..Default::default() }).cycles()
+    }
+
+    fn prep(rows: u32, cols: u32, axis: u32) -> u64 {
+        if rows * cols == 0 {
+            return 0;
+        }
+        KernelCall::from(Prep2d { rows, cols, axis, ..Default::default() }).cycles()
+    }
+
+    /// Cycles of all cores for a layer `k -> n` of `m` samples on `cores` cores, and its multiply-accumulates.
+    fn dense(m: u32, k: u32, n: u32, cores: u32) -> (u64, u64) {
+        let busy = (0..cores).map(|c| share(n, c, cores)).filter(|&n| n > 0);
+        let cycles = busy.map(|n| prep(k, n, 2) + prep(m, k, 1) + gemm(m, k, n, 0)).sum();
+        (cycles, u64::from(m) * u64::from(k) * u64::from(n))
+    }
+
+    /// One sample of a convolution in blocks of `rows` output rows: window alignment and products.
+    fn conv_layer(size: u32, ci: u32, k: u32, co: u32, out: u32, pad: i32, rows: u32) -> (u64, u64) {
+        let mut cycles = 0;
+        for oy0 in (0..out).step_by(rows as usize) {
+            let call = Conv {
+                in_h: size,
+                in_w: size,
+                in_c: ci,
+                kh: k,
+                kw: k,
+                ci_group: ci,
+                co_group: co,
+                co_tile: co,
+                oy0,
+                rows,
+                out_h: out,
+                out_w: out,
+                stride_y: 1,
+                stride_x: 1,
+                dilation_y: 1,
+                dilation_x: 1,
+                pad_y: pad,
+                pad_x: pad,
+                up_y: 1,
+                up_x: 1,
+                ..Default::default()
+            };
+            let window = PrepWindow {
+                first: oy0 as i32 - pad,
+                rows: rows + k - 1,
+                limit: size,
+                row_words: size * ci,
+                ..Default::default()
+            };
+            cycles += KernelCall::from(call).cycles() + KernelCall::from(window).cycles();
+        }
+        (cycles, u64::from(out * out * k * k * ci * co))
+    }
+
+    /// One sample of the weights' gradient, in blocks of rows.
+    fn gradient_layer(size: u32, ci: u32, k: u32, co: u32, out: u32, pad: i32, rows: u32) -> (u64, u64) {
+        let mut cycles = 0;
+        for oy0 in (0..out).step_by(rows as usize) {
+            let call = ConvWgrad {
+                in_h: size,
+                in_w: size,
+                in_c: ci,
+                ci_tile: ci,
+                co_tile: co,
+                oy0,
+                rows,
+                out_h: out,
+                out_w: out,
+                kh: k,
+                kw: k,
+                stride_y: 1,
+                stride_x: 1,
+                dilation_y: 1,
+                dilation_x: 1,
+                pad_y: pad,
+                pad_x: pad,
+                ..Default::default()
+            };
+            let window = PrepWindow {
+                first: oy0 as i32 - pad,
+                rows: rows + k - 1,
+                limit: size,
+                row_words: size * ci,
+                ..Default::default()
+            };
+            let dy = PrepWindow { first: oy0 as i32, rows, limit: out, row_words: out * co, ..Default::default() };
+            cycles += [call.into(), window.into(), dy.into()].iter().map(KernelCall::cycles).sum::<u64>();
+        }
+        (cycles, u64::from(out * out * k * k * ci * co))
+    }
+
+    fn per_mac((cycles, macs): (u64, u64)) -> f64 {
+        cycles as f64 / macs as f64
+    }
+
+    #[test]
+    fn whole_layers_stay_below_what_the_formats_promise() {
+        let check = |name: &str, layer: (u64, u64), most: f64| {
+            println!("{name}: {:.2} cycles per multiply-accumulate", per_mac(layer));
+            assert!(per_mac(layer) <= most, "{name}: {:.2} cycles per multiply-accumulate", per_mac(layer));
+        };
+        check("Dense 512x512, batch 16", dense(16, 512, 512, 17), 5.5);
+        check("LeNet conv 1, 2 rows", conv_layer(28, 1, 5, 6, 28, 2, 2), 8.0);
+        check("LeNet conv 1, 4 rows", conv_layer(28, 1, 5, 6, 28, 2, 4), 8.0);
+        check("LeNet conv 2, 1 row", conv_layer(14, 6, 5, 16, 10, 0, 1), 8.0);
+        check("LeNet conv 2, 4 rows", conv_layer(14, 6, 5, 16, 10, 0, 4), 8.0);
+        let forward = [conv_layer(28, 1, 5, 6, 28, 2, 2), conv_layer(14, 6, 5, 16, 10, 0, 2)];
+        let ten = |(c, m): (u64, u64)| (10 * c, 10 * m);
+        let dense_layers = [dense(10, 400, 120, 17), dense(10, 120, 84, 17), dense(10, 84, 10, 17)];
+        for (name, layer) in ["400 -> 120", "120 -> 84", "84 -> 10"].iter().zip(dense_layers) {
+            println!("LeNet dense {name}, batch 10: {:.2}", per_mac(layer));
+        }
+        let sum = |layers: &mut dyn Iterator<Item = (u64, u64)>| layers.fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+        let forward = sum(&mut forward.into_iter().map(ten).chain(dense_layers));
+        check("LeNet forward, batch 10", forward, 8.0);
+        check("LeNet conv 1 weights' gradient, 4 rows", gradient_layer(28, 1, 5, 6, 28, 2, 4), 9.0);
+        check("LeNet conv 2 weights' gradient, 5 rows", gradient_layer(14, 6, 5, 16, 10, 0, 5), 9.0);
+        let back_2 = conv_layer(10, 16, 5, 6, 14, 4, 2);
+        check("LeNet conv 2 backward, 2 rows", (back_2.0, 240_000), 9.0);
+    }
+
+    #[test]
+    fn costs_grow_with_the_work() {
+        assert_eq!(gemm(2, 16, 2, 0), CALL + PATCH + TILE + SEGMENT + 16 * 16 + TURN + 4 * FINISH);
+        assert_eq!(gemm(1, 16, 3, 1), CALL + PATCH + TILE + SEGMENT + 16 * 13 + TURN + 3 * (FINISH + F32_ADD));
+        assert!(gemm(2, 100, 3, 0) > gemm(2, 100, 2, 0));
+        assert_eq!(KernelCall::from(Fill { count: 33, ..Default::default() }).cycles(), CALL + 42);
+    }
+}

@@ -29,7 +29,7 @@ fn align(x: &[Cell<u32>], exponent: i32, out: &[Cell<u32>]) {
     #[cfg(all(any(test, feature = "std"), target_arch = "x86_64"))]
     if std::arch::is_x86_feature_detected!("avx2") {
         // SAFETY: AVX2 was detected.
-        return unsafe { x86::align(x, &x86::Factors::of(&[exponent; 8]), out) };
+        return unsafe { x86::align(x, &x86::Factors::<8>::of(&[exponent; 8]), out) };
     }
     for (x, o) in x.iter().zip(out) {
         o.set(mantissa(x.get(), exponent) as u32);
@@ -47,10 +47,10 @@ struct ColumnAligner {
 }
 
 impl ColumnAligner {
-    fn new(exponents: [i32; COLUMNS]) -> Self {
+    fn new(exponents: [i32; COLUMNS], count: usize) -> Self {
         ColumnAligner {
             #[cfg(all(any(test, feature = "std"), target_arch = "x86_64"))]
-            factors: std::arch::is_x86_feature_detected!("avx2").then(|| x86::Factors::of(&exponents)),
+            factors: std::arch::is_x86_feature_detected!("avx2").then(|| x86::Factors::of(&exponents[..count])),
             exponents,
         }
     }
@@ -83,7 +83,7 @@ mod x86 {
 
     impl<const N: usize> Factors<N> {
         /// Factors that make twice the mantissa.
-        pub fn of(exponents: &[i32; N]) -> Self {
+        pub fn of(exponents: &[i32]) -> Self {
             let mut factors = Factors { first: [0.0; N], second: [0.0; N], mask: [0; N] };
             for (i, &exponent) in exponents.iter().enumerate() {
                 if exponent == EXPONENT_ZERO || exponent == EXPONENT_NAN {
@@ -233,11 +233,14 @@ impl Kernel for Prep2d {
                     for r in 0..rows {
                         largest_of_columns(&self.row(dtcm, r)[c0..], &mut most[..count]);
                     }
-                    let exponents = most.map(block_exponent);
+                    let mut exponents = [0; COLUMNS];
+                    for (e, &m) in exponents.iter_mut().zip(&most[..count]) {
+                        *e = block_exponent(m);
+                    }
                     for (e, &exponent) in exps[c0..][..count].iter().zip(&exponents) {
                         e.set(exponent as u32);
                     }
-                    let aligner = ColumnAligner::new(exponents);
+                    let aligner = ColumnAligner::new(exponents, count);
                     for r in 0..rows {
                         self.store(dtcm, r, c0, count, |x, out| aligner.align(x, out));
                     }
