@@ -111,7 +111,8 @@ fn tiles(pairs: u64, singles: u64, columns: u64, output: u64, sum: impl Fn(Tile)
         cycles += pairs * (columns / 2 * cost(2, 2) + if columns % 2 == 1 { cost(2, 1) } else { 0 });
     }
     if singles > 0 {
-        cycles += singles * (columns / 3 * cost(1, 3) + if columns % 3 > 0 { cost(1, columns % 3) } else { 0 });
+        cycles +=
+            singles * (columns / 3 * cost(1, 3) + if !columns.is_multiple_of(3) { cost(1, columns % 3) } else { 0 });
     }
     cycles
 }

@@ -44,6 +44,7 @@ struct ColumnAligner {
     #[cfg(all(any(test, feature = "std"), target_arch = "x86_64"))]
     factors: Option<x86::Factors<COLUMNS>>,
     exponents: [i32; COLUMNS],
+    count: usize,
 }
 
 impl ColumnAligner {
@@ -52,6 +53,7 @@ impl ColumnAligner {
             #[cfg(all(any(test, feature = "std"), target_arch = "x86_64"))]
             factors: std::arch::is_x86_feature_detected!("avx2").then(|| x86::Factors::of(&exponents[..count])),
             exponents,
+            count,
         }
     }
 
@@ -61,7 +63,7 @@ impl ColumnAligner {
             // SAFETY: factors are made where AVX2 was detected.
             return unsafe { x86::align(x, factors, out) };
         }
-        for ((x, o), &e) in x.iter().zip(out).zip(&self.exponents) {
+        for ((x, o), &e) in x.iter().zip(out).zip(&self.exponents[..self.count]) {
             o.set(mantissa(x.get(), e) as u32);
         }
     }

@@ -27,7 +27,7 @@ impl Mantissas {
         for word in out {
             let r = self.next();
             let m = (r as u32 & 0x3FF_FFFF) as i32 >> ((r >> 40) % 30).min(26);
-            let m = if (r >> 50) % 16 == 0 { 1 << 26 } else { m };
+            let m = if (r >> 50).is_multiple_of(16) { 1 << 26 } else { m };
             *word = (if r >> 63 == 1 { -m } else { m }) as u32;
         }
     }
