@@ -3,9 +3,12 @@
 //! The runtime's source is the one that the firmware has; here it is polled by the simulation at host speed, and each
 //! kernel charges the cycles of its cost model. Kernels are jobs that other host threads may execute.
 
-use spidnn_core::{Arrival, Core, Direction, Transfer};
+use spidnn_core::{Arrival, Core, Counter, Direction, Transfer};
 use spidnn_kernels::KernelCall;
-use spinnaker_sim::{CoreHandle, Words};
+use spinnaker_sim::{COUNTER_RESENT, CoreHandle, Words};
+
+/// The simulation's counter for packets that nobody was waiting for.
+pub(crate) const COUNTER_UNEXPECTED: usize = 1;
 
 /// A simulated core as the runtime sees it.
 pub struct NativeCore(CoreHandle);
@@ -79,12 +82,20 @@ impl Core for NativeCore {
         self.0.event(deadline).await;
     }
 
-    async fn wait_start(&self) {
-        self.0.wait_start().await;
+    async fn wait_start(&self) -> bool {
+        self.0.wait_start().await
     }
 
     fn fail(&self, code: u32, detail: [u32; 2]) {
         self.0.fail(code, detail);
+    }
+
+    fn count(&self, counter: Counter, n: u32) {
+        let number = match counter {
+            Counter::PacketsResent => COUNTER_RESENT,
+            Counter::PacketsUnexpected => COUNTER_UNEXPECTED,
+        };
+        self.0.count(number, n.into());
     }
 
     fn log(&self, text: &str) {

@@ -43,6 +43,9 @@ pub struct Session {
     losses: Vec<Loss>,
     steps: u64,
     input_set: usize,
+    /// When the last start signal was sent.
+    signal_s: f64,
+    chips_max: Option<usize>,
     usage: Usage,
     opened: Instant,
 }
@@ -102,6 +105,8 @@ impl Session {
             losses: Vec::new(),
             steps,
             input_set: 0,
+            signal_s: 0.0,
+            chips_max: None,
             usage: Usage::default(),
             opened: Instant::now(),
         })
@@ -110,6 +115,19 @@ impl Session {
     /// The model's layers.
     pub fn graph(&self) -> &Graph {
         &self.graph
+    }
+
+    /// Uses at most so many chips from the next load on.
+    ///
+    /// # Errors
+    /// If what the machine holds cannot be read.
+    pub fn limit_chips(&mut self, chips: usize) -> Result<(), Error> {
+        self.optimizer_state = self.fetch_optimizer_state()?;
+        self.fetch_weights()?;
+        self.newest = Newest::Host;
+        self.chips_max = Some(chips.max(1));
+        self.loaded = None;
+        Ok(())
     }
 
     /// What is loaded, if anything is.
@@ -128,7 +146,7 @@ impl Session {
         usage.machine_time_s = self.machine.board().time_s();
         usage.wall_time_s = self.opened.elapsed().as_secs_f64();
         usage.counters = self.machine.board().counters();
-        let core_cycles = usage.phases.run_s * CORE_HZ * usage.cores as f64;
+        let core_cycles = usage.compute_s * CORE_HZ * usage.cores as f64;
         usage.cycles_per_mac = if usage.macs == 0 { 0.0 } else { core_cycles / usage.macs as f64 };
         usage
     }
@@ -283,7 +301,7 @@ impl Session {
         if self.loaded.is_some() {
             return Ok(());
         }
-        let mut batch = self.machine.board().machine().chips.len().max(1) * PREDICT_SAMPLES_PER_CHIP;
+        let mut batch = self.chips() * PREDICT_SAMPLES_PER_CHIP;
         loop {
             match self.load(batch, None) {
                 // Fewer samples at a time need less memory.
@@ -291,6 +309,11 @@ impl Session {
                 result => return result,
             }
         }
+    }
+
+    fn chips(&self) -> usize {
+        let there = self.machine.board().machine().chips.len();
+        self.chips_max.map_or(there, |max| max.min(there)).max(1)
     }
 
     fn ensure_training(&mut self, losses: &[Loss], optimizer: &Optimizer, batch: usize) -> Result<(), Error> {
@@ -301,7 +324,14 @@ impl Session {
         if fits {
             return Ok(());
         }
-        self.load(batch, Some((losses.to_vec(), optimizer.clone())))
+        // Room for more than a batch makes validation faster, where there is room.
+        let roomy = batch.max(self.chips() * PREDICT_SAMPLES_PER_CHIP);
+        match self.load(roomy, Some((losses.to_vec(), optimizer.clone()))) {
+            Err(Error::Compile(CompileError::ModelTooLarge { .. })) if roomy > batch => {
+                self.load(batch, Some((losses.to_vec(), optimizer.clone())))
+            }
+            result => result,
+        }
     }
 
     fn ensure_evaluate(&mut self, losses: &[Loss]) -> Result<(), Error> {
@@ -309,7 +339,7 @@ impl Session {
             return Ok(());
         }
         let optimizer = self.optimizer.clone().unwrap_or_else(default_optimizer);
-        let mut batch = self.machine.board().machine().chips.len().max(1) * PREDICT_SAMPLES_PER_CHIP;
+        let mut batch = self.chips() * PREDICT_SAMPLES_PER_CHIP;
         loop {
             match self.load(batch, Some((losses.to_vec(), optimizer.clone()))) {
                 Err(Error::Compile(CompileError::ModelTooLarge { .. })) if batch > 1 => batch = (batch / 2).max(1),
@@ -325,7 +355,7 @@ impl Session {
         let options = Options {
             batch_size: batch,
             training: training.clone().map(|(losses, optimizer)| Training { losses, optimizer }),
-            ..Options::inference(batch)
+            chips_max: self.chips_max,
         };
         let compiled = spidnn_compiler::compile(&self.graph, self.machine.board().machine(), &options)?;
         let started = self.machine.board().time_s();
@@ -399,7 +429,7 @@ impl Session {
 
     /// Writes the run blocks and sends the start signal.
     fn start(&mut self, run: &Run) -> Result<(), Error> {
-        let Session { loaded, machine, usage, optimizer, .. } = self;
+        let Session { loaded, machine, usage, optimizer, signal_s, .. } = self;
         let Some(Loaded { compiled, training, .. }) = loaded else { return Ok(()) };
         let optimizer = training.as_ref().map(|(_, o)| o).or(optimizer.as_ref());
         let mut first = 0;
@@ -409,6 +439,7 @@ impl Session {
             first += share;
         }
         machine.board_mut().start()?;
+        *signal_s = machine.board().time_s();
         let program = match run.program {
             Program::Predict => "predict",
             Program::Train => "train",
@@ -416,6 +447,16 @@ impl Session {
         };
         let per_sample = compiled.report.macs(program) / compiled.report.samples_per_chip.max(1) as u64;
         usage.macs += per_sample * run.samples as u64;
+        Ok(())
+    }
+
+    /// Waits for the end of a run that began (with its streaming) at `started_s`.
+    fn finish(&mut self, started_s: f64) -> Result<(), Error> {
+        let before_s = self.signal_s;
+        self.machine.board_mut().wait()?;
+        let now_s = self.machine.board().time_s();
+        self.usage.compute_s += now_s - before_s;
+        self.usage.phases.run_s += now_s - started_s;
         Ok(())
     }
 
@@ -475,8 +516,7 @@ impl Session {
             if let Some(next) = batches.get(i + 1) {
                 self.feed(1 - set, data, next, cut(next).as_deref())?;
             }
-            self.machine.board_mut().wait()?;
-            self.usage.phases.run_s += self.machine.board().time_s() - started;
+            self.finish(started)?;
             done(self, batch)?;
             set = 1 - set;
         }
@@ -680,8 +720,7 @@ impl Session {
             if let Some(next) = batches.get(number + 1) {
                 self.feed(1 - set, data, next, Some(&own(next)))?;
             }
-            self.machine.board_mut().wait()?;
-            self.usage.phases.run_s += self.machine.board().time_s() - started;
+            self.finish(started)?;
             self.newest = Newest::Machine;
             self.folded_current = false;
             self.steps = step;

@@ -22,13 +22,15 @@ pub struct Usage {
     pub phases: Phases,
     /// Time on the host.
     pub wall_time_s: f64,
+    /// Time from the start signal until all cores were ready again, over all runs: without streaming and reading.
+    pub compute_s: f64,
     /// Multiply-accumulates of all runs.
     pub macs: u64,
     /// Application cores in use, over all chips.
     pub cores: usize,
     /// Chips in use.
     pub chips: usize,
-    /// Core cycles (of all cores in use, busy or not) for each multiply-accumulate while running; 0 before any.
+    /// Core cycles (of all cores in use, busy or not, in [`Usage::compute_s`]) for each multiply-accumulate; 0 before any.
     pub cycles_per_mac: f64,
     /// What went over the wires.
     pub counters: Counters,

@@ -1,8 +1,9 @@
 //! The virtual SpiNNaker as a [`Board`].
 
 use spidnn_compiler::Compiled;
+use spidnn_core::ErrorCode;
 use spinnaker_machine::{ChipXy, Machine, VirtualLocator};
-use spinnaker_sim::{RunEnd, SimConfig, Simulator};
+use spinnaker_sim::{COUNTER_RESENT, CoreReport, CoreState, RunEnd, SimConfig, Simulator};
 
 use crate::Error;
 use crate::board::{Board, Counters};
@@ -63,6 +64,20 @@ impl VirtualBoard {
     }
 }
 
+/// A core's state in words, with the meaning of the runtime's errors.
+fn state_text(core: &CoreReport) -> String {
+    let mut text = core.state.to_string();
+    if let CoreState::Failed { code, .. } = core.state
+        && let Some(error) = ErrorCode::from_number(code)
+    {
+        text.push_str(&format!(": {}", error.meaning()));
+    }
+    if !core.waits_for.is_empty() {
+        text.push_str(&format!(", waits for {}", core.waits_for));
+    }
+    text
+}
+
 impl Board for VirtualBoard {
     fn machine(&self) -> &Machine {
         self.simulator.machine()
@@ -121,11 +136,7 @@ impl Board for VirtualBoard {
             .map(|c| CoreFailure {
                 chip: c.chip,
                 core: c.core,
-                state: if c.waits_for.is_empty() {
-                    c.state.to_string()
-                } else {
-                    format!("{}, waits for {}", c.state, c.waits_for)
-                },
+                state: state_text(&c),
                 log: c.log,
             })
             .collect();
@@ -139,7 +150,7 @@ impl Board for VirtualBoard {
             packets_sent: before.packets_sent + now.packets_sent,
             packets_delivered: before.packets_delivered + now.packets_delivered,
             packets_dropped: before.packets_dropped + now.packets_dropped(),
-            packets_resent: before.packets_resent + now.program[spinnaker_sim::COUNTER_RESENT],
+            packets_resent: before.packets_resent + now.program[COUNTER_RESENT],
             host_bytes: before.host_bytes + now.host_bytes,
             energy_j: before.energy_j + self.simulator.energy().joules,
         }

@@ -1,0 +1,196 @@
+//! The command line: every command and option, once. Parsing has no side effects.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Deep neural networks on SpiNNaker machines.
+#[derive(Debug, Parser)]
+#[command(name = "spidnn", version, propagate_version = true, max_term_width = 110)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+const MACHINE_HELP: &str = "\
+Machine to run on. `virtual:spin5` (48 chips), `virtual:spin3`, `virtual:8x8`, `virtual:3boards`; options after `?`, joined \
+by `&`: seed=N, drop=P (probability that a packet is lost on a link), hostdrop=P, dead=x,y[,core] and \
+deadlink=x,y,dir (repeatable), cores=N, host_mbps=N, threads=N";
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// Machine to run on (see the long help)
+    #[arg(long, global = true, value_name = "M", default_value = "virtual:spin5", long_help = MACHINE_HELP)]
+    pub machine: String,
+    /// Format of the numbers on the cores
+    #[arg(long, global = true, value_enum, default_value_t = Format::F32)]
+    pub format: Format,
+    /// Chips that hold one copy of the model: `auto`, or a number (this version: 1)
+    #[arg(long, global = true, value_name = "auto|CHIPS", default_value = "auto")]
+    pub groups: String,
+    /// Seed of untrained weights, of the order of samples, and of dropout
+    #[arg(long, global = true, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Folder for the plan and the figures of the run
+    #[arg(long, global = true, value_name = "DIR")]
+    pub report: Option<PathBuf>,
+    /// File for a timeline of what the host asked of the machine (Chrome's trace format, machine time)
+    #[arg(long, global = true, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// One JSON object on standard output; progress and logs stay on standard error
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// No progress bars
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+}
+
+/// Number formats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// float32-grade: same error bound as an f32 dot product
+    F32,
+    /// 16-bit block floating point (not in this version)
+    Bfp16,
+    /// 8-bit integers (not in this version)
+    Int8,
+}
+
+const MODEL_HELP: &str = "\
+A .keras or .h5 file; a .json architecture (untrained), or MODEL.json+WEIGHTS with a weights file; or a built-in network: lenet5, \
+lenet1, lenet4, mlp, resnet20, resnet50 (untrained)";
+
+const DATA_HELP: &str = "\
+`mnist` (the bundled training digits), `mnist#test`, `mnist:FOLDER[#test]` (IDX files), a .npz (arrays x, y, or one for each input and \
+output by name or as x0, x1, .., y0, ..; optionally sample_weight), a .npy (inputs only), or a .csv";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Layers, shapes, parameters, multiply-accumulates
+    Info {
+        /// Model file or built-in network
+        #[arg(long_help = MODEL_HELP)]
+        model: String,
+    },
+    /// The plan without running it: cores, memory, predicted cycles and time, and what limits it
+    Compile {
+        /// Model file or built-in network
+        #[arg(long_help = MODEL_HELP)]
+        model: String,
+        /// Samples of one run over the whole machine
+        #[arg(long, value_name = "N", default_value_t = 240)]
+        batch_size: usize,
+        /// Plan the training too, with this loss (Keras name)
+        #[arg(long, value_name = "L")]
+        loss: Option<String>,
+        /// Optimizer of the training, by its Keras name and arguments
+        #[arg(long, value_name = "O", default_value = "adam")]
+        optimizer: String,
+    },
+    /// Outputs of a model
+    Predict {
+        /// Model file or built-in network
+        #[arg(long_help = MODEL_HELP)]
+        model: String,
+        /// Inputs
+        #[arg(long_help = DATA_HELP)]
+        inputs: String,
+        /// File for the outputs (.npz, or .npy for one output): array `y`, or one for each output by name
+        #[arg(short, long, value_name = "OUT")]
+        output: Option<PathBuf>,
+        /// Use the first N samples only
+        #[arg(long, value_name = "N")]
+        samples: Option<usize>,
+    },
+    /// Loss and metrics of a model on data
+    Evaluate {
+        /// Model file or built-in network
+        #[arg(long_help = MODEL_HELP)]
+        model: String,
+        /// Data with targets
+        #[arg(long_help = DATA_HELP)]
+        data: String,
+        /// Loss by its Keras name (`binary_crossentropy:from_logits=true`); default: the model's own, or one that fits its output
+        #[arg(long, value_name = "L")]
+        loss: Option<String>,
+        /// Metrics by their Keras names, comma separated; arguments as `top_k_categorical_accuracy:k=3`
+        #[arg(long, value_name = "A,B")]
+        metrics: Option<String>,
+        /// Use the first N samples only
+        #[arg(long, value_name = "N")]
+        samples: Option<usize>,
+    },
+    /// Train a model
+    Fit(Box<Fit>),
+    /// What is there: chips, cores, links, versions, dead parts
+    Machine {
+        /// Machine (as --machine)
+        #[arg(value_name = "M", long_help = MACHINE_HELP)]
+        locator: Option<String>,
+    },
+    /// The figures that the README quotes, as ratios where they are times
+    Bench {
+        /// Only the figures whose name contains this
+        #[arg(long, value_name = "TEXT")]
+        only: Option<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Fit {
+    /// Model file or built-in network
+    #[arg(long_help = MODEL_HELP)]
+    pub model: String,
+    /// Data with targets
+    #[arg(long_help = DATA_HELP)]
+    pub data: String,
+    /// Loss by its Keras name; default: the model's own, or one that fits its output
+    #[arg(long, value_name = "L")]
+    pub loss: Option<String>,
+    /// Optimizer by its Keras name and arguments (`adam:learning_rate=0.003,beta_1=0.8`; `lr` for short); default: the model's own, or
+    /// adam
+    #[arg(long, value_name = "O")]
+    pub optimizer: Option<String>,
+    /// Epochs in all
+    #[arg(long, value_name = "N", default_value_t = 12)]
+    pub epochs: usize,
+    /// Samples of a step, over the whole machine
+    #[arg(long, value_name = "N", default_value_t = 240)]
+    pub batch_size: usize,
+    /// Validation data; default: the test set, where the data are `mnist`
+    #[arg(long, value_name = "DATA")]
+    pub validation: Option<String>,
+    /// Validate on the last part of the data instead (a fraction)
+    #[arg(long, value_name = "F", conflicts_with = "validation")]
+    pub validation_split: Option<f64>,
+    /// Metrics by their Keras names, comma separated; default: accuracy for classes
+    #[arg(long, value_name = "A,B")]
+    pub metrics: Option<String>,
+    /// Take the samples in their order
+    #[arg(long)]
+    pub no_shuffle: bool,
+    /// Folder for checkpoints: after each epoch, and when interrupted
+    #[arg(long, value_name = "DIR")]
+    pub checkpoint: Option<PathBuf>,
+    /// Go on from the newest checkpoint
+    #[arg(long, requires = "checkpoint")]
+    pub resume: bool,
+    /// Stop when the validation loss (or, without validation, the loss) has not improved for N epochs
+    #[arg(long, value_name = "N")]
+    pub early_stopping: Option<usize>,
+    /// Write a line of values for each epoch to this file
+    #[arg(long, value_name = "FILE")]
+    pub csv_log: Option<PathBuf>,
+    /// Weights of classes: `0=1,1=2.5`
+    #[arg(long, value_name = "C=W,..")]
+    pub class_weight: Option<String>,
+    /// Use the first N samples only
+    #[arg(long, value_name = "N")]
+    pub samples: Option<usize>,
+    /// File for the trained model: .keras, .h5; or the weights alone: .npz, .weights.h5
+    #[arg(short, long, value_name = "OUT")]
+    pub output: Option<PathBuf>,
+}
