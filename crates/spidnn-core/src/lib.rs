@@ -4,6 +4,25 @@
 //! between chips, loops over a batch. The runtime reaches its hardware only through the [`Core`]
 //! trait, so the same source runs as firmware and under the virtual machine, which this crate
 //! knows nothing of.
+//!
+//! ```
+//! # #[cfg(feature = "alloc")] {
+//! use spidnn_core::command::{Command, Item, Step, When};
+//! use spidnn_core::program::{CoreConfig, CoreImage};
+//! use spidnn_kernels::call::Fill;
+//!
+//! let fill = Fill { dst: 0x100, count: 4, value_bits: 0 };
+//! let step = Step { command: Command::Kernel(fill.into()), when: When::Always, patches: vec![] };
+//! let config = CoreConfig {
+//!     cores: 1, key: 1 << 15, leader: 1 << 15, run_block: 0x6000_0000, segment_buffer: 0xD000,
+//!     segment_buffer_bytes: 4096, ..CoreConfig::default()
+//! };
+//! let image = CoreImage { config, programs: vec![vec![vec![Item::Do(step)]]] };
+//! let words = image.encode().unwrap();
+//! let read = CoreImage::decode(&words).unwrap();
+//! assert_eq!(read.disassemble(), "program 0, segment 0, 5 words\n  Fill 0x100 0x4 0x0\n");
+//! # }
+//! ```
 #![cfg_attr(not(any(test, feature = "std")), no_std)]
 #![forbid(unsafe_code)]
 
