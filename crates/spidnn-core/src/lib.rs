@@ -6,7 +6,6 @@
 //! knows nothing of.
 //!
 //! ```
-//! # #[cfg(feature = "alloc")] {
 //! use spidnn_core::command::{Command, Item, Step, When};
 //! use spidnn_core::program::{CoreConfig, CoreImage};
 //! use spidnn_kernels::call::Fill;
@@ -21,7 +20,6 @@
 //! let words = image.encode().unwrap();
 //! let read = CoreImage::decode(&words).unwrap();
 //! assert_eq!(read.disassemble(), "program 0, segment 0, 5 words\n  Fill 0x100 0x4 0x0\n");
-//! # }
 //! ```
 #![cfg_attr(not(any(test, feature = "std")), no_std)]
 #![forbid(unsafe_code)]
