@@ -145,7 +145,16 @@ mod x86 {
                 let twice = _mm256_cvttps_epi32(_mm256_mul_ps(_mm256_mul_ps(magnitude, first), second));
                 let m = _mm256_srli_epi32::<1>(_mm256_add_epi32(twice, one));
                 let m = _mm256_and_si256(_mm256_sign_epi32(m, v), mask);
-                _mm256_maskstore_epi32(out.as_ptr().add(i).cast::<i32>().cast_mut(), lane_mask, m);
+                if count - i >= 8 {
+                    _mm256_storeu_si256(out.as_ptr().add(i).cast::<__m256i>().cast_mut(), m);
+                } else {
+                    // Masked stores are microcode on some processors.
+                    let mut tail = [0u32; 8];
+                    _mm256_storeu_si256(tail.as_mut_ptr().cast(), m);
+                    for (o, m) in out[i..count].iter().zip(tail) {
+                        o.set(m);
+                    }
+                }
             }
         }
     }
