@@ -18,11 +18,8 @@ const RUN_LIMIT_NS: u64 = 3_600_000_000_000;
 /// A virtual machine, simulated in this process.
 pub struct VirtualBoard {
     simulator: Simulator,
-    /// Whether programs are on the cores; then a new load means a machine that starts anew.
+    /// Whether programs are on the cores.
     occupied: bool,
-    /// What machines before the present start had used.
-    before_ns: u64,
-    before: Counters,
 }
 
 impl VirtualBoard {
@@ -42,25 +39,12 @@ impl VirtualBoard {
 
     /// A machine with a configuration of your own.
     pub fn with_config(machine: Machine, config: SimConfig) -> VirtualBoard {
-        VirtualBoard {
-            simulator: Simulator::new(machine, config),
-            occupied: false,
-            before_ns: 0,
-            before: Counters::default(),
-        }
+        VirtualBoard { simulator: Simulator::new(machine, config), occupied: false }
     }
 
     /// The simulator, for tests that break things.
     pub fn simulator_mut(&mut self) -> &mut Simulator {
         &mut self.simulator
-    }
-
-    fn restart(&mut self) {
-        self.before = self.counters();
-        self.before_ns += self.simulator.now_ns();
-        let machine = self.simulator.machine().clone();
-        let config = self.simulator.config().clone();
-        self.simulator = Simulator::new(machine, config);
     }
 }
 
@@ -85,7 +69,7 @@ impl Board for VirtualBoard {
 
     fn load(&mut self, compiled: &Compiled) -> Result<(), Error> {
         if std::mem::replace(&mut self.occupied, true) {
-            self.restart();
+            self.simulator.stop_all();
         }
         let simulator = &mut self.simulator;
         simulator.load_application(APPLICATION_BYTES)?;
@@ -145,19 +129,18 @@ impl Board for VirtualBoard {
 
     fn counters(&self) -> Counters {
         let now = self.simulator.counters();
-        let before = self.before;
         Counters {
-            packets_sent: before.packets_sent + now.packets_sent,
-            packets_delivered: before.packets_delivered + now.packets_delivered,
-            packets_dropped: before.packets_dropped + now.packets_dropped(),
-            packets_resent: before.packets_resent + now.program[COUNTER_RESENT],
-            host_bytes: before.host_bytes + now.host_bytes,
-            energy_j: before.energy_j + self.simulator.energy().joules,
+            packets_sent: now.packets_sent,
+            packets_delivered: now.packets_delivered,
+            packets_dropped: now.packets_dropped(),
+            packets_resent: now.program[COUNTER_RESENT],
+            host_bytes: now.host_bytes,
+            energy_j: self.simulator.energy().joules,
         }
     }
 
     fn time_s(&self) -> f64 {
-        (self.before_ns + self.simulator.now_ns()) as f64 * 1e-9
+        self.simulator.now_ns() as f64 * 1e-9
     }
 
     fn energy_model(&self) -> &'static str {
