@@ -8,12 +8,15 @@ use spidnn_kernels::{Kernel, Optimizer, functions, optimizer};
 
 const COUNT: usize = 4096;
 
+type OverCells = fn(&[Cell<u32>]);
+type Scalar = fn(f32) -> f32;
+
 fn bench(c: &mut Criterion) {
     let values: Vec<u32> = (0..COUNT).map(|i| ((i as f32 - 2048.0) / 512.0).to_bits()).collect();
     let mut group = c.benchmark_group("function");
     group.throughput(Throughput::Elements(COUNT as u64));
     for (name, function) in [
-        ("tanh", functions::tanh_cells as fn(&[Cell<u32>])),
+        ("tanh", functions::tanh_cells as OverCells),
         ("exp", functions::exp_cells),
         ("sigmoid", functions::sigmoid_cells),
     ] {
@@ -25,7 +28,7 @@ fn bench(c: &mut Criterion) {
             });
         });
     }
-    let scalars: [(&str, fn(f32) -> f32); 7] = [
+    let scalars: [(&str, Scalar); 7] = [
         ("scalar tanh", functions::tanh),
         ("scalar exp", functions::exp),
         ("scalar sigmoid", functions::sigmoid),
