@@ -180,6 +180,8 @@ pub(crate) struct CoreInner {
     pub dma_queued: u8,
     /// Sends that the network has not seen.
     pub sends_queued: u8,
+    /// The start signal is on its way to the core; it counts as running although it may still wait.
+    pub start_sent: bool,
     /// The start signal has come.
     pub started: bool,
     pub tag_queued: [u8; DMA_TAGS],
@@ -280,6 +282,7 @@ impl CoreCell {
             spare: Vec::new(),
             waits: 0,
             wake_ns: u64::MAX,
+            start_sent: false,
             started: false,
             state: CoreState::Running,
             busy_ns: 0,
@@ -528,14 +531,15 @@ impl CoreHandle {
         self.settle().await;
         {
             let inner = &mut *self.cell.inner.borrow_mut();
-            if inner.state == CoreState::Running {
+            // A packet may have woken the core while the signal was on its way: it has been started all the same.
+            if inner.state == CoreState::Running && !inner.start_sent {
                 inner.state = CoreState::Ready;
             }
         }
         poll_fn(|_| {
             let inner = &mut *self.cell.inner.borrow_mut();
             if inner.started {
-                inner.started = false;
+                (inner.start_sent, inner.started) = (false, false);
                 return Poll::Ready(true);
             }
             if !inner.inbox.is_empty() {

@@ -61,14 +61,15 @@ impl Simulator {
         let now_ns = self.now_ns;
         let sim = &mut self.cores[core as usize];
         let Some(program) = sim.program.as_mut() else { return };
-        {
+        let was_running = {
             let inner = &mut *sim.cell.inner.borrow_mut();
             inner.now_ns = now_ns;
             inner.local_ns = inner.local_ns.max(now_ns) + inner.debt_ns;
             inner.debt_ns = 0;
             inner.waits = 0;
             inner.wake_ns = u64::MAX;
-        }
+            inner.state == CoreState::Running
+        };
         let ended = program.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready();
         let mut requests = std::mem::take(&mut self.requests);
         let (state, wake_ns) = {
@@ -83,15 +84,18 @@ impl Simulator {
             CoreState::Running => {}
             CoreState::Failed { .. } => {
                 sim.program = None;
-                self.running -= 1;
+                self.running -= usize::from(was_running);
                 self.failed_ns = Some(self.failed_ns.unwrap_or(now_ns));
             }
             _ => {
                 if ended {
                     sim.program = None;
                 }
-                self.running -= 1;
-                self.ready_ns = self.ready_ns.max(now_ns);
+                // A ready core that a packet woke was counted when it became ready.
+                if was_running {
+                    self.running -= 1;
+                    self.ready_ns = self.ready_ns.max(now_ns);
+                }
             }
         }
         self.note(u64::from(core) << 8);
@@ -120,13 +124,12 @@ impl Simulator {
         for number in 0..18 {
             let core = self.chips[chip as usize].cores[number];
             if core != u32::MAX {
-                let waits = {
+                let sent = {
                     let inner = &mut *self.cores[core as usize].cell.inner.borrow_mut();
-                    let waits = inner.waits & wait::START != 0 && inner.state == CoreState::Running;
-                    inner.started |= waits;
-                    waits
+                    inner.started |= inner.start_sent;
+                    inner.start_sent
                 };
-                if waits {
+                if sent {
                     self.fire(core, wait::START);
                 }
             }

@@ -82,6 +82,28 @@ impl Simulator {
         Ok(out)
     }
 
+    /// Reads several places, all requests under way at once: the round trip is waited for once for each board. The content is that
+    /// at the end of the last read.
+    ///
+    /// # Errors
+    /// [`SimError::NoChip`], [`SimError::Address`], [`SimError::HostTimeout`].
+    pub fn read_sdram_many(&mut self, places: &[(ChipXy, u32, usize)]) -> Result<Vec<Vec<u32>>, SimError> {
+        let mut end_ns = self.now_ns;
+        let mut found = Vec::with_capacity(places.len());
+        for &(chip, address, words) in places {
+            let chip = self.chip(chip)?;
+            found.push((chip, self.address(chip, address, words)?, words));
+            end_ns = end_ns.max(self.book(chip, words * 4, self.config.timing.host_read_packet_ns)?);
+        }
+        self.advance(end_ns);
+        let read = |(chip, word, words): (u32, usize, usize)| {
+            let mut out = vec![0; words];
+            self.chips[chip as usize].sdram.read(word, &mut out);
+            out
+        };
+        Ok(found.into_iter().map(read).collect())
+    }
+
     /// Begins a write that goes on while the machine runs. It follows what the link to the chip's board has to do already;
     /// the content appears at its end.
     ///
@@ -218,6 +240,7 @@ impl Simulator {
             let inner = &mut *core.cell.inner.borrow_mut();
             if inner.state == CoreState::Ready {
                 inner.state = CoreState::Running;
+                inner.start_sent = true;
                 self.running += 1;
                 any[core.chip as usize] = true;
             }
