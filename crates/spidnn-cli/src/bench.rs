@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use spidnn::{
-    Activation, Dataset, Dense, Error, Evaluate, Fit, Input, Loss, Machine, Model, Optimizer, Sequential, Session, Tensor,
+    Activation, Dataset, Dense, Error, Evaluate, Fit, Input, Loss, Machine, Model, Optimizer, Sequential, Session,
+    Tensor,
 };
 use spinnaker_machine::{Locator, RandomFaults};
 
@@ -58,7 +59,11 @@ pub fn run(only: Option<&str>, common: &Common) -> Result<Answer, Error> {
     let chosen: Vec<&Benchmark> = ALL.iter().filter(|(name, _)| only.is_none_or(|o| name.contains(o))).collect();
     if chosen.is_empty() {
         let names: Vec<&str> = ALL.iter().map(|(name, _)| *name).collect();
-        return Err(Error::Argument(format!("no benchmark has `{}` in its name: there are {}", only.unwrap_or(""), names.join(", "))));
+        return Err(Error::Argument(format!(
+            "no benchmark has `{}` in its name: there are {}",
+            only.unwrap_or(""),
+            names.join(", ")
+        )));
     }
     let (mut text, mut rows) = (String::new(), Vec::new());
     for (name, benchmark) in chosen {
@@ -97,7 +102,10 @@ fn digits(part: &str, samples: usize) -> Result<Dataset, Error> {
 }
 
 /// Core cycles for each multiply-accumulate of what a session did in `act`.
-fn cycles_per_mac(session: &mut Session, act: impl FnOnce(&mut Session) -> Result<(), Error>) -> Result<(f64, f64), Error> {
+fn cycles_per_mac(
+    session: &mut Session,
+    act: impl FnOnce(&mut Session) -> Result<(), Error>,
+) -> Result<(f64, f64), Error> {
     let before = session.usage();
     act(session)?;
     let after = session.usage();
@@ -167,8 +175,12 @@ fn replicas(_: &Common) -> Result<Vec<Figure>, Error> {
     let (all, all_small) = step(48)?;
     let exchange = (all_small - one_small).max(0.0);
     Ok(vec![
-        Figure::new("training step of 512 images: 1 chip / 48 chips, without exchange", one / (all - exchange), "times")
-            .at_least(40.0),
+        Figure::new(
+            "training step of 512 images: 1 chip / 48 chips, without exchange",
+            one / (all - exchange),
+            "times",
+        )
+        .at_least(40.0),
         Figure::new("the same with the exchange of gradients and weights", one / all, "times"),
         Figure::new("exchange of gradients and weights over 48 chips", exchange * 1e3, "ms"),
     ])
@@ -186,9 +198,9 @@ fn outcome(machine: Machine) -> Result<(Vec<Tensor>, Vec<Tensor>, Session), Erro
 
 fn same_bits(a: &[Tensor], b: &[Tensor]) -> bool {
     a.len() == b.len()
-        && a.iter().zip(b).all(|(a, b)| {
-            a.shape() == b.shape() && a.iter().zip(b).all(|(x, y)| x.to_bits() == y.to_bits())
-        })
+        && a.iter()
+            .zip(b)
+            .all(|(a, b)| a.shape() == b.shape() && a.iter().zip(b).all(|(x, y)| x.to_bits() == y.to_bits()))
 }
 
 fn lost_packets(_: &Common) -> Result<Vec<Figure>, Error> {
@@ -199,11 +211,17 @@ fn lost_packets(_: &Common) -> Result<Vec<Figure>, Error> {
         let (p, w, session) = outcome(Machine::open(&format!("virtual:spin5?drop={drop}"))?)?;
         let usage = session.usage();
         let same = same_bits(&p, &predictions) && same_bits(&w, &weights);
-        figures.push(Figure::new(format!("drop={drop}: same bits as without losses"), f64::from(same), "").at_least(1.0));
+        figures
+            .push(Figure::new(format!("drop={drop}: same bits as without losses"), f64::from(same), "").at_least(1.0));
         figures.push(
-            Figure::new(format!("drop={drop}: packets sent again"), usage.counters.packets_resent as f64, "packets").at_least(1.0),
+            Figure::new(format!("drop={drop}: packets sent again"), usage.counters.packets_resent as f64, "packets")
+                .at_least(1.0),
         );
-        figures.push(Figure::new(format!("drop={drop}: machine time to that without"), usage.machine_time_s / plain_s, "times"));
+        figures.push(Figure::new(
+            format!("drop={drop}: machine time to that without"),
+            usage.machine_time_s / plain_s,
+            "times",
+        ));
     }
     Ok(figures)
 }
@@ -216,7 +234,8 @@ fn dead_parts(common: &Common) -> Result<Vec<Figure>, Error> {
         let mut machine = spinnaker_machine::Machine::spin5();
         machine.fail_random(RandomFaults { chips: 5, cores: 40, links: 10 }, common.seed + seed);
         let board = spidnn::VirtualBoard::with_config(machine, Default::default());
-        let (p, w, _) = outcome(Machine::from_board(format!("virtual:spin5 with faults of seed {seed}"), Box::new(board)))?;
+        let (p, w, _) =
+            outcome(Machine::from_board(format!("virtual:spin5 with faults of seed {seed}"), Box::new(board)))?;
         ended += 1;
         same += u32::from(same_bits(&p, &predictions));
         for (a, b) in w.iter().zip(&weights) {
@@ -243,7 +262,8 @@ fn determinism(_: &Common) -> Result<Vec<Figure>, Error> {
     };
     Ok(vec![
         Figure::new("two runs: same bits and machine time", f64::from(same(&runs[0], &runs[1])), "").at_least(1.0),
-        Figure::new("1 and 2 host threads: same bits and machine time", f64::from(same(&runs[0], &runs[2])), "").at_least(1.0),
+        Figure::new("1 and 2 host threads: same bits and machine time", f64::from(same(&runs[0], &runs[2])), "")
+            .at_least(1.0),
     ])
 }
 

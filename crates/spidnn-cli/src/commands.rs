@@ -80,7 +80,12 @@ fn open_machine(common: &Common) -> Result<Opened, Error> {
 }
 
 /// Writes what `--trace` and `--report` ask for.
-fn write_extras(common: &Common, events: Option<&trace::Events>, session: &Session, answer: &Answer) -> Result<(), Error> {
+fn write_extras(
+    common: &Common,
+    events: Option<&trace::Events>,
+    session: &Session,
+    answer: &Answer,
+) -> Result<(), Error> {
     if let (Some(path), Some(events)) = (&common.trace, events) {
         output::write_text(path, &trace::file_text(events))?;
     }
@@ -376,7 +381,9 @@ fn default_metrics(loss: &Loss) -> Result<Vec<Metric>, Error> {
 /// Validation data that go with the data: the test set of MNIST.
 fn default_validation(data: &str) -> Option<String> {
     let place = data.strip_suffix("#train").unwrap_or(data);
-    (place == "mnist" || place.starts_with("mnist:")).then(|| format!("{place}#test")).filter(|_| !data.ends_with("#test"))
+    (place == "mnist" || place.starts_with("mnist:"))
+        .then(|| format!("{place}#test"))
+        .filter(|_| !data.ends_with("#test"))
 }
 
 fn train(args: &args::Fit, common: &Common) -> Result<Answer, Error> {
@@ -408,9 +415,11 @@ fn train(args: &args::Fit, common: &Common) -> Result<Answer, Error> {
     }
     let own_optimizer = || model.training().and_then(|t| t.optimizer.clone());
     let optimizer: Optimizer = given_optimizer.or_else(own_optimizer).unwrap_or_else(|| Optimizer::adam(0.001));
-    let validation = match args.validation.clone().or_else(|| {
-        if args.validation_split.is_none() { default_validation(&args.data) } else { None }
-    }) {
+    let validation = match args
+        .validation
+        .clone()
+        .or_else(|| if args.validation_split.is_none() { default_validation(&args.data) } else { None })
+    {
         Some(locator) => Some(open_data(&locator, model.graph(), None)?),
         None => None,
     };
@@ -418,7 +427,8 @@ fn train(args: &args::Fit, common: &Common) -> Result<Answer, Error> {
     let mut bar = progress::FitProgress::new(data.len(), common.quiet);
     let watched = if validation.is_some() || args.validation_split.is_some() { "val_loss" } else { "loss" };
     let mut stopping = args.early_stopping.map(|n| EarlyStopping::new(watched).patience(n));
-    let mut csv = args.csv_log.clone().map(|path| if args.resume { CSVLogger::new(path).append() } else { CSVLogger::new(path) });
+    let mut csv =
+        args.csv_log.clone().map(|path| if args.resume { CSVLogger::new(path).append() } else { CSVLogger::new(path) });
     let mut callbacks: Vec<&mut dyn Callback> = vec![&mut bar];
     callbacks.extend(stopping.as_mut().map(|c| c as &mut dyn Callback));
     callbacks.extend(csv.as_mut().map(|c| c as &mut dyn Callback));
@@ -483,7 +493,9 @@ fn parse_class_weights(text: Option<&str>) -> Result<std::collections::BTreeMap<
         .filter(|p| !p.trim().is_empty())
         .map(|part| {
             let pair = part.split_once('=').and_then(|(c, w)| Some((c.trim().parse().ok()?, w.trim().parse().ok()?)));
-            pair.ok_or_else(|| Error::Argument(format!("--class-weight: `{part}` is not CLASS=WEIGHT, as in `0=1,1=2.5`")))
+            pair.ok_or_else(|| {
+                Error::Argument(format!("--class-weight: `{part}` is not CLASS=WEIGHT, as in `0=1,1=2.5`"))
+            })
         })
         .collect()
 }

@@ -30,7 +30,11 @@ impl FitProgress {
     fn rates(&self, done: usize, trainer: &dyn Trainer) -> String {
         let machine_s = trainer.usage().machine_time_s - self.machine_started_s;
         let wall_s = self.epoch_started.elapsed().as_secs_f64();
-        format!("{:.0} samples/s machine, {:.0} wall", done as f64 / machine_s.max(1e-9), done as f64 / wall_s.max(1e-9))
+        format!(
+            "{:.0} samples/s machine, {:.0} wall",
+            done as f64 / machine_s.max(1e-9),
+            done as f64 / wall_s.max(1e-9)
+        )
     }
 }
 

@@ -57,6 +57,10 @@ impl Board for TracedBoard {
         let detail = json!({ "chip": chip.to_string(), "address": address, "words": words });
         self.note("read", detail, |b| b.read(chip, address, words))
     }
+    fn read_many(&mut self, places: &[(ChipXy, u32, usize)]) -> Result<Vec<Vec<u32>>, Error> {
+        let words: usize = places.iter().map(|p| p.2).sum();
+        self.note("read", json!({ "places": places.len(), "words": words }), |b| b.read_many(places))
+    }
     fn start(&mut self) -> Result<(), Error> {
         self.note("start", Value::Null, |b| b.start())
     }

@@ -43,6 +43,13 @@ pub trait Board {
     /// # Errors
     /// If the machine does not answer.
     fn read(&mut self, chip: ChipXy, address: u32, words: usize) -> Result<Vec<u32>, Error>;
+    /// Reads several places (chip, SDRAM address, words), in whatever way is fastest.
+    ///
+    /// # Errors
+    /// If the machine does not answer.
+    fn read_many(&mut self, places: &[(ChipXy, u32, usize)]) -> Result<Vec<Vec<u32>>, Error> {
+        places.iter().map(|&(chip, address, words)| self.read(chip, address, words)).collect()
+    }
     /// Sends the start signal to all loaded cores, after the writes so far.
     ///
     /// # Errors

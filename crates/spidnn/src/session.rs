@@ -10,6 +10,7 @@ use spidnn_compiler::{Buffer, CompileError, Compiled, Options, Program, Training
 use spidnn_graph::training::{Loss, Optimizer, Rule};
 use spidnn_graph::{Graph, NodeId, ParamId, Tensor};
 use spidnn_import::{OptimizerState, Slot, SlotRole, TrainingConfig};
+use spinnaker_machine::ChipXy;
 
 use crate::callbacks::{History, Logs, Trainer};
 use crate::checkpoint::{Checkpoint, State};
@@ -224,12 +225,11 @@ impl Session {
         let (Newest::Machine, Some(loaded)) = (self.newest, &self.loaded) else { return Ok(()) };
         let started = self.machine.board().time_s();
         let root = loaded.compiled.layout.root;
-        let mut weights = Vec::with_capacity(self.graph.params.len());
-        for (param, buffer) in self.graph.params.iter().zip(&loaded.compiled.layout.params) {
-            let words = self.machine.board_mut().read(root, buffer.address, buffer.words as usize)?;
-            weights.push(tensor(words, &param.shape)?);
-        }
-        self.weights = weights;
+        let places: Vec<_> =
+            loaded.compiled.layout.params.iter().map(|b| (root, b.address, b.words as usize)).collect();
+        let words = self.machine.board_mut().read_many(&places)?;
+        let weights = words.into_iter().zip(&self.graph.params).map(|(words, param)| tensor(words, &param.shape));
+        self.weights = weights.collect::<Result<_, _>>()?;
         self.newest = Newest::Both;
         self.usage.phases.read_s += self.machine.board().time_s() - started;
         Ok(())
@@ -242,9 +242,11 @@ impl Session {
         }
         let started = self.machine.board().time_s();
         let root = loaded.compiled.layout.root;
+        let vectors = &loaded.compiled.layout.optimizer_state;
+        let places: Vec<_> = vectors.iter().map(|v| (root, v.buffer.address, v.buffer.words as usize)).collect();
+        let all = self.machine.board_mut().read_many(&places)?;
         let mut state = Vec::new();
-        for vector in &loaded.compiled.layout.optimizer_state {
-            let words = self.machine.board_mut().read(root, vector.buffer.address, vector.buffer.words as usize)?;
+        for (vector, words) in vectors.iter().zip(all) {
             state.push((vector.param, vector.name.to_string(), tensor(words, &self.graph.params[vector.param].shape)?));
         }
         self.usage.phases.read_s += self.machine.board().time_s() - started;
@@ -460,38 +462,38 @@ impl Session {
         Ok(())
     }
 
-    /// Reads a value per sample from every replica, in the order of the batch.
-    fn read_samples(&mut self, buffer: impl Fn(&Compiled) -> Buffer, samples: usize) -> Result<Vec<f32>, Error> {
+    /// Reads buffers with one entry for each sample from every replica: for each buffer the values in the order of the batch.
+    fn read_samples(
+        &mut self,
+        buffers: impl Fn(&Compiled) -> Vec<Buffer>,
+        samples: usize,
+    ) -> Result<Vec<Vec<f32>>, Error> {
         let Session { loaded, machine, usage, .. } = self;
         let Some(Loaded { compiled, .. }) = loaded else { return Ok(Vec::new()) };
-        let buffer = buffer(compiled);
+        let buffers = buffers(compiled);
         let started = machine.board().time_s();
-        let mut out = Vec::with_capacity(samples * buffer.words as usize);
-        for (&chip, share) in compiled.replicas.iter().zip(compiled.shares(samples)) {
-            if share == 0 {
-                continue;
+        let stride = |b: &Buffer| (b.sample_stride_bytes / 4).max(b.words) as usize;
+        let shares: Vec<(ChipXy, usize)> =
+            compiled.replicas.iter().copied().zip(compiled.shares(samples)).filter(|(_, share)| *share > 0).collect();
+        let places: Vec<(ChipXy, u32, usize)> = buffers
+            .iter()
+            .flat_map(|b| {
+                shares.iter().map(move |&(chip, share)| (chip, b.address, (share - 1) * stride(b) + b.words as usize))
+            })
+            .collect();
+        let mut parts = machine.board_mut().read_many(&places)?.into_iter();
+        let mut all = Vec::with_capacity(buffers.len());
+        for buffer in &buffers {
+            let mut out = Vec::with_capacity(samples * buffer.words as usize);
+            for (&(_, share), words) in shares.iter().zip(&mut parts) {
+                for row in words.chunks(stride(buffer).max(1)).take(share) {
+                    out.extend(row.iter().take(buffer.words as usize).map(|&w| f32::from_bits(w)));
+                }
             }
-            let stride = (buffer.sample_stride_bytes / 4).max(buffer.words) as usize;
-            let count = (share - 1) * stride + buffer.words as usize;
-            let words = machine.board_mut().read(chip, buffer.address, count)?;
-            for sample in 0..share {
-                let start = sample * stride;
-                out.extend(words[start..start + buffer.words as usize].iter().map(|&w| f32::from_bits(w)));
-            }
+            all.push(out);
         }
         usage.phases.read_s += machine.board().time_s() - started;
-        Ok(out)
-    }
-
-    fn read_outputs(&mut self, samples: usize) -> Result<Vec<Tensor>, Error> {
-        let mut outputs = Vec::with_capacity(self.graph.outputs.len());
-        for i in 0..self.graph.outputs.len() {
-            let values = self.read_samples(|c| c.layout.outputs[i], samples)?;
-            let mut shape = vec![samples];
-            shape.extend_from_slice(&self.graph.nodes[self.graph.outputs[i].0].shape);
-            outputs.push(shaped(values, &shape)?);
-        }
-        Ok(outputs)
+        Ok(all)
     }
 
     /// Runs all samples through a forward program, the next batch's inputs streaming in meanwhile; `done` sees each batch.
@@ -534,9 +536,8 @@ impl Session {
         self.push_folded()?;
         let mut parts: Vec<Vec<f32>> = vec![Vec::new(); self.graph.outputs.len()];
         self.forward(Program::Predict, &data, None, |session, batch| {
-            for (i, part) in parts.iter_mut().enumerate() {
-                part.extend(session.read_samples(|c| c.layout.outputs[i], batch.len())?);
-            }
+            let values = session.read_samples(|c| c.layout.outputs.clone(), batch.len())?;
+            parts.iter_mut().zip(values).for_each(|(part, values)| part.extend(values));
             Ok(())
         })?;
         let shapes = self.graph.outputs.iter().map(|n| {
@@ -576,15 +577,31 @@ impl Session {
 
     /// Reads losses (and outputs where metrics want them) of the batch that just ran; gives its loss.
     fn track(&mut self, tracker: &mut Tracker, data: &Dataset, batch: &[usize], weights: &[f32]) -> Result<f64, Error> {
-        let mut batch_losses = Vec::new();
-        for i in 0..self.graph.outputs.len() {
-            let values = self.read_samples(|c| c.layout.losses[i], batch.len())?;
-            let sum: f64 = values.iter().zip(weights).map(|(&l, &w)| f64::from(l) * f64::from(w)).sum();
-            batch_losses.push(sum / batch.len() as f64);
-        }
-        if tracker.wants_outputs() {
-            let outputs = self.read_outputs(batch.len())?;
-            tracker.update(data, batch, &outputs, weights)?;
+        let outputs = self.graph.outputs.len();
+        let wanted = tracker.wants_outputs();
+        let buffers = |c: &Compiled| {
+            let mut all = c.layout.losses.clone();
+            if wanted {
+                all.extend(&c.layout.outputs);
+            }
+            all
+        };
+        let mut values = self.read_samples(buffers, batch.len())?.into_iter();
+        // An output with positions has a loss for each of them; a sample's is their mean.
+        let mean = |losses: Vec<f32>| {
+            let positions = (losses.len() / batch.len()).max(1);
+            let rows = losses.chunks(positions).map(|row| row.iter().map(|&l| f64::from(l)).sum::<f64>());
+            let sum: f64 = rows.zip(weights).map(|(l, &w)| l * f64::from(w)).sum();
+            sum / (positions * batch.len()) as f64
+        };
+        let batch_losses: Vec<f64> = values.by_ref().take(outputs).map(mean).collect();
+        if wanted {
+            let shapes = self.graph.outputs.iter().map(|n| &self.graph.nodes[n.0].shape);
+            let tensors: Result<Vec<Tensor>, Error> = values
+                .zip(shapes)
+                .map(|(values, shape)| shaped(values, &[&[batch.len()], &shape[..]].concat()))
+                .collect();
+            tracker.update(data, batch, &tensors?, weights)?;
         }
         Ok(tracker.add_losses(&batch_losses, batch.len()))
     }

@@ -20,6 +20,8 @@ pub struct VirtualBoard {
     simulator: Simulator,
     /// Whether programs are on the cores.
     occupied: bool,
+    /// Cores that are to die, and when.
+    deaths: Vec<(ChipXy, u8, u64)>,
 }
 
 impl VirtualBoard {
@@ -39,12 +41,13 @@ impl VirtualBoard {
 
     /// A machine with a configuration of your own.
     pub fn with_config(machine: Machine, config: SimConfig) -> VirtualBoard {
-        VirtualBoard { simulator: Simulator::new(machine, config), occupied: false }
+        VirtualBoard { simulator: Simulator::new(machine, config), occupied: false, deaths: Vec::new() }
     }
 
-    /// The simulator, for tests that break things.
-    pub fn simulator_mut(&mut self) -> &mut Simulator {
-        &mut self.simulator
+    /// Makes a core die without a word when it is loaded and the machine is so old (seconds of machine time): to see what becomes of
+    /// a run then.
+    pub fn kill_core_at(&mut self, chip: ChipXy, core: u8, time_s: f64) {
+        self.deaths.push((chip, core, (time_s * 1e9) as u64));
     }
 }
 
@@ -88,6 +91,9 @@ impl Board for VirtualBoard {
                 simulator.load_program(chip, core, program)?;
             }
         }
+        for &(chip, core, time_ns) in &self.deaths {
+            simulator.kill_core_at(chip, core, time_ns)?;
+        }
         self.wait()
     }
 
@@ -98,6 +104,10 @@ impl Board for VirtualBoard {
 
     fn read(&mut self, chip: ChipXy, address: u32, words: usize) -> Result<Vec<u32>, Error> {
         Ok(self.simulator.read_sdram(chip, address, words)?)
+    }
+
+    fn read_many(&mut self, places: &[(ChipXy, u32, usize)]) -> Result<Vec<Vec<u32>>, Error> {
+        Ok(self.simulator.read_sdram_many(places)?)
     }
 
     fn start(&mut self) -> Result<(), Error> {
@@ -117,12 +127,7 @@ impl Board for VirtualBoard {
         let cores = outcome
             .cores
             .into_iter()
-            .map(|c| CoreFailure {
-                chip: c.chip,
-                core: c.core,
-                state: state_text(&c),
-                log: c.log,
-            })
+            .map(|c| CoreFailure { chip: c.chip, core: c.core, state: state_text(&c), log: c.log })
             .collect();
         Err(Error::Core { trouble, cores, time_s: outcome.time_ns as f64 * 1e-9 })
     }
