@@ -151,7 +151,7 @@ pub struct Fit {
     #[arg(long, value_name = "L")]
     pub loss: Option<String>,
     /// Optimizer by its Keras name and arguments (`adam:learning_rate=0.003,beta_1=0.8`; `lr` for short); default: the model's own, or
-    /// adam
+    /// adam with a rate that falls from 0.003 to 0 over the fit (`adam:lr=CosineDecay(initial_learning_rate=0.003,decay_steps=..)`)
     #[arg(long, value_name = "O")]
     pub optimizer: Option<String>,
     /// Epochs in all

@@ -75,7 +75,9 @@ pub fn run(only: Option<&str>, common: &Common) -> Result<Answer, Error> {
                 Some((target, reached)) => format!("  ({target}: {})", if *reached { "yes" } else { "NO" }),
                 None => String::new(),
             };
-            text.push_str(&format!("{:<58} {:>12.4} {}{judged}\n", figure.name, figure.value, figure.unit));
+            let small = figure.value != 0.0 && figure.value.abs() < 1e-3;
+            let value = if small { format!("{:.2e}", figure.value) } else { format!("{:.4}", figure.value) };
+            text.push_str(&format!("{:<58} {value:>12} {}{judged}\n", figure.name, figure.unit));
             rows.push(json!({
                 "benchmark": name,
                 "figure": figure.name,
