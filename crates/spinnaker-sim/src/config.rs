@@ -7,8 +7,8 @@ use spinnaker_machine::VirtualLocator;
 pub struct SimConfig {
     /// Host threads that execute compute jobs, this one included. Results do not depend on it.
     pub threads: usize,
-    /// Jobs of fewer cycles are executed at once instead of being handed to another thread, since handing over costs
-    /// about as much host time. Results do not depend on it.
+    /// Compute jobs and copies of a chip are given to another thread by parcels of at least so many cycles of jobs, since
+    /// giving costs host time, too. Results do not depend on it.
     pub hand_off_cycles: u64,
     /// Seed of everything random (which packets are lost).
     pub seed: u64,

@@ -8,8 +8,8 @@ use std::task::Poll;
 
 use spinnaker_machine::ChipXy;
 
+use crate::memory::{Memories, Op};
 use crate::packet::{Arrival, Words};
-use crate::pool::Pool;
 use crate::sdram::sdram_word;
 use crate::{CYCLE_NS, SimConfig};
 
@@ -90,12 +90,6 @@ impl Transfer {
             && behind(self.dtcm, self.dtcm_stride) <= u64::from(DTCM_BYTES)
             && sdram_word(self.sdram, (sdram_bytes / 4) as usize).is_some()
     }
-
-    /// Word offset in DTCM of a row.
-    pub(crate) fn dtcm_row(&self, row: u32) -> std::ops::Range<usize> {
-        let start = (self.dtcm + row * self.dtcm_stride) as usize / 4;
-        start..start + self.row_bytes as usize / 4
-    }
 }
 
 /// State of a core as the host sees it.
@@ -145,20 +139,11 @@ pub(crate) mod wait {
 
 /// What a program asked for in a poll; the simulator does it afterwards.
 pub(crate) enum Request {
-    /// Transfer, time of submission, content of the rows for a transfer out.
-    Dma(Transfer, u64, Vec<u32>),
+    /// Transfer, time of submission.
+    Dma(Transfer, u64),
     /// Key, payloads, packets, time of the first, nanoseconds between packets.
     Send { key: u32, words: Words, count: u32, time_ns: u64, spacing_ns: u64 },
 }
-
-/// DTCM, or its absence while a job has it.
-enum Dtcm {
-    Home(Box<[u32]>),
-    Away,
-}
-
-/// Where a row of a transfer in goes: words of DTCM.
-type Rows = (Transfer, Vec<u32>);
 
 /// What a core shares with the simulator. What most events touch comes first: a machine has many cores, and their states
 /// compete for the host's caches.
@@ -192,11 +177,8 @@ pub(crate) struct CoreInner {
     pub queued_packets: usize,
     /// When the communications controller is free again.
     pub send_free_ns: u64,
-    dtcm: Dtcm,
-    /// Transfers in that ended while DTCM was away.
-    late: Vec<Rows>,
-    /// Buffers for transfers out, to use again.
-    pub spare: Vec<Vec<u32>>,
+    /// The core's DTCM belongs to another program now.
+    pub gone: bool,
     pub counts: [u64; PROGRAM_COUNTERS],
     pub log: String,
 }
@@ -207,7 +189,6 @@ pub(crate) struct Costs {
     dma_submit_cycles: u32,
     send_cycles: u32,
     send_long_ns: u32,
-    hand_off_cycles: u32,
 }
 
 impl Costs {
@@ -218,7 +199,6 @@ impl Costs {
             dma_submit_cycles: narrow(timing.dma_submit_cycles),
             send_cycles: narrow(timing.send_cycles),
             send_long_ns: narrow(timing.core_long_ns),
-            hand_off_cycles: narrow(config.hand_off_cycles),
         }
     }
 }
@@ -229,10 +209,10 @@ pub(crate) struct CoreCell {
     costs: Costs,
     pub chip: ChipXy,
     pub core: u8,
-    /// Its place in the pool.
-    pub slot: u32,
-    /// `None`: jobs are executed when they are submitted.
-    pub pool: Option<Rc<Pool>>,
+    /// Its chip's number among the memories, and its place among the chip's cores.
+    pub chip_index: u32,
+    pub place: u32,
+    pub memories: Rc<Memories>,
 }
 
 impl CoreInner {
@@ -258,20 +238,17 @@ impl CoreInner {
 
 impl CoreCell {
     pub fn new(
-        chip: ChipXy,
-        core: u8,
-        slot: u32,
+        (chip, chip_index): (ChipXy, u32),
+        (core, place): (u8, u32),
         costs: Costs,
-        pool: Option<Rc<Pool>>,
+        memories: Rc<Memories>,
         now_ns: u64,
-        dtcm: Box<[u32]>,
     ) -> Self {
         let inner = CoreInner {
             now_ns,
             local_ns: now_ns,
             debt_ns: 0,
-            dtcm: Dtcm::Home(dtcm),
-            late: Vec::new(),
+            gone: false,
             inbox: VecDeque::new(),
             queued_packets: 0,
             dma_queued: 0,
@@ -279,7 +256,6 @@ impl CoreCell {
             sends_queued: 0,
             send_free_ns: 0,
             requests: Vec::new(),
-            spare: Vec::new(),
             waits: 0,
             wake_ns: u64::MAX,
             start_sent: false,
@@ -289,53 +265,20 @@ impl CoreCell {
             counts: [0; PROGRAM_COUNTERS],
             log: String::new(),
         };
-        Self { inner: RefCell::new(inner), costs, chip, core, slot, pool }
+        Self { inner: RefCell::new(inner), costs, chip, core, chip_index, place, memories }
     }
 
-    /// The core's DTCM, fetched from its job if need be.
-    fn home<'a>(&self, inner: &'a mut CoreInner) -> &'a mut Box<[u32]> {
-        if let (Dtcm::Away, Some(pool)) = (&inner.dtcm, &self.pool) {
-            let mut dtcm = pool.join(self.slot);
-            for (transfer, words) in inner.late.drain(..) {
-                put_rows(&transfer, &words, &mut dtcm);
-                inner.spare.push(words);
-            }
-            inner.dtcm = Dtcm::Home(dtcm);
+    /// Looks at the core's DTCM. (A handle that a program has kept sees an empty one.)
+    fn with_dtcm<T>(&self, inner: &CoreInner, look: impl FnOnce(&mut [u32]) -> T) -> T {
+        if inner.gone {
+            return look(&mut []);
         }
-        match &mut inner.dtcm {
-            Dtcm::Home(dtcm) => dtcm,
-            Dtcm::Away => unreachable!("DTCM goes away only to a pool"),
-        }
+        self.memories.with(self.chip_index, |memory| look(memory.dtcm(self.place)))
     }
 
-    /// Ends the transfer in: its rows come from `read(row, destination)`. They wait if a job has DTCM.
-    pub fn transfer_in(&self, inner: &mut CoreInner, transfer: &Transfer, mut read: impl FnMut(u32, &mut [u32])) {
-        match &mut inner.dtcm {
-            Dtcm::Home(dtcm) => (0..transfer.rows).for_each(|row| read(row, &mut dtcm[transfer.dtcm_row(row)])),
-            Dtcm::Away => {
-                let mut words = inner.spare.pop().unwrap_or_default();
-                words.resize(transfer.words() as usize, 0);
-                let row_words = transfer.row_bytes as usize / 4;
-                if row_words > 0 {
-                    (0..).zip(words.chunks_exact_mut(row_words)).for_each(|(row, part)| read(row, part));
-                }
-                inner.late.push((*transfer, words));
-            }
-        }
-    }
-
-    /// Takes DTCM away for good, after its last job. (A handle that a program has kept sees an empty one.)
-    pub fn give_up_dtcm(&self) -> Box<[u32]> {
-        std::mem::take(self.home(&mut self.inner.borrow_mut()))
-    }
-}
-
-fn put_rows(transfer: &Transfer, words: &[u32], dtcm: &mut [u32]) {
-    let row_words = transfer.row_bytes as usize / 4;
-    if row_words > 0 {
-        for (row, part) in (0..transfer.rows).zip(words.chunks_exact(row_words)) {
-            dtcm[transfer.dtcm_row(row)].copy_from_slice(part);
-        }
+    /// Notes a change of the chip's memories on behalf of the core.
+    pub fn note(&self, op: Op) {
+        self.memories.note(self.chip_index, self.place, op, 0);
     }
 }
 
@@ -376,27 +319,31 @@ impl CoreHandle {
     /// Copies words out of DTCM (byte offset, word aligned). Outside of DTCM the core fails with [`FAIL_DATA_ABORT`].
     pub fn read(&self, dtcm: u32, out: &mut [u32]) {
         let inner = &mut *self.cell.inner.borrow_mut();
-        match words_of(dtcm, out.len()).and_then(|range| self.cell.home(inner).get(range)) {
-            Some(words) => out.copy_from_slice(words),
-            None => {
-                out.fill(0);
-                inner.fail(FAIL_DATA_ABORT, [dtcm, out.len() as u32]);
-            }
+        let done = self.cell.with_dtcm(inner, |all| {
+            let words = words_of(dtcm, out.len()).and_then(|range| all.get(range));
+            words.map(|words| out.copy_from_slice(words)).is_some()
+        });
+        if !done {
+            out.fill(0);
+            inner.fail(FAIL_DATA_ABORT, [dtcm, out.len() as u32]);
         }
     }
 
     /// Copies words into DTCM. Outside of it the core fails with [`FAIL_DATA_ABORT`].
     pub fn write(&self, dtcm: u32, words: &[u32]) {
         let inner = &mut *self.cell.inner.borrow_mut();
-        match words_of(dtcm, words.len()).and_then(|range| self.cell.home(inner).get_mut(range)) {
-            Some(place) => place.copy_from_slice(words),
-            None => inner.fail(FAIL_DATA_ABORT, [dtcm, words.len() as u32]),
+        let done = self.cell.with_dtcm(inner, |all| {
+            let place = words_of(dtcm, words.len()).and_then(|range| all.get_mut(range));
+            place.map(|place| place.copy_from_slice(words)).is_some()
+        });
+        if !done {
+            inner.fail(FAIL_DATA_ABORT, [dtcm, words.len() as u32]);
         }
     }
 
     /// Calls `f` on DTCM, in no simulated time.
     pub fn with_dtcm<T>(&self, f: impl FnOnce(&mut [u32]) -> T) -> T {
-        f(self.cell.home(&mut self.cell.inner.borrow_mut()))
+        self.cell.with_dtcm(&self.cell.inner.borrow(), f)
     }
 
     /// Sleeps until all processor time that was charged is over.
@@ -423,19 +370,13 @@ impl CoreHandle {
             return;
         }
         inner.busy(u64::from(self.cell.costs.dma_submit_cycles) * transfer.hardware_transfers());
-        let mut words = Vec::new();
-        if transfer.direction == Direction::Out {
-            words = inner.spare.pop().unwrap_or_default();
-            words.clear();
-            let dtcm = self.cell.home(inner);
-            for row in 0..transfer.rows {
-                words.extend_from_slice(&dtcm[transfer.dtcm_row(row)]);
-            }
+        if transfer.direction == Direction::Out && !inner.gone {
+            self.cell.note(Op::Keep(transfer));
         }
         inner.dma_queued += 1;
         inner.tag_queued[usize::from(transfer.tag)] += 1;
         let time_ns = inner.local_ns;
-        inner.requests.push(Request::Dma(transfer, time_ns, words));
+        inner.requests.push(Request::Dma(transfer, time_ns));
     }
 
     /// Resolves when every transfer with the tag has ended.
@@ -450,14 +391,10 @@ impl CoreHandle {
     pub async fn compute(&self, cycles: u64, job: impl FnOnce(&mut [u32]) + Send + 'static) {
         {
             let inner = &mut *self.cell.inner.borrow_mut();
-            let dtcm = self.cell.home(inner);
-            match &self.cell.pool {
-                Some(pool) if cycles >= u64::from(self.cell.costs.hand_off_cycles) => {
-                    let dtcm = std::mem::take(dtcm);
-                    inner.dtcm = Dtcm::Away;
-                    pool.submit(self.cell.slot, dtcm, Box::new(job));
-                }
-                _ => job(dtcm),
+            if inner.gone {
+                job(&mut []);
+            } else {
+                self.cell.memories.compute(self.cell.chip_index, self.cell.place, cycles, job);
             }
             inner.busy(cycles);
         }
@@ -488,7 +425,7 @@ impl CoreHandle {
                 inner.fail(FAIL_DATA_ABORT, [dtcm, count]);
                 return;
             };
-            let words = Words::shared(&self.cell.home(inner)[range]);
+            let words = self.cell.with_dtcm(inner, |all| all.get(range).map_or(Words::NONE, Words::shared));
             let send_cycles = u64::from(self.cell.costs.send_cycles);
             inner.local_ns = inner.local_ns.max(inner.send_free_ns);
             let time_ns = inner.local_ns + send_cycles * CYCLE_NS;

@@ -26,8 +26,8 @@
 mod config;
 mod core;
 mod error;
+mod memory;
 mod packet;
-mod pool;
 mod queue;
 mod router;
 mod sdram;

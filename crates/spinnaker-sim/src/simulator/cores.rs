@@ -4,6 +4,7 @@ use std::task::{Context, Waker};
 
 use super::{Queued, SEND_AHEAD_NS, Simulator, kind};
 use crate::core::{CoreState, Request, wait};
+use crate::memory::Op;
 use crate::packet::{LOCAL, Train};
 
 impl Simulator {
@@ -104,7 +105,7 @@ impl Simulator {
         }
         for request in requests.drain(..) {
             match request {
-                Request::Dma(transfer, time_ns, words) => self.dma_submit(core, Queued { transfer, time_ns, words }),
+                Request::Dma(transfer, time_ns) => self.dma_submit(core, Queued { transfer, time_ns }),
                 Request::Send { key, words, count, time_ns, spacing_ns } => {
                     let tail_ns = time_ns + spacing_ns * u64::from(count - 1);
                     let chip = self.cores[core as usize].chip;
@@ -158,6 +159,7 @@ impl Simulator {
         let sim = &mut self.cores[core as usize];
         sim.program = None;
         (sim.active, sim.waiting) = (None, None);
+        sim.cell.note(Op::Forget);
         let sharing = &mut self.chips[sim.chip as usize].sharing;
         sharing.advance(self.now_ns, &self.config.timing);
         sharing.leave(core);

@@ -2,7 +2,7 @@
 
 use super::{Queued, Simulator, kind};
 use crate::core::{Direction, wait};
-use crate::sdram::sdram_word;
+use crate::memory::Op;
 
 impl Simulator {
     pub(super) fn dma_submit(&mut self, core: u32, queued: Queued) {
@@ -65,24 +65,14 @@ impl Simulator {
         let sim = &mut self.cores[core as usize];
         let Some(queued) = sim.active.take() else { return };
         sim.active = sim.waiting.take();
-        let sdram = &mut self.chips[sim.chip as usize].sdram;
-        let transfer = &queued.transfer;
+        let transfer = queued.transfer;
         let bytes = transfer.words() * 4;
-        // The address was checked when the transfer was submitted.
-        let first = sdram_word(transfer.sdram, 0).unwrap_or(0);
-        let row_at = |row: u32| first + row as usize * (transfer.sdram_stride as usize / 4);
+        sim.cell.note(match transfer.direction {
+            Direction::In => Op::In(transfer),
+            Direction::Out => Op::Out(transfer),
+        });
         {
             let inner = &mut *sim.cell.inner.borrow_mut();
-            match transfer.direction {
-                Direction::In => sim.cell.transfer_in(inner, transfer, |row, out| sdram.read(row_at(row), out)),
-                Direction::Out => {
-                    let row_words = (transfer.row_bytes as usize / 4).max(1);
-                    (0..)
-                        .zip(queued.words.chunks_exact(row_words))
-                        .for_each(|(row, part)| sdram.write(row_at(row), part));
-                    inner.spare.push(queued.words);
-                }
-            }
             inner.dma_queued -= 1;
             inner.tag_queued[usize::from(transfer.tag)] -= 1;
             let cycles = self.config.timing.dma_interrupt_cycles * transfer.hardware_transfers();

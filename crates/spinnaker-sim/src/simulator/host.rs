@@ -10,6 +10,7 @@ use super::{
 };
 use crate::SimError;
 use crate::core::{CoreCell, CoreHandle, CoreState, Costs};
+use crate::memory::Op;
 use crate::sdram::sdram_word;
 
 impl Simulator {
@@ -64,7 +65,7 @@ impl Simulator {
         let word = self.address(chip, address, words.len())?;
         let end_ns = self.book(chip, words.len() * 4, self.config.timing.host_write_packet_ns)?;
         self.advance(end_ns);
-        self.chips[chip as usize].sdram.write(word, words);
+        self.memories.with(chip, |memory| memory.sdram.write(word, words));
         Ok(())
     }
 
@@ -78,7 +79,7 @@ impl Simulator {
         let end_ns = self.book(chip, words * 4, self.config.timing.host_read_packet_ns)?;
         self.advance(end_ns);
         let mut out = vec![0; words];
-        self.chips[chip as usize].sdram.read(word, &mut out);
+        self.memories.with(chip, |memory| memory.sdram.read(word, &mut out));
         Ok(out)
     }
 
@@ -98,7 +99,7 @@ impl Simulator {
         self.advance(end_ns);
         let read = |(chip, word, words): (u32, usize, usize)| {
             let mut out = vec![0; words];
-            self.chips[chip as usize].sdram.read(word, &mut out);
+            self.memories.with(chip, |memory| memory.sdram.read(word, &mut out));
             out
         };
         Ok(found.into_iter().map(read).collect())
@@ -181,11 +182,10 @@ impl Simulator {
         if self.core_index.contains_key(&(chip, core)) {
             return Err(SimError::Loaded(chip, core));
         }
-        let slot = self.first_slot[chip_index as usize] + place;
-        let dtcm = self.dtcms[slot as usize].take().ok_or(SimError::NoCore(chip, core))?;
         let index = self.cores.len() as u32;
         let costs = Costs::new(&self.config);
-        let cell = Rc::new(CoreCell::new(chip, core, slot, costs, self.pool.clone(), self.now_ns, dtcm));
+        let cell =
+            Rc::new(CoreCell::new((chip, chip_index), (core, place), costs, Rc::clone(&self.memories), self.now_ns));
         let future = program(CoreHandle::new(Rc::clone(&cell)));
         self.cores.push(CoreSim {
             cell,
@@ -221,10 +221,12 @@ impl Simulator {
             self.halt(index);
             let sim = &self.cores[index as usize];
             self.chips[sim.chip as usize].cores[usize::from(number)] = u32::MAX;
-            let state = std::mem::replace(&mut sim.cell.inner.borrow_mut().state, CoreState::Idle);
-            let mut dtcm = sim.cell.give_up_dtcm();
-            dtcm.fill(0);
-            self.dtcms[sim.cell.slot as usize] = Some(dtcm);
+            sim.cell.note(Op::Clear);
+            let state = {
+                let inner = &mut *sim.cell.inner.borrow_mut();
+                inner.gone = true;
+                std::mem::replace(&mut inner.state, CoreState::Idle)
+            };
             if state == CoreState::Dead {
                 self.lost_cores.insert((xy, number));
             }
@@ -319,7 +321,8 @@ impl Simulator {
 
     /// Bytes of host memory that the machine's memories take.
     pub fn host_memory_bytes(&self) -> usize {
-        let sdram: usize = self.chips.iter().map(|chip| chip.sdram.host_bytes()).sum();
+        let chips = 0..self.chips.len() as u32;
+        let sdram: usize = chips.map(|chip| self.memories.with(chip, |memory| memory.sdram.host_bytes())).sum();
         sdram + self.cores.len() * crate::DTCM_BYTES as usize
     }
 }

@@ -13,11 +13,11 @@ use std::rc::Rc;
 use spinnaker_machine::{ChipXy, Link, Machine};
 
 use crate::core::{CoreCell, CoreHandle, CoreState, PROGRAM_COUNTERS, Request, Transfer, wait};
+use crate::memory::{Memories, Op};
 use crate::packet::Train;
-use crate::pool::Pool;
 use crate::queue::EventQueue;
 use crate::router::{LinkState, Router, Table};
-use crate::sdram::{Sdram, Sharing};
+use crate::sdram::Sharing;
 use crate::{SimConfig, SimError};
 
 /// A core's program: called once with the core, gives the future that is the program.
@@ -144,7 +144,6 @@ mod kind {
 struct Queued {
     transfer: Transfer,
     time_ns: u64,
-    words: Vec<u32>,
 }
 
 /// What the simulator alone knows of a core.
@@ -166,7 +165,6 @@ struct ChipSim {
     xy: ChipXy,
     /// Cores with a program by number; `u32::MAX` for none.
     cores: [u32; 18],
-    sdram: Sdram,
     sharing: Sharing,
     router: Router,
     /// Which host link serves it.
@@ -244,12 +242,9 @@ pub struct Simulator {
     /// Background transfers under way.
     host_pending: usize,
     host_packets: u64,
-    pool: Option<Rc<Pool>>,
-    /// Memories of cores without a program, by place of the core in the machine. Made all at once, so that they do not lie
-    /// between the small states of the cores: those then share pages and caches of the host.
-    dtcms: Vec<Option<Box<[u32]>>>,
-    /// Place in the machine of each chip's first core.
-    first_slot: Vec<u32>,
+    /// SDRAM and DTCM of all chips. Made all at once, so that they do not lie between the small states of the cores: those
+    /// then share pages and caches of the host.
+    memories: Rc<Memories>,
     counters: Counters,
     digest: u64,
     /// Cores that run.
@@ -313,7 +308,6 @@ impl Simulator {
                 ChipSim {
                     xy,
                     cores: [u32::MAX; 18],
-                    sdram: Sdram::new(),
                     sharing: Sharing::new(),
                     router: Router { table: Table::new(), links, work_half_ns: 0, stalled_ns: 0 },
                     board: *boards.entry(chip.nearest_ethernet).or_insert(next),
@@ -321,21 +315,10 @@ impl Simulator {
                 }
             })
             .collect();
-        let mut slots = 0;
-        let first_slot = machine
-            .chips
-            .values()
-            .map(|chip| {
-                slots += chip.cores.len() as u32;
-                slots - chip.cores.len() as u32
-            })
-            .collect();
         let workers = config.threads.saturating_sub(1);
-        let core_count = machine.core_count();
+        let cores: Vec<usize> = machine.chips.values().map(|chip| chip.cores.len()).collect();
         Self {
-            pool: (workers > 0).then(|| Rc::new(Pool::new(core_count, workers))),
-            dtcms: (0..core_count).map(|_| Some(vec![0; crate::DTCM_BYTES as usize / 4].into_boxed_slice())).collect(),
-            first_slot,
+            memories: Rc::new(Memories::new(&cores, workers, config.hand_off_cycles)),
             drop_below: threshold(config.drop_probability),
             host_free_ns: vec![0; boards.len()],
             machine,
@@ -465,7 +448,7 @@ impl Simulator {
                 transfer.done = true;
                 self.host_pending -= 1;
                 let words = std::mem::take(&mut transfer.words);
-                self.chips[transfer.chip as usize].sdram.write(transfer.word, &words);
+                self.memories.note(transfer.chip, 0, Op::Host(transfer.word, words), 0);
             }
             kind::KILL => self.kill(event.data),
             _ => {}
@@ -507,7 +490,7 @@ fn report(core: &CoreSim) -> CoreReport {
 
 impl Drop for Simulator {
     fn drop(&mut self) {
-        // Programs hold handles to their cores; they go first. The pool stops its threads when the last cell is gone.
+        // Programs hold handles to their cores; they go first. The memories' threads stop when the last cell is gone.
         self.cores.clear();
     }
 }
