@@ -136,6 +136,7 @@ fn dense_512(_: &Common) -> Result<Vec<Figure>, Error> {
 fn lenet5_one_image(_: &Common) -> Result<Vec<Figure>, Error> {
     let mut session = lenet5(Machine::virtual_spin5())?;
     session.limit_chips(1)?;
+    session.limit_predictions(1);
     let one = digits("mnist#test", 1)?;
     session.predict(&one)?;
     let (_, seconds) = cycles_per_mac(&mut session, |s| s.predict(&one).map(drop))?;

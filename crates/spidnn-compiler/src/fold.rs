@@ -2,13 +2,94 @@
 //!
 //! With `s = gamma / sqrt(variance + epsilon)` a convolution or dense layer followed by the normalisation is one with kernel
 //! `kernel * s` (by output channel) and bias `beta + (bias - mean) * s`. The predict program reads such folded parameters;
-//! the host computes them from the model's own whenever these change.
+//! the host computes them from the model's own whenever these change. Kernels are brought to mantissas and exponents by the
+//! host, too, by the same arithmetic as on a core: so a core fetches them ready for use.
 
 use spidnn_graph::{Activation, Graph, LayerKind, NodeId, ParamId, Tensor};
+use spidnn_kernels::KernelCall;
+use spidnn_kernels::call::Prep2d;
 
-/// A parameter of the predict program.
+use crate::stage::blocks;
+use crate::stage::dense::BLOCK_TERMS;
+
+/// A parameter of the predict program: where it comes from, and its form.
 #[derive(Debug, Clone, PartialEq)]
-pub enum InferenceParam {
+pub struct InferenceParam {
+    /// What it is computed from.
+    pub source: Source,
+    /// Kernels are prepared (see [`Prepared`]); everything else is f32.
+    pub prepared: Option<Prepared>,
+}
+
+/// A kernel as mantissas `[terms][outputs]`, and behind them the exponents `[blocks][outputs]`, one row for each block of terms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prepared {
+    /// Terms of a sum.
+    pub terms: u32,
+    /// Outputs.
+    pub outputs: u32,
+    /// Terms of a block at most.
+    pub block: u32,
+}
+
+impl Prepared {
+    /// The form of a layer's kernel, if the layer is a product.
+    pub fn of(graph: &Graph, kernel: ParamId) -> Option<Prepared> {
+        let param = &graph.params[kernel.0];
+        if param.name != "kernel" && param.name != "depthwise_kernel" {
+            return None;
+        }
+        let all: usize = param.shape.iter().product();
+        let (outputs, block) = match &graph.layers[param.layer.0].kind {
+            LayerKind::Dense(_) => (*param.shape.last()?, BLOCK_TERMS),
+            LayerKind::Conv(c) if c.depthwise => (param.shape.iter().rev().take(2).product(), u32::MAX),
+            LayerKind::Conv(_) => (*param.shape.last()?, u32::MAX),
+            _ => return None,
+        };
+        Some(Prepared { terms: (all / outputs.max(1)) as u32, outputs: outputs as u32, block })
+    }
+
+    fn blocks(&self) -> Vec<(u32, u32)> {
+        blocks(self.terms, self.block)
+    }
+
+    /// Words of mantissas; the exponents follow.
+    pub fn mantissa_words(&self) -> u32 {
+        self.terms * self.outputs
+    }
+
+    /// Words in all.
+    pub fn words(&self) -> u32 {
+        self.mantissa_words() + self.blocks().len() as u32 * self.outputs
+    }
+
+    /// Mantissas and exponents of a kernel.
+    fn prepare(&self, values: &[f32]) -> Vec<u32> {
+        let mut words: Vec<u32> = values.iter().map(|v| v.to_bits()).collect();
+        words.resize(self.words() as usize, 0);
+        for (b, (first, rows)) in self.blocks().into_iter().enumerate() {
+            let at = first * self.outputs * 4;
+            let exps = (self.mantissa_words() + b as u32 * self.outputs) * 4;
+            let call = Prep2d {
+                src: at,
+                rows,
+                cols: self.outputs,
+                src_stride: self.outputs,
+                dst: at,
+                dst_row_stride: self.outputs,
+                dst_col_stride: 1,
+                exps,
+                axis: 2,
+            };
+            KernelCall::from(call).run(&mut words);
+        }
+        words
+    }
+}
+
+/// What a parameter of the predict program is computed from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Source {
     /// As it is.
     Plain(ParamId),
     /// The kernel of a layer with the normalisation that follows it.
@@ -75,20 +156,40 @@ fn element(tensor: &Tensor, i: usize) -> f32 {
 }
 
 impl InferenceParam {
+    fn new(graph: &Graph, source: Source) -> InferenceParam {
+        let prepared = match &source {
+            Source::Plain(p) => Prepared::of(graph, *p),
+            Source::Kernel { kernel, .. } => Prepared::of(graph, *kernel),
+            Source::Bias { .. } => None,
+        };
+        InferenceParam { source, prepared }
+    }
+
     /// Words of the parameter.
     pub fn words(&self, graph: &Graph) -> usize {
-        match self {
-            InferenceParam::Plain(p) => graph.params[p.0].shape.iter().product(),
-            InferenceParam::Kernel { kernel, .. } => graph.params[kernel.0].shape.iter().product(),
-            InferenceParam::Bias { norm, .. } => graph.params[norm.mean.0].shape.iter().product(),
+        match (&self.prepared, &self.source) {
+            (Some(prepared), _) => prepared.words() as usize,
+            (None, Source::Plain(p) | Source::Kernel { kernel: p, .. }) => graph.params[p.0].shape.iter().product(),
+            (None, Source::Bias { norm, .. }) => graph.params[norm.mean.0].shape.iter().product(),
         }
     }
 
-    /// Its values, row-major, from the model's parameters (in `get_weights` order). Computed in f64, rounded once.
-    pub fn values(&self, weights: &[Tensor]) -> Vec<f32> {
+    /// Its words, from the model's parameters (in `get_weights` order).
+    pub fn contents(&self, weights: &[Tensor]) -> Vec<u32> {
+        let values = self.source.values(weights);
+        match &self.prepared {
+            Some(prepared) => prepared.prepare(&values),
+            None => values.iter().map(|v| v.to_bits()).collect(),
+        }
+    }
+}
+
+impl Source {
+    /// Values, row-major, from the model's parameters. Computed in f64, rounded once.
+    fn values(&self, weights: &[Tensor]) -> Vec<f32> {
         match self {
-            InferenceParam::Plain(p) => weights[p.0].iter().copied().collect(),
-            InferenceParam::Kernel { kernel, norm } => {
+            Source::Plain(p) => weights[p.0].iter().copied().collect(),
+            Source::Kernel { kernel, norm } => {
                 let scale = norm.scale(weights);
                 let channels = scale.len();
                 weights[kernel.0]
@@ -97,7 +198,7 @@ impl InferenceParam {
                     .map(|(i, &w)| (f64::from(w) * scale[i % channels]) as f32)
                     .collect()
             }
-            InferenceParam::Bias { bias, norm } => {
+            Source::Bias { bias, norm } => {
                 let mean: Vec<f32> = weights[norm.mean.0].iter().copied().collect();
                 norm.scale(weights)
                     .iter()
@@ -156,10 +257,10 @@ pub fn inference_params(graph: &Graph) -> Vec<InferenceParam> {
         match node.and_then(|n| folded[n]).and_then(|n| Norm::of(graph, n)) {
             Some(norm) => {
                 let kernel = layer.params[0];
-                params.push(InferenceParam::Kernel { kernel, norm });
-                params.push(InferenceParam::Bias { bias: layer.params.get(1).copied(), norm });
+                params.push(InferenceParam::new(graph, Source::Kernel { kernel, norm }));
+                params.push(InferenceParam::new(graph, Source::Bias { bias: layer.params.get(1).copied(), norm }));
             }
-            None => params.extend(layer.params.iter().map(|&p| InferenceParam::Plain(p))),
+            None => params.extend(layer.params.iter().map(|&p| InferenceParam::new(graph, Source::Plain(p)))),
         }
     }
     params

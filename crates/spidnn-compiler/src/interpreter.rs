@@ -60,7 +60,8 @@ impl Chips {
             }
             for (i, p) in crate::fold::inference_params(graph).iter().enumerate() {
                 let buffer = self.lowered.inference_params[i];
-                self.write(chip, &buffer, 0, &p.values(weights));
+                let values: Vec<f32> = p.contents(weights).into_iter().map(f32::from_bits).collect();
+                self.write(chip, &buffer, 0, &values);
             }
         }
         for state in self.lowered.optimizer_state.clone() {

@@ -6,7 +6,7 @@ use spidnn_graph::{Activation, Graph, LayerKind, NodeId};
 use spidnn_kernels as kernels;
 
 use crate::emit::Tensor;
-use crate::fold::{self, InferenceParam, Norm};
+use crate::fold::{self, InferenceParam, Norm, Source};
 use crate::plan::{Buffer, OptimizerState, Options};
 use crate::stage::conv::{Axis, ConvGradient, ConvGradientSum, ConvProduct, ConvShape};
 use crate::stage::dense::{DenseGradient, DenseProduct};
@@ -344,12 +344,11 @@ impl Pass<'_> {
     fn forward(&mut self, inference: &[InferenceParam], inference_places: &[Buffer]) -> Result<(), CompileError> {
         let graph = self.graph;
         let folded = if self.mode == Mode::Predict { fold::folded_norms(graph) } else { vec![None; graph.nodes.len()] };
-        let address = |p: &InferenceParam| {
-            inference
-                .iter()
-                .position(|q| q == p)
-                .map(|i| inference_places[i].address)
-                .expect("every parameter has a place")
+        // Address of a parameter of the predict program, and of its exponents where it is prepared.
+        let place = |source: Source| {
+            let i = inference.iter().position(|q| q.source == source)?;
+            let address = inference_places[i].address;
+            Some((address, inference[i].prepared.map(|p| address + p.mantissa_words() * 4)))
         };
         for (i, node) in graph.nodes.iter().enumerate() {
             if self.values[i].is_some() {
@@ -358,20 +357,20 @@ impl Pass<'_> {
             }
             let layer = &graph.layers[node.layer.0];
             let name = layer.name.clone();
-            let params: Vec<u32> = if self.mode == Mode::Predict {
-                match folded[i].and_then(|n| Norm::of(graph, n)) {
-                    Some(norm) => vec![
-                        address(&InferenceParam::Kernel { kernel: layer.params[0], norm }),
-                        address(&InferenceParam::Bias { bias: layer.params.get(1).copied(), norm }),
-                    ],
-                    None if layer.params.iter().all(|&p| inference.contains(&InferenceParam::Plain(p))) => {
-                        layer.params.iter().map(|&p| address(&InferenceParam::Plain(p))).collect()
-                    }
-                    None => Vec::new(),
-                }
-            } else {
-                layer.params.iter().map(|p| self.places[p.0].address).collect()
+            let sources: Vec<Source> = match folded[i].and_then(|n| Norm::of(graph, n)) {
+                Some(norm) => vec![
+                    Source::Kernel { kernel: layer.params[0], norm },
+                    Source::Bias { bias: layer.params.get(1).copied(), norm },
+                ],
+                None => layer.params.iter().map(|&p| Source::Plain(p)).collect(),
             };
+            let (params, prepared): (Vec<u32>, Vec<Option<u32>>) = if self.mode == Mode::Predict {
+                // A folded normalisation has no parameters of its own, and no stage.
+                sources.into_iter().filter_map(place).unzip()
+            } else {
+                layer.params.iter().map(|p| (self.places[p.0].address, None)).unzip()
+            };
+            let prepared = prepared.first().copied().flatten();
             let last = folded[i].map_or(i, |n| n.0);
             match &layer.kind {
                 LayerKind::Input { .. } => unreachable!("inputs have their values"),
@@ -389,6 +388,7 @@ impl Pass<'_> {
                             terms,
                             outputs: d.units as u32,
                             weights: params[0],
+                            prepared_exponents: prepared,
                             transposed: false,
                             bias: params.get(1).copied(),
                             activation,
@@ -407,6 +407,7 @@ impl Pass<'_> {
                             x,
                             y,
                             weights: params[0],
+                            prepared_exponents: prepared,
                             bias: params.get(1).copied(),
                             activation,
                         });
@@ -744,6 +745,7 @@ impl Pass<'_> {
                             terms: outputs,
                             outputs: terms,
                             weights: kernel.address,
+                            prepared_exponents: None,
                             transposed: true,
                             bias: None,
                             activation: FusedActivation::LINEAR,
@@ -781,6 +783,7 @@ impl Pass<'_> {
                             x: dz,
                             y: dx,
                             weights: kernel.address,
+                            prepared_exponents: None,
                             bias: None,
                             activation: FusedActivation::LINEAR,
                         });
@@ -1044,15 +1047,11 @@ pub fn lower(graph: &Graph, options: &Options, target: Target) -> Result<Lowered
         params.push(Buffer { address, sample_stride_bytes: 0, words: w });
     }
     let inference = fold::inference_params(graph);
-    let folds = inference.iter().any(|p| !matches!(p, InferenceParam::Plain(_)));
     let inference_params: Vec<Buffer> = inference
         .iter()
-        .map(|p| match p {
-            InferenceParam::Plain(p) if !folds => params[p.0],
-            _ => {
-                let w = p.words(graph) as u32;
-                Buffer { address: memory.words("folded parameters", w.into()), sample_stride_bytes: 0, words: w }
-            }
+        .map(|p| {
+            let w = p.words(graph) as u32;
+            Buffer { address: memory.words("prepared parameters", w.into()), sample_stride_bytes: 0, words: w }
         })
         .collect();
 

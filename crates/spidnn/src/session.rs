@@ -47,6 +47,7 @@ pub struct Session {
     /// When the last start signal was sent.
     signal_s: f64,
     chips_max: Option<usize>,
+    predictions_max: Option<usize>,
     usage: Usage,
     opened: Instant,
 }
@@ -108,6 +109,7 @@ impl Session {
             input_set: 0,
             signal_s: 0.0,
             chips_max: None,
+            predictions_max: None,
             usage: Usage::default(),
             opened: Instant::now(),
         })
@@ -129,6 +131,11 @@ impl Session {
         self.chips_max = Some(chips.max(1));
         self.loaded = None;
         Ok(())
+    }
+
+    /// Compiles for predictions of so many samples at a time, from the next load on: 1 gives the shortest time for one sample.
+    pub fn limit_predictions(&mut self, samples: usize) {
+        self.predictions_max = Some(samples.max(1));
     }
 
     /// What is loaded, if anything is.
@@ -176,6 +183,7 @@ impl Session {
         model::check_weights(&self.graph, weights)?;
         self.weights = weights.to_vec();
         self.newest = Newest::Host;
+        self.folded_current = false;
         Ok(())
     }
 
@@ -273,25 +281,24 @@ impl Session {
 
     /// Brings the copy that predictions use up to date.
     fn push_folded(&mut self) -> Result<(), Error> {
-        self.push_weights()?;
+        // Without a training program nothing reads the parameters themselves.
+        if self.loaded.as_ref().is_some_and(|l| l.training.is_some()) {
+            self.push_weights()?;
+        }
         if self.folded_current {
             return Ok(());
         }
-        let same = self.loaded.as_ref().is_none_or(|l| l.compiled.layout.inference_params == l.compiled.layout.params);
-        if !same {
-            self.fetch_weights()?;
-            let params = spidnn_compiler::fold::inference_params(&self.graph);
-            let folded: Vec<Vec<f32>> = params.iter().map(|p| p.values(&self.weights)).collect();
-            let Some(loaded) = &self.loaded else { return Ok(()) };
-            let started = self.machine.board().time_s();
-            for (buffer, values) in loaded.compiled.layout.inference_params.iter().zip(&folded) {
-                let words: Vec<u32> = values.iter().map(|v| v.to_bits()).collect();
-                for &chip in &loaded.compiled.replicas {
-                    self.machine.board_mut().write(chip, buffer.address, words.clone())?;
-                }
+        self.fetch_weights()?;
+        let params = spidnn_compiler::fold::inference_params(&self.graph);
+        let contents: Vec<Vec<u32>> = params.iter().map(|p| p.contents(&self.weights)).collect();
+        let Some(loaded) = &self.loaded else { return Ok(()) };
+        let started = self.machine.board().time_s();
+        for (buffer, words) in loaded.compiled.layout.inference_params.iter().zip(&contents) {
+            for &chip in &loaded.compiled.replicas {
+                self.machine.board_mut().write(chip, buffer.address, words.clone())?;
             }
-            self.usage.phases.load_s += self.machine.board().time_s() - started;
         }
+        self.usage.phases.load_s += self.machine.board().time_s() - started;
         self.folded_current = true;
         Ok(())
     }
@@ -303,7 +310,7 @@ impl Session {
         if self.loaded.is_some() {
             return Ok(());
         }
-        let mut batch = self.chips() * PREDICT_SAMPLES_PER_CHIP;
+        let mut batch = self.predictions_max.unwrap_or(self.chips() * PREDICT_SAMPLES_PER_CHIP);
         loop {
             match self.load(batch, None) {
                 // Fewer samples at a time need less memory.

@@ -157,6 +157,8 @@ pub struct ConvProduct {
     pub y: Tensor,
     /// SDRAM address of the kernel `[kh][kw][in / groups][out]`.
     pub weights: u32,
+    /// SDRAM address of the exponents of a kernel that is mantissas already.
+    pub prepared_exponents: Option<u32>,
     /// SDRAM address of the bias.
     pub bias: Option<u32>,
     /// Activation.
@@ -220,7 +222,8 @@ impl ConvProduct {
                 };
                 let chunks = u64::from(tile.div_ceil(chunk));
                 let product = pixels.next_multiple_of(2) * u64::from(tile.next_multiple_of(2)) * (terms * 17 / 4 + 25);
-                let compute = turns * (product + chunks * (window * 12 + 500)) + terms * u64::from(tile) * 12;
+                let compute = turns * (product + chunks * (window * 12 + 500))
+                    + if self.prepared_exponents.is_some() { 0 } else { terms * u64::from(tile) * 12 };
                 let moved = units * u64::from(channels) * (chunks * window + pixels * u64::from(tile))
                     + across * u64::from(d.out_c) * terms;
                 let memory = moved * 4 * 10 / 32;
@@ -332,17 +335,20 @@ impl Stage for ConvProduct {
             } else {
                 let from = self.weights + c0 * 4;
                 e.fetch(rows(false, from, weights, terms, channels * 4, d.out_c * 4, channels * 4, TAG_ONCE));
-                e.push(run(Prep2d {
-                    src: weights,
-                    rows: terms,
-                    cols: channels,
-                    src_stride: channels,
-                    dst: weights,
-                    dst_row_stride: channels,
-                    dst_col_stride: 1,
-                    exps: w_exps,
-                    axis: 2,
-                }));
+                match self.prepared_exponents {
+                    Some(address) => e.fetch(words(false, address + c0 * 4, w_exps, channels, TAG_ONCE)),
+                    None => e.push(run(Prep2d {
+                        src: weights,
+                        rows: terms,
+                        cols: channels,
+                        src_stride: channels,
+                        dst: weights,
+                        dst_row_stride: channels,
+                        dst_col_stride: 1,
+                        exps: w_exps,
+                        axis: 2,
+                    })),
+                }
             }
             let bias = match self.bias {
                 Some(address) => {

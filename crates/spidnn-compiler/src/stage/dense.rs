@@ -3,12 +3,12 @@
 use spidnn_core::command::{Dma, Item, Loop, Patch, dma, loops, reg};
 use spidnn_kernels::call::{BiasAct, ColumnSum, Fill, Gemm, NONE, Prep2d, bias_act, column_sum, gemm, prep2d};
 
-use super::{CoreSlot, FusedActivation, Stage, blocks, share};
+use super::{CoreSlot, FusedActivation, Stage, blocks, share, share_pairs};
 use crate::CompileError;
 use crate::emit::{BUFFER_BYTES, Emit, StepExt, TAG_ONCE, TAG_WEIGHTS, Tensor, rows, run, transfer, wait, words};
 
 /// Terms of a sum that share exponents (format `f32`).
-const BLOCK_TERMS: u32 = 512;
+pub const BLOCK_TERMS: u32 = 512;
 /// Rows of a block of rows at most: the gradient's sum over them is one exact sum.
 const BLOCK_ROWS: u32 = 64;
 
@@ -31,6 +31,8 @@ pub struct DenseProduct {
     pub outputs: u32,
     /// SDRAM address of the weights: `[terms][outputs]`, or transposed `[outputs][terms]`.
     pub weights: u32,
+    /// SDRAM address of the exponents `[blocks][outputs]` of weights that are mantissas already.
+    pub prepared_exponents: Option<u32>,
     /// Which.
     pub transposed: bool,
     /// SDRAM address of the bias.
@@ -55,7 +57,13 @@ impl DenseProduct {
         let (rows, columns) = (u64::from(tile.rows), u64::from(tile.columns));
         let raw = if steps > 1 { 2 } else { 1 };
         let prepared = u64::from(self.transposed);
-        rows * block + rows + rows * u64::from(own) + (raw + prepared) * block * columns + columns + u64::from(own) + 16
+        rows * block
+            + rows
+            + rows * u64::from(own)
+            + (raw + prepared) * block * columns
+            + 2 * columns
+            + u64::from(own)
+            + 16
     }
 
     /// The tile that costs least among those that fit.
@@ -74,7 +82,8 @@ impl DenseProduct {
                 let chunks = u64::from(own.div_ceil(tile.columns));
                 let turns = u64::from(rows_max.div_ceil(tile.rows));
                 let prepared_once = chunks == 1 && self.terms <= BLOCK_TERMS;
-                let weights = u64::from(self.terms) * u64::from(own) * 12;
+                let weights =
+                    if self.prepared_exponents.is_some() { 0 } else { u64::from(self.terms) * u64::from(own) * 12 };
                 let inputs = u64::from(self.terms) * u64::from(tile.rows) * 10;
                 let product = u64::from(self.terms)
                     * u64::from(own.next_multiple_of(2))
@@ -103,7 +112,7 @@ impl Stage for DenseProduct {
         self.what
     }
     fn kernel(&self, core: CoreSlot) -> String {
-        let own = self.outputs.div_ceil(core.cores);
+        let own = share_pairs(self.outputs, 0, core.cores).1;
         match self.tile(own, core.samples_max * self.rows_per_sample) {
             Ok(tile) => format!("Gemm {}x{}x{}", tile.rows, self.terms, own),
             Err(_) => "Gemm".into(),
@@ -115,7 +124,7 @@ impl Stage for DenseProduct {
 
     fn emit(&self, core: CoreSlot) -> Result<Emit, CompileError> {
         let mut e = Emit::new(&self.layer);
-        let (n0, own) = share(self.outputs, core.slot, core.cores);
+        let (n0, own) = share_pairs(self.outputs, core.slot, core.cores);
         if own == 0 {
             return Ok(e);
         }
@@ -132,7 +141,12 @@ impl Stage for DenseProduct {
         let chunk_bytes = (block * tile.columns * 4).next_multiple_of(8);
         let raw = e.alloc(if hoisted { chunk_bytes } else { 2 * chunk_bytes })?;
         let prepared = if self.transposed { e.alloc(chunk_bytes)? } else { NONE };
-        let w_exps = e.alloc_words(tile.columns)?;
+        let w_exps = e.alloc_words(2 * tile.columns)?;
+        // Exponents that come with their mantissas alternate as these do.
+        let exps = |i: usize| match self.prepared_exponents {
+            Some(_) if !hoisted => w_exps + (i as u32 & 1) * tile.columns * 4,
+            _ => w_exps,
+        };
         let bias = match self.bias {
             Some(address) => {
                 let at = e.alloc_words(own)?;
@@ -149,6 +163,12 @@ impl Stage for DenseProduct {
         let tag = |i: usize| TAG_WEIGHTS + (i as u32 & 1);
         let fetch = |i: usize| {
             let (k0, k, j0, j) = steps[i];
+            let mut all = Vec::new();
+            if let Some(address) = self.prepared_exponents {
+                let block_number = (i / chunks.len()) as u32;
+                let from = address + (block_number * self.outputs + n0 + j0) * 4;
+                all.push(transfer(words(false, from, exps(i), j, tag(i))));
+            }
             let transferred = if self.transposed {
                 let from = self.weights + ((n0 + j0) * self.terms + k0) * 4;
                 rows(false, from, buffer(i), j, k * 4, self.terms * 4, k * 4, tag(i))
@@ -156,12 +176,16 @@ impl Stage for DenseProduct {
                 let from = self.weights + (k0 * self.outputs + n0 + j0) * 4;
                 rows(false, from, buffer(i), k, j * 4, self.outputs * 4, j * 4, tag(i))
             };
-            transfer(transferred)
+            all.push(transfer(transferred));
+            all
         };
         let prepare = |i: usize| {
             let (_, k, _, j) = steps[i];
             let src = buffer(i);
-            run(if self.transposed {
+            if self.prepared_exponents.is_some() {
+                return None;
+            }
+            Some(run(if self.transposed {
                 // [columns][terms] becomes [terms][columns]; one exponent for each column of the product.
                 Prep2d {
                     src,
@@ -186,12 +210,16 @@ impl Stage for DenseProduct {
                     exps: w_exps,
                     axis: 2,
                 }
-            })
+            }))
         };
         if hoisted {
-            e.push(fetch(0));
+            for s in fetch(0) {
+                e.push(s);
+            }
             e.push(wait(tag(0)));
-            e.push(prepare(0));
+            if let Some(s) = prepare(0) {
+                e.push(s);
+            }
         }
         if self.bias.is_some() {
             e.push(wait(TAG_ONCE));
@@ -202,7 +230,7 @@ impl Stage for DenseProduct {
         let mut body = Vec::new();
         let mut add = |s| body.push(Item::Do(s));
         if !hoisted {
-            add(fetch(0));
+            fetch(0).into_iter().for_each(&mut add);
         }
         let row_range = |d: Dma| {
             transfer(Dma { rows: tile.rows, limit: 0, ..d }).at(dma::FIRST, index, tile.rows as i32).at(
@@ -234,10 +262,10 @@ impl Stage for DenseProduct {
             }
             if !hoisted {
                 if i + 1 < steps.len() {
-                    add(fetch(i + 1));
+                    fetch(i + 1).into_iter().for_each(&mut add);
                 }
                 add(wait(tag(i)));
-                add(prepare(i));
+                prepare(i).into_iter().for_each(&mut add);
             }
             let b = if self.transposed { prepared } else { buffer(i) };
             let call = Gemm {
@@ -245,7 +273,7 @@ impl Stage for DenseProduct {
                 a_exps,
                 a_stride: k,
                 b,
-                b_exps: w_exps,
+                b_exps: exps(i),
                 b_stride: j,
                 c: c + j0 * 4,
                 c_stride: own,

@@ -66,6 +66,15 @@ pub fn share(total: u32, index: u32, of: u32) -> (u32, u32) {
     (start, small + u32::from(index < extra))
 }
 
+/// The same with parts of even length where there are enough for all: the kernels work on pairs of columns.
+pub fn share_pairs(total: u32, index: u32, of: u32) -> (u32, u32) {
+    if total < 2 * of {
+        return share(total, index, of);
+    }
+    let (first, pairs) = share(total.div_ceil(2), index, of);
+    (first * 2, (pairs * 2).min(total - first * 2))
+}
+
 /// Cuts `total` terms into the fewest equal blocks of at most `limit`: start and length of each.
 pub fn blocks(total: u32, limit: u32) -> Vec<(u32, u32)> {
     let count = total.div_ceil(limit).max(1);
@@ -78,15 +87,17 @@ mod tests {
 
     #[test]
     fn shares_cover_everything_once() {
-        for total in [0, 1, 5, 16, 17, 100] {
-            for of in 1..20 {
-                let mut next = 0;
-                for i in 0..of {
-                    let (start, length) = share(total, i, of);
-                    assert_eq!(start, next);
-                    next += length;
+        for deal in [share, share_pairs] {
+            for total in [0, 1, 5, 16, 17, 100, 101] {
+                for of in 1..20 {
+                    let mut next = 0;
+                    for i in 0..of {
+                        let (start, length) = deal(total, i, of);
+                        assert_eq!(start, next);
+                        next += length;
+                    }
+                    assert_eq!(next, total);
                 }
-                assert_eq!(next, total);
             }
         }
         assert_eq!(blocks(1000, 512), vec![(0, 500), (500, 500)]);
