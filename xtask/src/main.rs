@@ -25,7 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "spinnaker-sim",
         ],
     ),
-    ("spidnn-cli", &["spidnn"]),
+    ("spidnn-cli", &["spidnn", "spidnn-import", "spinnaker-machine"]),
 ];
 
 fn main() -> ExitCode {

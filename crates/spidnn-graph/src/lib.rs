@@ -14,7 +14,7 @@
 //! * [`builder`]: networks in Keras' words; [`GraphBuilder`]: the same layer by layer, for importers.
 //! * [`Graph`]: what they make: layers, calls of layers (nodes), parameters; static shapes, counts, a summary.
 //! * [`training`]: losses, optimizers and schedules as data.
-//! * [`reference`]: what a network computes, its gradients, and training, on the host. The oracle for everything else.
+//! * [`mod@reference`]: what a network computes, its gradients, and training, on the host. The oracle for everything else.
 //!
 //! Nothing here knows of machines, files or number formats other than float32.
 #![forbid(unsafe_code)]

@@ -78,7 +78,7 @@ numbered! {
         BinaryCrossentropy = 2,
         /// -(sum over outputs of t ln y)
         CategoricalCrossentropy = 3,
-        /// -ln y[class]
+        /// `-ln y[class]`
         SparseCategoricalCrossentropy = 4,
     }
 }
