@@ -35,6 +35,11 @@
 //! [`Error::is_input`].
 #![forbid(unsafe_code)]
 
+/// The example of the README, run as the others are.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
+
 pub mod board;
 pub mod builtin;
 pub mod callbacks;
