@@ -1,5 +1,6 @@
 //! Packets: trains in flight, arrivals at a core.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 /// Payloads of packets: none, one, or a shared run of them.
@@ -10,7 +11,53 @@ pub struct Words(Kind);
 enum Kind {
     None,
     One([u32; 1]),
-    Shared { words: Rc<[u32]>, start: u32, end: u32 },
+    Shared { words: Block, start: u32, end: u32 },
+}
+
+/// Words of a block from the pool. Longer runs are not pooled.
+const POOLED_WORDS: usize = 128;
+/// Blocks that the pool keeps.
+const POOL_MAX: usize = 8192;
+
+thread_local! {
+    /// Blocks that nobody holds any more: millions are needed one after the other, and the latest is in the host's caches.
+    static POOL: RefCell<Vec<Rc<[u32]>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A shared run of words, at least as long as its content.
+#[derive(Debug, Clone)]
+struct Block(Rc<[u32]>);
+
+impl Block {
+    fn new(words: &[u32]) -> Self {
+        if words.len() > POOLED_WORDS {
+            return Block(words.into());
+        }
+        let pooled = POOL.with_borrow_mut(Vec::pop);
+        let mut block = pooled.unwrap_or_else(|| Rc::new([0; POOLED_WORDS]));
+        match Rc::get_mut(&mut block) {
+            Some(place) => {
+                place[..words.len()].copy_from_slice(words);
+                Block(block)
+            }
+            // What is in the pool is held by nobody else.
+            None => Block(words.into()),
+        }
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        if self.0.len() == POOLED_WORDS && Rc::strong_count(&self.0) == 1 {
+            // (When the thread ends there may be no pool any more.)
+            let _ = POOL.try_with(|pool| {
+                let pool = &mut *pool.borrow_mut();
+                if pool.len() < POOL_MAX {
+                    pool.push(Rc::clone(&self.0));
+                }
+            });
+        }
+    }
 }
 
 impl Words {
@@ -24,7 +71,7 @@ impl Words {
         match words {
             [] => Self::NONE,
             [word] => Self::one(*word),
-            _ => Words(Kind::Shared { words: words.into(), start: 0, end: words.len() as u32 }),
+            _ => Words(Kind::Shared { words: Block::new(words), start: 0, end: words.len() as u32 }),
         }
     }
 
@@ -39,9 +86,9 @@ impl Words {
             Kind::Shared { words, start, .. } => {
                 let start = start + first;
                 if count == 1 {
-                    Self::one(words[start as usize])
+                    Self::one(words.0[start as usize])
                 } else {
-                    Words(Kind::Shared { words: Rc::clone(words), start, end: start + count })
+                    Words(Kind::Shared { words: words.clone(), start, end: start + count })
                 }
             }
         }
@@ -53,7 +100,7 @@ impl AsRef<[u32]> for Words {
         match &self.0 {
             Kind::None => &[],
             Kind::One(word) => word,
-            Kind::Shared { words, start, end } => &words[*start as usize..*end as usize],
+            Kind::Shared { words, start, end } => &words.0[*start as usize..*end as usize],
         }
     }
 }
