@@ -32,6 +32,18 @@ impl Event {
 const BUCKET_SHIFT: u32 = 7;
 const BUCKETS: usize = 16384;
 
+/// No node.
+const NONE: u32 = u32::MAX;
+
+/// An event in a bucket, and the one that came before it.
+#[derive(Clone, Copy)]
+struct Node {
+    time_ns: u64,
+    order: u64,
+    data: u32,
+    next: u32,
+}
+
 pub(crate) struct EventQueue {
     /// Events of bucket `at`, the next one last.
     current: Vec<Event>,
@@ -39,7 +51,12 @@ pub(crate) struct EventQueue {
     late: BinaryHeap<Reverse<Event>>,
     /// Number of the bucket in `current`, counted from time 0.
     at: u64,
-    ring: Vec<Vec<Event>>,
+    /// For each bucket the number of its latest node, [`NONE`] for an empty one. Nodes are used again latest first, so that they stay
+    /// in the host's caches.
+    ring: Vec<u32>,
+    nodes: Vec<Node>,
+    /// The latest free node; others follow.
+    free: u32,
     /// Which buckets of the ring hold events.
     occupied: Vec<u64>,
     ring_len: usize,
@@ -53,7 +70,9 @@ impl EventQueue {
             current: Vec::new(),
             late: BinaryHeap::new(),
             at: 0,
-            ring: vec![Vec::new(); BUCKETS],
+            ring: vec![NONE; BUCKETS],
+            nodes: Vec::new(),
+            free: NONE,
             occupied: vec![0; BUCKETS / 64],
             ring_len: 0,
             far: BinaryHeap::new(),
@@ -82,7 +101,15 @@ impl EventQueue {
 
     fn put(&mut self, bucket: u64, event: Event) {
         let slot = bucket as usize % BUCKETS;
-        self.ring[slot].push(event);
+        let node = Node { time_ns: event.time_ns, order: event.order, data: event.data, next: self.ring[slot] };
+        if let Some(place) = self.nodes.get_mut(self.free as usize) {
+            self.ring[slot] = self.free;
+            self.free = place.next;
+            *place = node;
+        } else {
+            self.ring[slot] = self.nodes.len() as u32;
+            self.nodes.push(node);
+        }
         self.occupied[slot / 64] |= 1 << (slot % 64);
         self.ring_len += 1;
     }
@@ -120,8 +147,14 @@ impl EventQueue {
             self.at = self.next_bucket();
             let slot = self.at as usize % BUCKETS;
             self.occupied[slot / 64] &= !(1 << (slot % 64));
-            self.ring_len -= self.ring[slot].len();
-            std::mem::swap(&mut self.current, &mut self.ring[slot]);
+            let mut at = std::mem::replace(&mut self.ring[slot], NONE);
+            while let Some(node) = self.nodes.get_mut(at as usize) {
+                self.current.push(Event { time_ns: node.time_ns, order: node.order, data: node.data });
+                let next = std::mem::replace(&mut node.next, self.free);
+                self.free = at;
+                at = next;
+            }
+            self.ring_len -= self.current.len();
         }
         while let Some(Reverse(event)) = self.far.peek() {
             let bucket = event.time_ns >> BUCKET_SHIFT;
