@@ -28,7 +28,7 @@ impl Default for SimConfig {
     fn default() -> Self {
         Self {
             threads: 1,
-            hand_off_cycles: 5000,
+            hand_off_cycles: 100_000,
             seed: 0,
             drop_probability: 0.0,
             host_drop_probability: 0.0,

@@ -216,6 +216,7 @@ pub(crate) struct CoreCell {
 }
 
 impl CoreInner {
+    #[inline]
     fn busy(&mut self, cycles: u64) {
         self.local_ns += cycles * CYCLE_NS;
         self.busy_ns += cycles * CYCLE_NS;
@@ -307,16 +308,19 @@ impl CoreHandle {
     }
 
     /// Core clock cycles since the machine started.
+    #[inline]
     pub fn now_cycles(&self) -> u64 {
         self.cell.inner.borrow().local_ns / CYCLE_NS
     }
 
     /// Adds processor time; it is slept off at the next wait.
+    #[inline]
     pub fn charge(&self, cycles: u64) {
         self.cell.inner.borrow_mut().busy(cycles);
     }
 
     /// Copies words out of DTCM (byte offset, word aligned). Outside of DTCM the core fails with [`FAIL_DATA_ABORT`].
+    #[inline]
     pub fn read(&self, dtcm: u32, out: &mut [u32]) {
         let inner = &mut *self.cell.inner.borrow_mut();
         let done = self.cell.with_dtcm(inner, |all| {
@@ -330,6 +334,7 @@ impl CoreHandle {
     }
 
     /// Copies words into DTCM. Outside of it the core fails with [`FAIL_DATA_ABORT`].
+    #[inline]
     pub fn write(&self, dtcm: u32, words: &[u32]) {
         let inner = &mut *self.cell.inner.borrow_mut();
         let done = self.cell.with_dtcm(inner, |all| {
@@ -440,6 +445,7 @@ impl CoreHandle {
     }
 
     /// Next packets that arrived, oldest first.
+    #[inline]
     pub fn take(&self) -> Option<Arrival> {
         let inner = &mut *self.cell.inner.borrow_mut();
         let arrival = inner.inbox.pop_front()?;
@@ -503,6 +509,7 @@ impl CoreHandle {
     }
 
     /// Adds to one of the program's counters ([`PROGRAM_COUNTERS`] of them; others are ignored).
+    #[inline]
     pub fn count(&self, counter: usize, n: u64) {
         if let Some(count) = self.cell.inner.borrow_mut().counts.get_mut(counter) {
             *count += n;
