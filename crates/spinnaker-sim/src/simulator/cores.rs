@@ -12,6 +12,7 @@ impl Simulator {
     pub(super) fn wake_at(&mut self, core: u32, time_ns: u64) {
         let sim = &mut self.cores[core as usize];
         if time_ns < sim.timer_ns {
+            sim.later_ns = sim.later_ns.min(sim.timer_ns);
             sim.timer_ns = time_ns;
             self.queue.push(time_ns, kind::CORE, core);
         }
@@ -22,7 +23,7 @@ impl Simulator {
         if sim.timer_ns != self.now_ns {
             return;
         }
-        sim.timer_ns = u64::MAX;
+        sim.timer_ns = std::mem::replace(&mut sim.later_ns, u64::MAX);
         let (wake_ns, first) = {
             let inner = &mut *sim.cell.inner.borrow_mut();
             let first = inner.waits == 0 && inner.wake_ns == u64::MAX;

@@ -194,6 +194,7 @@ impl Simulator {
             active: None,
             waiting: None,
             timer_ns: u64::MAX,
+            later_ns: u64::MAX,
             receive_free_ns: 0,
         });
         self.core_index.insert((chip, core), index);

@@ -149,8 +149,10 @@ struct Queued {
 /// What the simulator alone knows of a core.
 #[repr(C)]
 struct CoreSim {
-    /// Time for which a timer event is in the queue.
+    /// Time of the earliest of its timer events in the queue; `u64::MAX` for none.
     timer_ns: u64,
+    /// Time of one that comes after it: it serves when the earlier one is over, instead of another.
+    later_ns: u64,
     cell: Rc<CoreCell>,
     program: Option<Pin<Box<dyn Future<Output = ()>>>>,
     /// When it has received all packets that are on their way into it.
