@@ -89,3 +89,47 @@ fn predictions() {
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
+
+/// Predictions of a graph with seeded weights on chips with these cores, as bits.
+fn bits(graph: &spidnn_graph::Graph, inputs: &Tensor, cores: &[u32]) -> Vec<u32> {
+    let n = inputs.shape()[0];
+    let mut chips = Chips::new(graph, &Options::inference(n), cores);
+    chips.set_weights(graph, &spidnn_graph::initial_weights(graph, 7));
+    let shares = chips.shares(n);
+    let mut first = 0;
+    for (chip, &share) in shares.iter().enumerate() {
+        let buffer = chips.lowered.inputs[0][0];
+        for i in 0..share {
+            chips.write(chip, &buffer, i, &sample(inputs, first + i));
+        }
+        first += share;
+    }
+    chips.run(Program::Predict, n, 0);
+    let output = chips.lowered.outputs[0];
+    let mut all = Vec::new();
+    for (chip, &share) in shares.iter().enumerate() {
+        for i in 0..share {
+            all.extend(chips.read(chip, &output, i).iter().map(|v| v.to_bits()));
+        }
+    }
+    all
+}
+
+#[test]
+fn terms_shared_by_cores_give_the_bits_of_one_core_and_the_numbers_of_the_reference() {
+    use spidnn_graph::builder::{Dense, Input, Sequential};
+    let graph = Sequential::new(Input::shape([1700]))
+        .with(Dense::new(3).activation(spidnn_graph::Activation::Tanh))
+        .build()
+        .unwrap();
+    let inputs = Tensor::from_shape_fn(vec![5, 1700], |i| ((i[0] * 1700 + i[1]) as f32 * 0.61).sin());
+    let one = bits(&graph, &inputs, &[1]);
+    for cores in [&[17][..], &[15], &[2, 17], &[4, 4, 4]] {
+        assert_eq!(bits(&graph, &inputs, cores), one, "{cores:?}");
+    }
+    let weights = spidnn_graph::initial_weights(&graph, 7);
+    let expected = spidnn_graph::reference::predict(&graph, &weights, &[inputs], 5).unwrap().remove(0);
+    for (found, expected) in one.iter().zip(expected.iter()) {
+        assert!((f32::from_bits(*found) - expected).abs() < 1e-5);
+    }
+}

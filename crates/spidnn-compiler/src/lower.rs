@@ -9,7 +9,7 @@ use crate::emit::Tensor;
 use crate::fold::{self, InferenceParam, Norm, Source};
 use crate::plan::{Buffer, OptimizerState, Options};
 use crate::stage::conv::{Axis, ConvGradient, ConvGradientSum, ConvProduct, ConvShape};
-use crate::stage::dense::{DenseGradient, DenseProduct};
+use crate::stage::dense::{DenseGradient, DensePartial, DensePartialSum, DenseProduct};
 use crate::stage::elementwise::{ChannelScale, DropoutStage, LossStage, MoveRows, RowOperation, RowStage, Zero};
 use crate::stage::norm::{
     NormFinish, NormGradient, NormGradientFinish, NormGradientSums, NormPlan, NormSums, Statistic,
@@ -379,7 +379,7 @@ impl Pass<'_> {
                     let shape = &graph.nodes[node.inputs[0].0].shape;
                     let (rows, terms) = rows_and_columns(shape);
                     self.product(i, last, d.activation, |pass, activation, c| {
-                        pass.push(DenseProduct {
+                        let product = DenseProduct {
                             layer: name,
                             what: "forward",
                             a,
@@ -392,7 +392,16 @@ impl Pass<'_> {
                             transposed: false,
                             bias: params.get(1).copied(),
                             activation,
-                        });
+                        };
+                        if DensePartial::suits(terms, product.outputs) {
+                            let words = DensePartial::partial_words(&product, pass.target.samples_max);
+                            let partials = pass.memory.words("partial sums", words);
+                            let of = DensePartial { product, partials };
+                            pass.push(of.clone());
+                            pass.push(DensePartialSum { of });
+                        } else {
+                            pass.push(product);
+                        }
                         Ok(())
                     })?;
                 }

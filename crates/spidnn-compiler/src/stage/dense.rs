@@ -1,11 +1,15 @@
 //! Dense layers: matrix products over the rows (samples, or samples times positions) of a run.
 
 use spidnn_core::command::{Dma, Item, Loop, Patch, dma, loops, reg};
-use spidnn_kernels::call::{BiasAct, ColumnSum, Fill, Gemm, NONE, Prep2d, bias_act, column_sum, gemm, prep2d};
+use spidnn_kernels::call::{
+    BiasAct, ColumnSum, Fill, Gemm, NONE, Prep2d, SumParts, bias_act, column_sum, gemm, prep2d,
+};
 
 use super::{CoreSlot, FusedActivation, Stage, blocks, share, share_pairs};
 use crate::CompileError;
-use crate::emit::{BUFFER_BYTES, Emit, StepExt, TAG_ONCE, TAG_WEIGHTS, Tensor, rows, run, transfer, wait, words};
+use crate::emit::{
+    BUFFER_BYTES, Emit, StepExt, TAG_ONCE, TAG_WEIGHTS, Tensor, UnitTransfer, rows, run, transfer, wait, words,
+};
 
 /// Terms of a sum that share exponents (format `f32`).
 pub const BLOCK_TERMS: u32 = 512;
@@ -303,6 +307,215 @@ impl Stage for DenseProduct {
             vec![Patch { word: loops::TOTAL, register: reg::SAMPLES, scale: self.rows_per_sample as i32 }],
             body,
         ));
+        Ok(e)
+    }
+}
+
+/// A dense layer with fewer outputs than cores and many terms: cores also share the terms, block by block. Each block's sum
+/// goes to SDRAM, and [`DensePartialSum`] adds them in the order in which one core would.
+#[derive(Debug, Clone)]
+pub struct DensePartial {
+    /// The product; its bias and activation are left to the sum.
+    pub product: DenseProduct,
+    /// SDRAM address of the blocks' sums: `[blocks][rows][outputs]`.
+    pub partials: u32,
+}
+
+impl DensePartial {
+    /// Whether a layer is better off so.
+    pub fn suits(terms: u32, outputs: u32) -> bool {
+        terms > BLOCK_TERMS && outputs * 2 <= crate::lower::CORES_MAX
+    }
+
+    /// Words of the partial sums with so many samples on a chip.
+    pub fn partial_words(product: &DenseProduct, samples_max: u32) -> u64 {
+        let blocks = blocks(product.terms, BLOCK_TERMS).len() as u64;
+        blocks * u64::from(samples_max) * u64::from(product.rows_per_sample * product.outputs)
+    }
+
+    /// Bytes from the sums of one block to those of the next.
+    fn stride(&self, core: CoreSlot) -> u32 {
+        core.samples_max * self.product.rows_per_sample * self.product.outputs * 4
+    }
+}
+
+impl Stage for DensePartial {
+    fn layer(&self) -> &str {
+        &self.product.layer
+    }
+    fn what(&self) -> &'static str {
+        self.product.what
+    }
+    fn kernel(&self, core: CoreSlot) -> String {
+        let p = &self.product;
+        let parts = blocks(p.terms, BLOCK_TERMS).len() as u32;
+        format!("Gemm, terms in {parts} parts on {} cores", (p.outputs * parts).min(core.cores))
+    }
+    fn macs_per_sample(&self) -> u64 {
+        self.product.macs_per_sample()
+    }
+
+    fn emit(&self, core: CoreSlot) -> Result<Emit, CompileError> {
+        let p = &self.product;
+        let mut e = Emit::new(&p.layer);
+        let term_blocks = blocks(p.terms, BLOCK_TERMS);
+        let parts = term_blocks.len() as u32;
+        // Cores across blocks of terms first, then across outputs.
+        let across_terms = parts.min(core.cores);
+        let across_outputs = (core.cores / across_terms).min(p.outputs);
+        if core.slot >= across_terms * across_outputs {
+            return Ok(e);
+        }
+        let (n0, n) = share(p.outputs, core.slot / across_terms, across_outputs);
+        let block = term_blocks[0].1;
+        let free = u64::from(BUFFER_BYTES) / 4;
+        let fixed = u64::from(block + 1) * u64::from(n) + 32;
+        let each = u64::from(block + n + 1);
+        if fixed + each > free {
+            return Err(CompileError::LayerTooLarge {
+                layer: p.layer.clone(),
+                needed: (fixed + each) * 4,
+                available: BUFFER_BYTES.into(),
+            });
+        }
+        let rows_max = core.samples_max * p.rows_per_sample;
+        let tile_rows = ((free - fixed) / each).min(u64::from(rows_max)) as u32;
+        let a = e.alloc_words(tile_rows * block)?;
+        let a_exps = e.alloc_words(tile_rows)?;
+        let b = e.alloc_words(block * n)?;
+        let b_exps = e.alloc_words(n)?;
+        let c = e.alloc_words(tile_rows * n)?;
+        let index = reg::loop_index(0);
+        let count = reg::loop_count(0);
+        for part in (core.slot % across_terms..parts).step_by(across_terms as usize) {
+            let (k0, k) = term_blocks[part as usize];
+            let from = p.weights + (k0 * p.outputs + n0) * 4;
+            e.push(transfer(rows(false, from, b, k, n * 4, p.outputs * 4, n * 4, TAG_ONCE)));
+            match p.prepared_exponents {
+                Some(exps) => e.fetch(words(false, exps + (part * p.outputs + n0) * 4, b_exps, n, TAG_ONCE)),
+                None => {
+                    e.push(wait(TAG_ONCE));
+                    e.push(run(Prep2d {
+                        src: b,
+                        rows: k,
+                        cols: n,
+                        src_stride: n,
+                        dst: b,
+                        dst_row_stride: n,
+                        dst_col_stride: 1,
+                        exps: b_exps,
+                        axis: 2,
+                    }));
+                }
+            }
+            let range = |d: Dma| {
+                transfer(Dma { rows: tile_rows, limit: 0, ..d }).at(dma::FIRST, index, tile_rows as i32).at(
+                    dma::LIMIT,
+                    reg::SAMPLES,
+                    p.rows_per_sample as i32,
+                )
+            };
+            let to = self.partials + part * self.stride(core) + n0 * 4;
+            let body = vec![
+                range(rows(false, p.a.address + k0 * 4, a, 0, k * 4, p.terms * 4, k * 4, 0)).at(
+                    dma::SDRAM,
+                    reg::INPUT_BUFFER,
+                    p.a.toggle,
+                ),
+                wait(0),
+                run(Prep2d {
+                    src: a,
+                    rows: 0,
+                    cols: k,
+                    src_stride: k,
+                    dst: a,
+                    dst_row_stride: k,
+                    dst_col_stride: 1,
+                    exps: a_exps,
+                    axis: 1,
+                })
+                .at(prep2d::rows, count, 1),
+                run(Gemm { a, a_exps, a_stride: k, b, b_exps, b_stride: n, c, c_stride: n, m: 0, k, n, accumulate: 0 })
+                    .at(gemm::m, count, 1),
+                range(rows(true, to, c, 0, n * 4, p.outputs * 4, n * 4, 2)),
+                wait(2),
+            ];
+            e.items.push(Item::Loop(
+                Loop { depth: 0, start: 0, step: 1, total: 0, total_divisor: tile_rows, divisor: 1 },
+                vec![Patch { word: loops::TOTAL, register: reg::SAMPLES, scale: p.rows_per_sample as i32 }],
+                body.into_iter().map(Item::Do).collect(),
+            ));
+        }
+        Ok(e)
+    }
+}
+
+/// Adds the block sums of a [`DensePartial`] in ascending order, then bias and activation.
+#[derive(Debug, Clone)]
+pub struct DensePartialSum {
+    /// The stage whose sums these are.
+    pub of: DensePartial,
+}
+
+impl Stage for DensePartialSum {
+    fn layer(&self) -> &str {
+        &self.of.product.layer
+    }
+    fn what(&self) -> &'static str {
+        "sum of parts"
+    }
+    fn kernel(&self, _: CoreSlot) -> String {
+        "SumParts".into()
+    }
+
+    fn emit(&self, core: CoreSlot) -> Result<Emit, CompileError> {
+        let p = &self.of.product;
+        let mut e = Emit::new(&p.layer);
+        let parts = blocks(p.terms, BLOCK_TERMS).len() as u32;
+        let rows_max = core.samples_max * p.rows_per_sample;
+        let fit = (BUFFER_BYTES / 4 - p.outputs - 32) / ((parts + 1) * p.outputs);
+        let block = rows_max.div_ceil(core.cores).min(fit).max(1);
+        let bias = match p.bias {
+            Some(address) => {
+                let at = e.alloc_words(p.outputs)?;
+                e.fetch(words(false, address, at, p.outputs, TAG_ONCE));
+                at
+            }
+            None => NONE,
+        };
+        let src = e.alloc_words(parts * block * p.outputs)?;
+        let sum = e.alloc_words(block * p.outputs)?;
+        let row = p.outputs * 4;
+        let range = |out: bool, address: u32, at: u32| {
+            UnitTransfer::new(Dma { limit: 0, ..rows(out, address, at, block, row, row, row, 0) }, 0)
+                .at(dma::FIRST, reg::loop_index(0), block as i32)
+                .at(dma::LIMIT, reg::SAMPLES, p.rows_per_sample as i32)
+        };
+        let stride = self.of.stride(core);
+        let ins: Vec<_> =
+            (0..parts).map(|i| range(false, self.of.partials + i * stride, src + i * block * row)).collect();
+        let count = block * p.outputs;
+        let compute = vec![
+            // A last block that is not full adds what lies behind it, too: that goes nowhere.
+            run(SumParts { src, parts, stride: count, count, dst: sum }),
+            run(BiasAct {
+                y: sum,
+                rows: 0,
+                cols: p.outputs,
+                stride: p.outputs,
+                bias,
+                activation: p.activation.kind as u32,
+                alpha_bits: p.activation.alpha.to_bits(),
+            })
+            .at(bias_act::rows, reg::loop_count(0), 1),
+        ];
+        e.serial(
+            Loop { depth: 0, start: core.slot, step: core.cores, total: 0, total_divisor: block, divisor: 1 },
+            vec![Patch { word: loops::TOTAL, register: reg::SAMPLES, scale: p.rows_per_sample as i32 }],
+            &ins,
+            compute,
+            &[range(true, p.c.address, sum)],
+        );
         Ok(e)
     }
 }
