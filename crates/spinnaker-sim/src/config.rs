@@ -5,7 +5,7 @@ use spinnaker_machine::VirtualLocator;
 /// How a machine is simulated.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SimConfig {
-    /// Host threads that execute compute jobs, this one included. Results do not depend on it.
+    /// Host threads that execute compute jobs and copies, this one included. Results do not depend on it.
     pub threads: usize,
     /// Compute jobs and copies of a chip are given to another thread by parcels of at least so many cycles of jobs, since
     /// giving costs host time, too. Results do not depend on it.

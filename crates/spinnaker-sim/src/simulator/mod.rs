@@ -196,7 +196,7 @@ const ENERGY_MODEL: &str = "idle boards (SpiNN-5: 26.84 W, SpiNN-3: 3.56 W) + 0.
 /// A virtual machine of fidelity `fast`.
 ///
 /// Everything that happens is an event with a time; events are handled one after the other in the order of their times, so a run
-/// depends on nothing but the machine, the configuration and the programs. Other host threads only execute compute jobs,
+/// depends on nothing but the machine, the configuration and the programs. Other host threads only execute compute jobs and copies,
 /// whose times are known beforehand.
 ///
 /// ```
