@@ -9,12 +9,12 @@ use spidnn_graph::Graph;
 use spinnaker_machine::{ChipXy, Machine, SDRAM_USER_BASE};
 
 use crate::CompileError;
-use crate::emit::{SCALARS, SEGMENT_BUFFER, SEGMENT_BUFFER_BYTES, tally};
+use crate::emit::{BUFFER_BYTES, Emit, SCALARS, SEGMENT_BUFFER, SEGMENT_BUFFER_BYTES, tally};
 use crate::lower::{CORES_MAX, Lowered, Target, lower};
 use crate::plan::{ChipImage, Compiled, Layout, Options, Program};
 use crate::report::{Report, StageReport};
 use crate::route::{self, ReplicaTree, RouteError};
-use crate::stage::CoreSlot;
+use crate::stage::{CoreSlot, Kept, Stage};
 
 /// Programs as they are encoded: programs, segments, items.
 type Programs = Vec<Vec<Vec<Item>>>;
@@ -94,7 +94,8 @@ pub fn compile(graph: &Graph, machine: &Machine, options: &Options) -> Result<Co
         let mut start = Vec::new();
         let mut next = lowered.memory.end();
         for (slot, &core) in own.iter().enumerate() {
-            let who = CoreSlot { slot: slot as u32, cores: own.len() as u32, samples_max, root: xy == root };
+            let who =
+                CoreSlot { slot: slot as u32, cores: own.len() as u32, samples_max, root: xy == root, kept: None };
             let key = (who.cores, who.slot, who.root);
             let programs = match lists.get(&key) {
                 Some(programs) => Rc::clone(programs),
@@ -197,14 +198,45 @@ fn config_of(
 fn emit_programs(lowered: &Lowered, who: CoreSlot) -> Result<Programs, CompileError> {
     let mut programs: Programs = vec![Vec::new(); 3];
     for (program, stages) in &lowered.programs {
+        // Predictions keep their weights in local memory from run to run, where all of them fit beside the buffers.
+        let emitted = match program {
+            Program::Predict => emit_keeping(stages, who),
+            _ => None,
+        };
+        let emitted = match emitted {
+            Some(emitted) => emitted,
+            None => stages.iter().map(|stage| stage.emit(who)).collect::<Result<Vec<_>, _>>()?,
+        };
         let mut items = Vec::new();
-        for stage in stages {
-            items.extend(stage.emit(who)?.items);
+        for stage in emitted {
+            items.extend(stage.items);
             items.push(Item::Do(Step { command: Command::Barrier, when: When::Always, patches: Vec::new() }));
         }
         programs[*program as usize] = segments(items);
     }
     Ok(programs)
+}
+
+/// The stages with their weights at the top of local memory; `None` if something does not fit.
+fn emit_keeping(stages: &[Box<dyn Stage>], who: CoreSlot) -> Option<Vec<Emit>> {
+    let sizes: Vec<u32> = stages.iter().map(|s| s.kept_bytes(who).next_multiple_of(8)).collect();
+    let all: u64 = sizes.iter().map(|&s| u64::from(s)).sum();
+    if all == 0 || all > u64::from(BUFFER_BYTES) / 2 {
+        return None;
+    }
+    let buffers_end = BUFFER_BYTES - all as u32;
+    let mut at = buffers_end;
+    let mut emitted = Vec::new();
+    for (stage, size) in stages.iter().zip(sizes) {
+        let emit = stage.emit(CoreSlot { kept: Some(Kept { at, buffers_end }), ..who }).ok()?;
+        // Stages that know nothing of it may have used memory that is not theirs.
+        if emit.peak_bytes() > buffers_end {
+            return None;
+        }
+        emitted.push(emit);
+        at += size;
+    }
+    Some(emitted)
 }
 
 /// Cuts a list into segments that fit half the segment buffer; a loop stays whole.
@@ -243,7 +275,7 @@ fn stage_reports(lowered: &Lowered, cores: u32, samples_max: u32) -> Result<Vec<
                 program: name,
                 layer: stage.layer().into(),
                 what: stage.what(),
-                kernel: stage.kernel(CoreSlot { slot: 0, cores, samples_max, root: true }),
+                kernel: stage.kernel(CoreSlot { slot: 0, cores, samples_max, root: true, kept: None }),
                 cores: 0,
                 cycles_busiest: 0,
                 cycles_total: 0,
@@ -252,7 +284,7 @@ fn stage_reports(lowered: &Lowered, cores: u32, samples_max: u32) -> Result<Vec<
                 macs: stage.macs_per_sample() * u64::from(samples_max),
             };
             for slot in 0..cores {
-                let emitted = stage.emit(CoreSlot { slot, cores, samples_max, root: true })?;
+                let emitted = stage.emit(CoreSlot { slot, cores, samples_max, root: true, kept: None })?;
                 let cost = tally(&emitted.items, samples_max);
                 report.cores += usize::from(!emitted.items.is_empty());
                 report.cycles_busiest = report.cycles_busiest.max(cost.kernel_cycles);

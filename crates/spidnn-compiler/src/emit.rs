@@ -188,24 +188,21 @@ pub struct Emit {
     layer: String,
     top: u32,
     peak: u32,
+    end: u32,
 }
 
 impl Emit {
     /// An empty stage of a layer.
     pub fn new(layer: &str) -> Emit {
-        Emit { items: Vec::new(), layer: layer.into(), top: 0, peak: 0 }
+        Emit { items: Vec::new(), layer: layer.into(), top: 0, peak: 0, end: BUFFER_BYTES }
     }
 
     /// Takes local memory (bytes, rounded up to words).
     pub fn alloc(&mut self, bytes: u32) -> Result<u32, CompileError> {
         let at = self.top;
         let needed = u64::from(at) + u64::from(bytes.next_multiple_of(8));
-        if needed > u64::from(BUFFER_BYTES) {
-            return Err(CompileError::LayerTooLarge {
-                layer: self.layer.clone(),
-                needed,
-                available: BUFFER_BYTES.into(),
-            });
+        if needed > u64::from(self.end) {
+            return Err(CompileError::LayerTooLarge { layer: self.layer.clone(), needed, available: self.end.into() });
         }
         self.top = needed as u32;
         self.peak = self.peak.max(self.top);
@@ -215,6 +212,11 @@ impl Emit {
     /// Takes memory for `count` words.
     pub fn alloc_words(&mut self, count: u32) -> Result<u32, CompileError> {
         self.alloc(count.saturating_mul(4))
+    }
+
+    /// Local memory for buffers ends here.
+    pub fn end_at(&mut self, end: u32) {
+        self.end = end;
     }
 
     /// Memory in use, to give back with [`Emit::release`].
@@ -235,6 +237,13 @@ impl Emit {
     /// Name of the layer.
     pub fn layer(&self) -> &str {
         &self.layer
+    }
+
+    /// Adds commands that fetch what is kept from run to run: executed only when the run says that it must be fetched.
+    pub fn fetch_kept(&mut self, steps: Vec<Step>) {
+        let header = Loop { depth: 0, start: 0, step: 1, total: 0, total_divisor: 1, divisor: 1 };
+        let total = vec![Patch { word: loops::TOTAL, register: reg::FETCH_KEPT, scale: 1 }];
+        self.items.push(Item::Loop(header, total, steps.into_iter().map(Item::Do).collect()));
     }
 
     /// Adds a command.

@@ -89,6 +89,7 @@ impl Chips {
                         cores: self.cores[chip],
                         samples_max: self.target.samples_max,
                         root: chip == 0,
+                        kept: None,
                     };
                     let emitted = self.lowered.programs[stages].1[s].emit(who).unwrap();
                     let mut core =

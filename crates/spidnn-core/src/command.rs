@@ -67,6 +67,8 @@ pub mod reg {
     pub const fn next(register: u8) -> u8 {
         register + 4
     }
+    /// 1 if what a program keeps in DTCM from run to run must be fetched anew, else 0.
+    pub const FETCH_KEPT: u8 = 28;
     /// Number of registers.
     pub const COUNT: usize = 32;
 }

@@ -127,6 +127,8 @@ pub struct RunBlock {
     pub input_buffer: u32,
     /// 1 / samples of the whole batch.
     pub inverse_batch: f32,
+    /// What the program keeps in DTCM from run to run must be fetched anew: the first run, after another program, after new weights.
+    pub fetch_kept: bool,
     /// Scalars for the kernels of this run (see `spidnn_kernels::optimizer`).
     pub scalars: [f32; 16],
 }
@@ -141,6 +143,7 @@ impl Default for RunBlock {
             step: 0,
             input_buffer: 0,
             inverse_batch: 1.0,
+            fetch_kept: true,
             scalars: [0.0; 16],
         }
     }
@@ -159,6 +162,7 @@ impl RunBlock {
         w[6] = self.step;
         w[7] = self.input_buffer;
         w[8] = self.inverse_batch.to_bits();
+        w[9] = self.fetch_kept.into();
         for (word, scalar) in w[16..].iter_mut().zip(&self.scalars) {
             *word = scalar.to_bits();
         }
@@ -179,6 +183,7 @@ pub(crate) fn registers_of(words: &[u32; RUN_BLOCK_WORDS]) -> Option<(u32, [u32;
     registers[usize::from(reg::STEP)] = words[6];
     registers[usize::from(reg::INPUT_BUFFER)] = words[7];
     registers[usize::from(reg::INVERSE_BATCH)] = words[8];
+    registers[usize::from(reg::FETCH_KEPT)] = words[9];
     Some((words[1], registers))
 }
 

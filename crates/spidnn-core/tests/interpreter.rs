@@ -29,6 +29,7 @@ fn block() -> RunBlock {
         step: 9,
         input_buffer: 1,
         inverse_batch: 0.5,
+        fetch_kept: true,
         scalars: core::array::from_fn(|i| i as f32),
     }
 }
@@ -60,6 +61,7 @@ impl Oracle {
             (reg::STEP, block.step),
             (reg::INPUT_BUFFER, block.input_buffer),
             (reg::INVERSE_BATCH, block.inverse_batch.to_bits()),
+            (reg::FETCH_KEPT, block.fetch_kept.into()),
         ] {
             registers[usize::from(register)] = value;
         }

@@ -16,6 +16,7 @@ pub(crate) fn words(run: &Run, first: usize, share: usize, optimizer: Option<&Op
         step: run.step as u32,
         input_buffer: run.set as u32,
         inverse_batch: 1.0 / run.samples.max(1) as f32,
+        fetch_kept: run.fetch_kept,
         scalars: optimizer.map_or([0.0; 16], |o| scalars(o, run)),
     };
     block.to_words().to_vec()

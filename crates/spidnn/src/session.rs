@@ -36,6 +36,8 @@ pub struct Session {
     newest: Newest,
     /// Whether the copy that predictions use is up to date.
     folded_current: bool,
+    /// Whether the cores' local memories hold what the predict program keeps there.
+    kept_current: bool,
     loaded: Option<Loaded>,
     /// Optimizer state to write with the next load (after a resume or a reload).
     optimizer_state: Vec<(usize, String, Tensor)>,
@@ -79,6 +81,8 @@ pub(crate) struct Run {
     /// Number of the training step, from 1.
     pub step: u64,
     pub learning_rate: f64,
+    /// The cores must fetch what they keep from run to run.
+    pub fetch_kept: bool,
 }
 
 impl Session {
@@ -101,6 +105,7 @@ impl Session {
             weights,
             newest: Newest::Host,
             folded_current: false,
+            kept_current: false,
             loaded: None,
             optimizer_state: slots.map(|s| (s.param.0, role_name(s.role).to_string(), s.value)).collect(),
             optimizer,
@@ -279,6 +284,13 @@ impl Session {
         Ok(())
     }
 
+    /// Whether a run of a program finds the local memories without what it keeps there; they are its own afterwards.
+    fn claim_local_memory(&mut self, program: Program) -> bool {
+        let stale = program != Program::Predict || !self.kept_current;
+        self.kept_current = program == Program::Predict;
+        stale
+    }
+
     /// Brings the copy that predictions use up to date.
     fn push_folded(&mut self) -> Result<(), Error> {
         // Without a training program nothing reads the parameters themselves.
@@ -300,6 +312,7 @@ impl Session {
         }
         self.usage.phases.load_s += self.machine.board().time_s() - started;
         self.folded_current = true;
+        self.kept_current = false;
         Ok(())
     }
 
@@ -369,6 +382,7 @@ impl Session {
         let compiled = spidnn_compiler::compile(&self.graph, self.machine.board().machine(), &options)?;
         let started = self.machine.board().time_s();
         self.loaded = None;
+        self.kept_current = false;
         self.machine.board_mut().load(&compiled)?;
         self.optimizer_state = state;
         self.newest = Newest::Host;
@@ -521,7 +535,16 @@ impl Session {
         }
         for (i, batch) in batches.iter().enumerate() {
             let started = self.machine.board().time_s();
-            self.start(&Run { program, samples: batch.len(), set, seed: 0, step: self.steps, learning_rate: 0.0 })?;
+            let fetch_kept = self.claim_local_memory(program);
+            self.start(&Run {
+                program,
+                samples: batch.len(),
+                set,
+                seed: 0,
+                step: self.steps,
+                learning_rate: 0.0,
+                fetch_kept,
+            })?;
             if let Some(next) = batches.get(i + 1) {
                 self.feed(1 - set, data, next, cut(next).as_deref())?;
             }
@@ -740,7 +763,16 @@ impl Session {
             let seed = place.state.seed;
             // Keras counts steps from 1 in the update.
             let step = self.steps + 1;
-            self.start(&Run { program: Program::Train, samples: batch.len(), set, seed, step, learning_rate })?;
+            let fetch_kept = self.claim_local_memory(Program::Train);
+            self.start(&Run {
+                program: Program::Train,
+                samples: batch.len(),
+                set,
+                seed,
+                step,
+                learning_rate,
+                fetch_kept,
+            })?;
             if let Some(next) = batches.get(number + 1) {
                 self.feed(1 - set, data, next, Some(&own(next)))?;
             }

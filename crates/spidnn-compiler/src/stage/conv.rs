@@ -261,6 +261,18 @@ impl Stage for ConvProduct {
         self.shape.macs()
     }
 
+    fn kept_bytes(&self, core: CoreSlot) -> u32 {
+        let d = Direction::of(&self.shape, self.backward);
+        let Ok(split) = self.split(core, &d, self.block(&d)) else { return 0 };
+        let (_, tile) = share(d.out_c, core.slot % split.channels, split.channels);
+        let idle = core.slot >= core.cores / split.channels * split.channels;
+        if self.prepared_exponents.is_none() || split.chunk < tile || idle {
+            return 0;
+        }
+        // Weights, exponents, bias.
+        (self.terms(&d) + 2) * tile * 4
+    }
+
     fn emit(&self, core: CoreSlot) -> Result<Emit, CompileError> {
         let s = &self.shape;
         let d = Direction::of(s, self.backward);
@@ -275,6 +287,10 @@ impl Stage for ConvProduct {
         let block = self.block(&d);
         let split = self.split(core, &d, block)?;
         let mut e = Emit::new(&self.layer);
+        let kept = core.kept.filter(|_| self.kept_bytes(core) > 0);
+        if let Some(kept) = core.kept {
+            e.end_at(kept.buffers_end);
+        }
         let across = core.cores / split.channels;
         if core.slot >= across * split.channels {
             return Ok(e);
@@ -300,9 +316,23 @@ impl Stage for ConvProduct {
 
         for (c0, channels) in chunks {
             let mark = e.mark();
-            let weights = e.alloc_words(terms * channels)?;
-            let w_exps = e.alloc_words(channels)?;
-            if self.backward {
+            let (weights, w_exps) = match kept {
+                Some(kept) => (kept.at, kept.at + terms * channels * 4),
+                None => (e.alloc_words(terms * channels)?, e.alloc_words(channels)?),
+            };
+            if let (Some(kept), Some(exps)) = (kept, self.prepared_exponents) {
+                let from = self.weights + c0 * 4;
+                let mut steps = vec![
+                    transfer(rows(false, from, weights, terms, channels * 4, d.out_c * 4, channels * 4, TAG_ONCE)),
+                    transfer(words(false, exps + c0 * 4, w_exps, channels, TAG_ONCE)),
+                ];
+                if let Some(bias) = self.bias {
+                    let at = kept.at + (terms + 1) * channels * 4;
+                    steps.push(transfer(words(false, bias + c0 * 4, at, channels, TAG_ONCE)));
+                }
+                steps.push(wait(TAG_ONCE));
+                e.fetch_kept(steps);
+            } else if self.backward {
                 let group = c0 / d.group.1;
                 let first = c0 - group * d.group.1;
                 let raw = e.alloc_words(terms * channels)?;
@@ -351,6 +381,7 @@ impl Stage for ConvProduct {
                 }
             }
             let bias = match self.bias {
+                Some(_) if kept.is_some() => w_exps + channels * 4,
                 Some(address) => {
                     let at = e.alloc_words(channels)?;
                     e.fetch(words(false, address + c0 * 4, at, channels, TAG_ONCE));

@@ -126,14 +126,30 @@ impl Stage for DenseProduct {
         u64::from(self.rows_per_sample) * u64::from(self.terms) * u64::from(self.outputs)
     }
 
+    fn kept_bytes(&self, core: CoreSlot) -> u32 {
+        let own = share_pairs(self.outputs, core.slot, core.cores).1;
+        if own == 0 || self.prepared_exponents.is_none() || self.terms > BLOCK_TERMS {
+            return 0;
+        }
+        // Weights, exponents, bias.
+        (self.terms + 2) * own * 4
+    }
+
     fn emit(&self, core: CoreSlot) -> Result<Emit, CompileError> {
         let mut e = Emit::new(&self.layer);
+        if let Some(kept) = core.kept {
+            e.end_at(kept.buffers_end);
+        }
         let (n0, own) = share_pairs(self.outputs, core.slot, core.cores);
         if own == 0 {
             return Ok(e);
         }
         let rows_max = core.samples_max * self.rows_per_sample;
-        let tile = self.tile(own, rows_max)?;
+        let mut tile = self.tile(own, rows_max)?;
+        let kept = core.kept.filter(|_| self.kept_bytes(core) > 0);
+        if kept.is_some() {
+            tile.columns = own;
+        }
         let term_blocks = blocks(self.terms, BLOCK_TERMS);
         let block = term_blocks[0].1;
         let chunks = blocks(own, tile.columns);
@@ -143,18 +159,31 @@ impl Stage for DenseProduct {
         let a_exps = e.alloc_words(tile.rows)?;
         let c = e.alloc_words(tile.rows * own)?;
         let chunk_bytes = (block * tile.columns * 4).next_multiple_of(8);
-        let raw = e.alloc(if hoisted { chunk_bytes } else { 2 * chunk_bytes })?;
-        let prepared = if self.transposed { e.alloc(chunk_bytes)? } else { NONE };
-        let w_exps = e.alloc_words(2 * tile.columns)?;
+        let (raw, prepared, w_exps) = match kept {
+            Some(kept) => (kept.at, NONE, kept.at + self.terms * own * 4),
+            None => {
+                let raw = e.alloc(if hoisted { chunk_bytes } else { 2 * chunk_bytes })?;
+                let prepared = if self.transposed { e.alloc(chunk_bytes)? } else { NONE };
+                (raw, prepared, e.alloc_words(2 * tile.columns)?)
+            }
+        };
         // Exponents that come with their mantissas alternate as these do.
         let exps = |i: usize| match self.prepared_exponents {
             Some(_) if !hoisted => w_exps + (i as u32 & 1) * tile.columns * 4,
             _ => w_exps,
         };
+        let mut kept_steps = Vec::new();
         let bias = match self.bias {
             Some(address) => {
-                let at = e.alloc_words(own)?;
-                e.push(transfer(words(false, address + n0 * 4, at, own, TAG_ONCE)));
+                let at = match kept {
+                    Some(kept) => kept.at + (self.terms + 1) * own * 4,
+                    None => e.alloc_words(own)?,
+                };
+                let fetch = transfer(words(false, address + n0 * 4, at, own, TAG_ONCE));
+                match kept {
+                    Some(_) => kept_steps.extend([fetch, wait(TAG_ONCE)]),
+                    None => e.push(fetch),
+                }
                 at
             }
             None => NONE,
@@ -216,7 +245,11 @@ impl Stage for DenseProduct {
                 }
             }))
         };
-        if hoisted {
+        if kept.is_some() {
+            kept_steps.extend(fetch(0));
+            kept_steps.push(wait(tag(0)));
+            e.fetch_kept(kept_steps);
+        } else if hoisted {
             for s in fetch(0) {
                 e.push(s);
             }
@@ -225,7 +258,7 @@ impl Stage for DenseProduct {
                 e.push(s);
             }
         }
-        if self.bias.is_some() {
+        if self.bias.is_some() && kept.is_none() {
             e.push(wait(TAG_ONCE));
         }
 

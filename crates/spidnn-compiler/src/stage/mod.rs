@@ -26,6 +26,17 @@ pub struct CoreSlot {
     pub samples_max: u32,
     /// Whether the chip is the root of the replicas.
     pub root: bool,
+    /// Where this stage keeps its weights from run to run (see [`Stage::kept_bytes`]), and where local memory for buffers ends.
+    pub kept: Option<Kept>,
+}
+
+/// A place for weights that stay in local memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// DTCM offset of the stage's weights.
+    pub at: u32,
+    /// End of the memory for buffers: what lies above belongs to the weights of all stages.
+    pub buffers_end: u32,
 }
 
 /// A part of a program that all cores of a chip do together.
@@ -38,6 +49,11 @@ pub trait Stage: std::fmt::Debug {
     fn kernel(&self, core: CoreSlot) -> String;
     /// Multiply-accumulates of one sample.
     fn macs_per_sample(&self) -> u64 {
+        0
+    }
+    /// Bytes of weights that the stage could keep in local memory from run to run; 0 if it cannot.
+    fn kept_bytes(&self, core: CoreSlot) -> u32 {
+        let _ = core;
         0
     }
     /// The commands of one core.
