@@ -1,8 +1,6 @@
 //! Test support: runs stages directly, core after core, without a machine. What the runtime and the simulator do with time and
 //! packets is not here; what the stages compute is.
 
-use std::collections::BTreeMap;
-
 use spidnn_core::command::{Command, Item, Patch, When, dma, loops, reg};
 use spidnn_graph::{Graph, Tensor};
 use spidnn_kernels::KernelCall;
@@ -92,8 +90,7 @@ impl Chips {
                         kept: None,
                     };
                     let emitted = self.lowered.programs[stages].1[s].emit(who).unwrap();
-                    let mut core =
-                        Core { dtcm: vec![0x7fc0_beef; 16384], registers: [0; reg::COUNT], others: BTreeMap::new() };
+                    let mut core = Core { dtcm: vec![0x7fc0_beef; 16384], registers: [0; reg::COUNT] };
                     for (i, v) in self.scalars.iter().enumerate() {
                         core.dtcm[SCALARS as usize / 4 + i] = v.to_bits();
                     }
@@ -112,7 +109,6 @@ impl Chips {
 struct Core {
     dtcm: Vec<u32>,
     registers: [u32; reg::COUNT],
-    others: BTreeMap<u32, u32>,
 }
 
 impl Core {
@@ -180,7 +176,6 @@ impl Core {
                                     }
                                 }
                             }
-                            self.others.insert(e.sdram, e.words);
                         }
                         Command::BroadcastDown(e) => {
                             let at = (e.sdram - SDRAM_USER_BASE) as usize / 4;

@@ -707,16 +707,10 @@ impl Pass<'_> {
                 self.push(RowStage::elements(&name, "gradient sum", RowOperation::Map2(0), vec![left, more], sum));
                 dy = Some(sum);
             }
-            let own_activation = match &layer.kind {
-                LayerKind::Dense(d) => d.activation,
-                LayerKind::Conv(c) => c.activation,
-                LayerKind::Activation(a) => *a,
-                _ => Activation::Linear,
-            };
             // Gradient before the activation.
             let dz = match (before[i], dy) {
                 (Some(t), _) => t,
-                (None, Some(dy)) => self.activation_gradient(i, own_activation, dy),
+                (None, Some(dy)) => self.activation_gradient(i, layer.kind.activation(), dy),
                 (None, None) => continue,
             };
             let inputs = node.inputs.clone();
@@ -962,8 +956,6 @@ fn loss_kernel(loss: Loss) -> (kernels::Loss, bool, f32) {
         Loss::SparseCategoricalCrossentropy { from_logits } => {
             (kernels::Loss::SparseCategoricalCrossentropy, from_logits, 0.0)
         }
-        #[allow(unreachable_patterns)]
-        _ => (kernels::Loss::MeanSquaredError, false, 0.0),
     }
 }
 
@@ -978,8 +970,6 @@ fn optimizer_kernel(rule: Rule) -> (kernels::Optimizer, [Option<&'static str>; 3
             [(momentum != 0.0).then_some("momentum"), Some("velocity"), centered.then_some("average_gradient")],
         ),
         Rule::Adam { .. } => (kernels::Optimizer::Adam, [Some("momentum"), Some("velocity"), None]),
-        #[allow(unreachable_patterns)]
-        _ => (kernels::Optimizer::Sgd, [None; 3]),
     }
 }
 
@@ -1242,12 +1232,7 @@ fn users(graph: &Graph, node: NodeId) -> usize {
 }
 
 fn activation_of(graph: &Graph, node: NodeId) -> Activation {
-    match &graph.layers[graph.nodes[node.0].layer.0].kind {
-        LayerKind::Dense(d) => d.activation,
-        LayerKind::Conv(c) => c.activation,
-        LayerKind::Activation(a) => *a,
-        _ => Activation::Linear,
-    }
+    graph.layers[graph.nodes[node.0].layer.0].kind.activation()
 }
 
 /// Whether the loss stage computes an output's activation and takes its input: Keras does so with any cross-entropy after
