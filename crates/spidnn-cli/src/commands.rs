@@ -175,7 +175,7 @@ fn compile(
     let machine = Machine::open(&common.machine)?;
     let losses = |loss| vec![loss; model.graph().outputs.len()];
     let options = Options {
-        training: training.map(|(loss, optimizer)| Training { losses: losses(loss), optimizer }),
+        training: training.map(|(loss, optimizer)| Training { losses: losses(loss), optimizer, batch_size }),
         ..Options::inference(batch_size)
     };
     let compiled = spidnn::compiler::compile(model.graph(), machine.board().machine(), &options)?;

@@ -30,7 +30,7 @@ fn choose_replicas(machine: &Machine, options: &Options) -> Result<Replicas, Com
     if usable.is_empty() {
         return Err(CompileError::NoCores);
     }
-    let most = options.chips_max.unwrap_or(usize::MAX).min(options.batch_size).max(1);
+    let most = options.chips_max.unwrap_or(usize::MAX).min(options.samples()).max(1);
     let whole = ReplicaTree::build(machine, &usable, None)?;
     if whole.chips().len() <= most {
         return Ok(Replicas { chips: whole.chips().to_vec(), tree: whole });
@@ -49,7 +49,7 @@ fn choose_replicas(machine: &Machine, options: &Options) -> Result<Replicas, Com
 /// # Errors
 /// When the model does not fit, asks for something that has no kernel, or cannot be routed: see [`CompileError`].
 pub fn compile(graph: &Graph, machine: &Machine, options: &Options) -> Result<Compiled, CompileError> {
-    if options.batch_size == 0 {
+    if options.batch_size == 0 || options.training.as_ref().is_some_and(|t| t.batch_size == 0) {
         return Err(CompileError::EmptyBatch);
     }
     let replicas = choose_replicas(machine, options)?;
@@ -63,7 +63,8 @@ pub fn compile(graph: &Graph, machine: &Machine, options: &Options) -> Result<Co
         })
         .collect();
     let exchange_slots = cores.values().map(Vec::len).min().unwrap_or(1) as u32;
-    let samples_max = options.batch_size.div_ceil(replicas.chips.len()) as u32;
+    let samples_of = |program| options.samples_of(program).div_ceil(replicas.chips.len()) as u32;
+    let samples_max = options.samples().div_ceil(replicas.chips.len()) as u32;
     let target = Target { samples_max, replicas: replicas.chips.len() as u32, exchange_slots, base: SDRAM_USER_BASE };
     let lowered = lower(graph, options, target)?;
     let root = replicas.tree.root();
@@ -96,11 +97,12 @@ pub fn compile(graph: &Graph, machine: &Machine, options: &Options) -> Result<Co
         for (slot, &core) in own.iter().enumerate() {
             let who =
                 CoreSlot { slot: slot as u32, cores: own.len() as u32, samples_max, root: xy == root, kept: None };
+            let of = |program| CoreSlot { samples_max: samples_of(program), ..who };
             let key = (who.cores, who.slot, who.root);
             let programs = match lists.get(&key) {
                 Some(programs) => Rc::clone(programs),
                 None => {
-                    let programs = Rc::new(emit_programs(&lowered, who)?);
+                    let programs = Rc::new(emit_programs(&lowered, of)?);
                     lists.insert(key, Rc::clone(&programs));
                     programs
                 }
@@ -134,14 +136,15 @@ pub fn compile(graph: &Graph, machine: &Machine, options: &Options) -> Result<Co
         chips: replicas.chips.len(),
         cores: cores.values().map(Vec::len).sum(),
         samples_per_chip: samples_max as usize,
-        stages: stage_reports(&lowered, cores[&root].len() as u32, samples_max)?,
+        stages: stage_reports(&lowered, cores[&root].len() as u32, samples_of)?,
         sdram_bytes,
         sdram_available_bytes: available,
         routing_entries: tables.entries_max(),
         command_words,
     };
     let layout = Layout {
-        samples_max: samples_max as usize,
+        samples_max: samples_of(Program::Predict) as usize,
+        training_samples_max: if options.training.is_some() { samples_of(Program::Train) as usize } else { 0 },
         inputs: lowered.inputs,
         targets: lowered.targets,
         sample_weights: lowered.sample_weights,
@@ -195,9 +198,10 @@ fn config_of(
 }
 
 /// The command lists of one core: a barrier after every stage.
-fn emit_programs(lowered: &Lowered, who: CoreSlot) -> Result<Programs, CompileError> {
+fn emit_programs(lowered: &Lowered, of: impl Fn(Program) -> CoreSlot) -> Result<Programs, CompileError> {
     let mut programs: Programs = vec![Vec::new(); 3];
     for (program, stages) in &lowered.programs {
+        let who = of(*program);
         // Predictions keep their weights in local memory from run to run, where all of them fit beside the buffers.
         let emitted = match program {
             Program::Predict => emit_keeping(stages, who),
@@ -262,9 +266,14 @@ fn segments(items: Vec<Item>) -> Vec<Vec<Item>> {
 }
 
 /// What every core of the plan costs, stage by stage, on a chip with `cores` cores.
-fn stage_reports(lowered: &Lowered, cores: u32, samples_max: u32) -> Result<Vec<StageReport>, CompileError> {
+fn stage_reports(
+    lowered: &Lowered,
+    cores: u32,
+    samples_of: impl Fn(Program) -> u32,
+) -> Result<Vec<StageReport>, CompileError> {
     let mut reports = Vec::new();
     for (program, stages) in &lowered.programs {
+        let samples_max = samples_of(*program);
         let name = match program {
             Program::Predict => "predict",
             Program::Train => "train",

@@ -17,14 +17,14 @@ pub struct Chips {
     pub lowered: Lowered,
     pub cores: Vec<u32>,
     pub sdram: Vec<Vec<u32>>,
-    target: Target,
+    options: Options,
     pub scalars: [f32; 16],
 }
 
 impl Chips {
     pub fn new(graph: &Graph, options: &Options, cores: &[u32]) -> Chips {
         let target = Target {
-            samples_max: options.batch_size.div_ceil(cores.len()) as u32,
+            samples_max: options.samples().div_ceil(cores.len()) as u32,
             replicas: cores.len() as u32,
             exchange_slots: *cores.iter().min().unwrap(),
             base: SDRAM_USER_BASE,
@@ -33,7 +33,7 @@ impl Chips {
         let words = (lowered.memory.end() - u64::from(SDRAM_USER_BASE)) as usize / 4;
         // Rubbish everywhere: what is read before it is written shows.
         let sdram = vec![vec![0x7fc0_dead; words]; cores.len()];
-        Chips { lowered, cores: cores.to_vec(), sdram, target, scalars: [0.0; 16] }
+        Chips { lowered, cores: cores.to_vec(), sdram, options: options.clone(), scalars: [0.0; 16] }
     }
 
     pub fn write(&mut self, chip: usize, buffer: &Buffer, sample: usize, values: &[f32]) {
@@ -85,7 +85,7 @@ impl Chips {
                     let who = CoreSlot {
                         slot,
                         cores: self.cores[chip],
-                        samples_max: self.target.samples_max,
+                        samples_max: self.options.samples_of(program).div_ceil(self.cores.len()) as u32,
                         root: chip == 0,
                         kept: None,
                     };

@@ -10,7 +10,7 @@ use crate::report::Report;
 /// What to compile for.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Samples of one run over the whole machine: the training batch, or how many inputs go at a time.
+    /// Samples of one run of a forward program over the whole machine: how many inputs go at a time.
     pub batch_size: usize,
     /// Also compile the training program.
     pub training: Option<Training>,
@@ -19,6 +19,19 @@ pub struct Options {
 }
 
 impl Options {
+    /// Samples of the largest run of all programs.
+    pub fn samples(&self) -> usize {
+        self.batch_size.max(self.training.as_ref().map_or(0, |t| t.batch_size))
+    }
+
+    /// Samples of the runs of one program.
+    pub fn samples_of(&self, program: Program) -> usize {
+        match (program, &self.training) {
+            (Program::Train, Some(training)) => training.batch_size,
+            _ => self.batch_size,
+        }
+    }
+
     /// Inference with `batch_size` inputs at a time, on all chips.
     pub fn inference(batch_size: usize) -> Options {
         Options { batch_size, training: None, chips_max: None }
@@ -32,6 +45,8 @@ pub struct Training {
     pub losses: Vec<Loss>,
     /// The optimizer.
     pub optimizer: Optimizer,
+    /// Samples of one training step over the whole machine.
+    pub batch_size: usize,
 }
 
 /// The programs of a core, by their number in the run block.
@@ -60,8 +75,10 @@ pub struct Buffer {
 /// Where the host finds and puts things: the same addresses on every chip.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Layout {
-    /// Samples that a chip takes in one run.
+    /// Samples that a chip takes in one run of the forward programs.
     pub samples_max: usize,
+    /// Samples that a chip takes in one training step; 0 without training.
+    pub training_samples_max: usize,
     /// Model inputs, two sets: the register INPUT_BUFFER chooses.
     pub inputs: [Vec<Buffer>; 2],
     /// Targets of each output (training and evaluation), two sets.
@@ -120,9 +137,17 @@ pub struct Compiled {
 }
 
 impl Compiled {
-    /// How many of a batch of `samples` each replica gets, in order: contiguous shares, the first ones one more.
+    /// How many of a batch of `samples` each replica gets, in order: contiguous shares, the chips with most cores (of these
+    /// the first) one more.
     pub fn shares(&self, samples: usize) -> Vec<usize> {
         let replicas = self.replicas.len();
-        (0..replicas).map(|i| samples / replicas + usize::from(i < samples % replicas)).collect()
+        let mut order: Vec<usize> = (0..replicas).collect();
+        let cores = |i: usize| self.chips.get(&self.replicas[i]).map_or(0, |chip| chip.cores.len());
+        order.sort_by_key(|&i| std::cmp::Reverse(cores(i)));
+        let mut shares = vec![samples / replicas; replicas];
+        for &i in order.iter().take(samples % replicas) {
+            shares[i] += 1;
+        }
+        shares
     }
 }

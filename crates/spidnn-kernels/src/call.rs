@@ -204,7 +204,7 @@ kernels! {
     PrepConvBackward / prep_conv_backward = 4 { src: u32, dst: u32, exps: u32, kh: u32, kw: u32, ci: u32, co: u32 }
 
     /// Matrix product of mantissas: `c[i][j] = f32(sum over k of a[i][k] * b[k][j])`, added to what is
-    /// in `c` (one IEEE addition) if `accumulate` is 1. `a_exps`: one for each row of `a`;
+    /// in `c` (one IEEE addition) if `accumulate` is not 0. `a_exps`: one for each row of `a`;
     /// `b_exps`: one for each column of `b`. At most [`BLOCK_TERMS_MAX`] terms.
     Gemm / gemm = 5 {
         a: u32, a_exps: u32, a_stride: u32, b: u32, b_exps: u32, b_stride: u32, c: u32, c_stride: u32,

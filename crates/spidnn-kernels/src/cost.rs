@@ -123,7 +123,7 @@ pub fn gemm(call: &Gemm) -> u64 {
     if m == 0 || n == 0 {
         return CALL;
     }
-    let output = FINISH + if call.accumulate == 1 { F32_ADD } else { 0 };
+    let output = FINISH + if call.accumulate != 0 { F32_ADD } else { 0 };
     CALL + PATCH + tiles(m / 2, m % 2, n, output, |tile| tile.segment(k))
 }
 
@@ -161,7 +161,7 @@ fn runs(axis: &Axis, first: u32, end: u32, mut f: impl FnMut(u64, u64)) {
 /// Cycles of [`Conv`]: tiles of two pixels of a row that have the same taps inside the picture; a segment for each `ky`, where
 /// the taps of a row lie together (no groups, dilation or `up`), else for each tap.
 pub fn conv(call: &Conv, y: &Axis, x: &Axis) -> u64 {
-    let output = FINISH + if call.accumulate == 1 { F32_ADD } else { 0 };
+    let output = FINISH + if call.accumulate != 0 { F32_ADD } else { 0 };
     let together = call.dilation_x == 1 && call.up_x == 1 && call.ci_group == call.in_c;
     // Channels of one group share a tile.
     let columns = u64::from(call.co_tile.min(call.co_group));

@@ -70,6 +70,13 @@ struct Loaded {
     capacity: usize,
 }
 
+impl Loaded {
+    /// Samples of a training step at most.
+    fn training_capacity(&self) -> usize {
+        self.compiled.layout.training_samples_max * self.compiled.replicas.len()
+    }
+}
+
 /// One run of a batch.
 pub(crate) struct Run {
     pub program: Program,
@@ -340,7 +347,7 @@ impl Session {
 
     fn ensure_training(&mut self, losses: &[Loss], optimizer: &Optimizer, batch: usize) -> Result<(), Error> {
         let fits = self.loaded.as_ref().is_some_and(|l| {
-            l.capacity >= batch
+            l.training_capacity() >= batch
                 && l.training.as_ref().is_some_and(|(have, with)| have == losses && same_program(with, optimizer))
         });
         if fits {
@@ -348,10 +355,9 @@ impl Session {
         }
         // Room for more than a batch makes validation faster, where there is room.
         let roomy = batch.max(self.chips() * PREDICT_SAMPLES_PER_CHIP);
-        match self.load(roomy, Some((losses.to_vec(), optimizer.clone()))) {
-            Err(Error::Compile(CompileError::ModelTooLarge { .. })) if roomy > batch => {
-                self.load(batch, Some((losses.to_vec(), optimizer.clone())))
-            }
+        let training = || Some((losses.to_vec(), optimizer.clone(), batch));
+        match self.load(roomy, training()) {
+            Err(Error::Compile(CompileError::ModelTooLarge { .. })) if roomy > batch => self.load(batch, training()),
             result => result,
         }
     }
@@ -363,20 +369,22 @@ impl Session {
         let optimizer = self.optimizer.clone().unwrap_or_else(default_optimizer);
         let mut batch = self.chips() * PREDICT_SAMPLES_PER_CHIP;
         loop {
-            match self.load(batch, Some((losses.to_vec(), optimizer.clone()))) {
+            match self.load(batch, Some((losses.to_vec(), optimizer.clone(), batch))) {
                 Err(Error::Compile(CompileError::ModelTooLarge { .. })) if batch > 1 => batch = (batch / 2).max(1),
                 result => return result,
             }
         }
     }
 
-    fn load(&mut self, batch: usize, training: Option<(Vec<Loss>, Optimizer)>) -> Result<(), Error> {
+    fn load(&mut self, batch: usize, training: Option<(Vec<Loss>, Optimizer, usize)>) -> Result<(), Error> {
         // What only the machine has must not be lost with the memory's old content.
         let state = self.fetch_optimizer_state()?;
         self.fetch_weights()?;
         let options = Options {
             batch_size: batch,
-            training: training.clone().map(|(losses, optimizer)| Training { losses, optimizer }),
+            training: training
+                .clone()
+                .map(|(losses, optimizer, batch_size)| Training { losses, optimizer, batch_size }),
             chips_max: self.chips_max,
         };
         let compiled = spidnn_compiler::compile(&self.graph, self.machine.board().machine(), &options)?;
@@ -393,6 +401,7 @@ impl Session {
         self.usage.cores = compiled.chips.values().map(|c| c.cores.len()).sum();
         self.usage.phases.load_s += self.machine.board().time_s() - started;
         let capacity = compiled.layout.samples_max * compiled.replicas.len();
+        let training = training.map(|(losses, optimizer, _)| (losses, optimizer));
         self.loaded = Some(Loaded { compiled, training, capacity });
         Ok(())
     }

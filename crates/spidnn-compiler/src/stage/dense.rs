@@ -710,9 +710,11 @@ impl Stage for DenseGradient {
                 m: r,
                 k: 0,
                 n,
-                accumulate: 1,
+                accumulate: self.accumulate.into(),
             };
-            add(run(call).at(gemm::k, count, 1));
+            // The first block of rows takes the place of the zeros, which stay where a chip has no samples.
+            let gemm = run(call).at(gemm::k, count, 1);
+            add(if self.accumulate { gemm } else { gemm.at(gemm::accumulate, index, 1) });
             e.items.push(Item::Loop(
                 Loop { depth: 0, start: 0, step: 1, total: 0, total_divisor: block, divisor: 1 },
                 vec![Patch { word: loops::TOTAL, register: reg::SAMPLES, scale: self.rows_per_sample as i32 }],

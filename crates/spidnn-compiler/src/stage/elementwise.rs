@@ -60,14 +60,19 @@ pub struct RowStage {
     pub columns: u32,
 }
 
-/// Rows of a block so that all cores have work and buffers fit.
+/// Words of a block that are enough for its computation to take longer than the commands around it.
+const BLOCK_WORDS: u64 = 512;
+
+/// Rows of a block so that all cores have the same work and buffers fit.
 fn block_rows(core: CoreSlot, rows_per_sample: u32, columns: u32, buffers: u32, reserved: u32) -> u32 {
     let total = u64::from(core.samples_max) * u64::from(rows_per_sample);
     let share = total.div_ceil(core.cores.into()).clamp(1, u64::from(u32::MAX));
     let fit = u64::from((BUFFER_BYTES - reserved) / 4 / buffers.max(1) / columns.max(1));
     // Small rows in blocks of at least 32 words: a DMA transfer has a price of its own.
     let least = u64::from(32u32.div_ceil(columns));
-    share.min(u64::from(2048 / columns.max(1)).max(1)).max(least).min(fit.max(1)) as u32
+    // Several turns of a core, so that transfers and computation overlap, and equally many on all.
+    let turns = (share * u64::from(columns)).div_ceil(BLOCK_WORDS).max(1);
+    share.div_ceil(turns).max(least).min(fit.max(1)) as u32
 }
 
 impl RowStage {

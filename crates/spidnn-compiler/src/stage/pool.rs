@@ -28,6 +28,19 @@ fn div_ceil(a: i32, b: u32) -> i32 {
     -((-a).div_euclid(b as i32))
 }
 
+/// Cycles around a unit's kernel: commands and the latencies of its transfers, as far as nothing hides them.
+const UNIT_CYCLES: u64 = 800;
+
+/// Rows of a block (at most `rows`) with which the busiest of `cores` cores has least to do; `fits` says which find room.
+fn block_of(core: CoreSlot, cores: u32, rows: u32, row_cycles: u64, fits: impl Fn(u32) -> bool) -> (u64, u32) {
+    let cost = |block: u32| {
+        let units = u64::from(core.samples_max) * u64::from(rows.div_ceil(block));
+        units.div_ceil(cores.max(1).into()) * (u64::from(block) * row_cycles + UNIT_CYCLES)
+    };
+    let fitting = (1..=rows.max(1)).filter(|&block| block == 1 || fits(block));
+    fitting.map(|block| (cost(block), block)).min().unwrap_or((0, 1))
+}
+
 /// Takes double buffers if they fit, else single ones: bytes of each buffer in, toggles out.
 fn buffers(e: &mut Emit, sizes: &[u32]) -> Result<(Vec<u32>, Vec<u32>), CompileError> {
     let total: u64 = sizes.iter().map(|&s| u64::from(s.next_multiple_of(8))).sum();
@@ -70,13 +83,11 @@ impl Stage for PoolStage {
         let mut e = Emit::new(&self.layer);
         let in_row = s.x.input * s.channels * 4;
         let out_row = s.x.output * s.channels * 4;
-        // Enough blocks for all cores with the samples that there are, as long as the buffers fit.
-        let wanted = core.cores.div_ceil(core.samples_max.max(1)).max(1);
-        let mut block = s.y.output.div_ceil(wanted).max(1);
         let needs = |block: u32| ((block - 1) * s.y.stride + s.y.kernel) * in_row + block * out_row;
-        while block > 1 && needs(block) * 2 + 256 > BUFFER_BYTES {
-            block -= 1;
-        }
+        let cells = u64::from(s.y.kernel) * u64::from(s.x.kernel);
+        let row_cycles = u64::from(s.x.output) * u64::from(s.channels) * (cells * 28 + 20);
+        let (_, block) =
+            block_of(core, core.cores, s.y.output, row_cycles, |block| needs(block) * 2 + 256 <= BUFFER_BYTES);
         let count = (block - 1) * s.y.stride + s.y.kernel;
         let (at, toggle) = buffers(&mut e, &[count * in_row, block * out_row])?;
         let b = reg::loop_block(0);
@@ -176,11 +187,10 @@ impl Stage for PoolGradient {
             let rest = if maximum { (x_count * in_row, out_count * out_row) } else { (0, 0) };
             [q * stride * in_row, out_count * out_row, rest.0, rest.1]
         };
-        let wanted = core.cores.div_ceil(core.samples_max.max(1)).max(1);
-        let mut q = s.y.input.div_ceil(stride).div_ceil(wanted).max(1);
-        while q > 1 && sizes(q).iter().sum::<u32>() * 2 + 256 > BUFFER_BYTES {
-            q -= 1;
-        }
+        let row_cycles = u64::from(s.x.input) * u64::from(s.channels) * u64::from(stride) * 12;
+        let (_, q) = block_of(core, core.cores, s.y.input.div_ceil(stride), row_cycles, |q| {
+            sizes(q).iter().sum::<u32>() * 2 + 256 <= BUFFER_BYTES
+        });
         let block = q * stride;
         let (out_count, x_count) = geometry(q);
         let (at, toggle) = buffers(&mut e, &sizes(q))?;

@@ -194,7 +194,7 @@ impl Conv {
                     }
                     let value = round::product(sum, x_exp, word(self.w_exps, co.into()).get() as i32);
                     let y = word(self.y, at);
-                    y.set(if self.accumulate == 1 { round::add(y.get(), value) } else { value });
+                    y.set(if self.accumulate != 0 { round::add(y.get(), value) } else { value });
                     at += 1;
                 }
             }
@@ -289,7 +289,7 @@ impl Conv {
                                 b_exps: &from(self.w_exps)[co as usize..],
                                 n: (end - co) as usize,
                                 c: &from(self.y)[co as usize..],
-                                accumulate: self.accumulate == 1,
+                                accumulate: self.accumulate != 0,
                             }
                             .run(level);
                             co = end;
@@ -304,7 +304,6 @@ impl Conv {
 
 impl Kernel for Conv {
     fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
-        dtcm::below("accumulate", self.accumulate, 2)?;
         check_axis(["stride_y", "dilation_y", "up_y"], &self.y_axis())?;
         check_axis(["stride_x", "dilation_x", "up_x"], &self.x_axis())?;
         dtcm::nonzero("co_group", self.co_group)?;

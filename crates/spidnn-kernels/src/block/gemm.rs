@@ -27,7 +27,7 @@ impl Gemm {
                 let (a_exp, b_exp) = (word(self.a_exps, i).get() as i32, word(self.b_exps, j).get() as i32);
                 let value = round::product(sum, a_exp, b_exp);
                 let c = word(self.c, i * self.c_stride as usize + j);
-                c.set(if self.accumulate == 1 { round::add(c.get(), value) } else { value });
+                c.set(if self.accumulate != 0 { round::add(c.get(), value) } else { value });
             }
         }
     }
@@ -49,7 +49,7 @@ impl Gemm {
             b_exps: dtcm::words(dtcm, self.b_exps, self.n as usize),
             n: self.n as usize,
             c: from(self.c),
-            accumulate: self.accumulate == 1,
+            accumulate: self.accumulate != 0,
         }
         .run(level);
     }
@@ -57,7 +57,6 @@ impl Gemm {
 
 impl Kernel for Gemm {
     fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
-        dtcm::below("accumulate", self.accumulate, 2)?;
         if self.k > BLOCK_TERMS_MAX {
             return Err(BadCall::TooManyTerms { terms: self.k.into() });
         }
