@@ -4,6 +4,7 @@ use spidnn_core::command::{Command, Dma, Item, Loop, Patch, Step, When, dma, loo
 use spidnn_kernels::KernelCall;
 
 use crate::CompileError;
+use crate::stage::{CoreSlot, Fetched};
 
 /// Local memory for buffers of a stage; what lies above belongs to the runtime (command segments, scalars, streams, stacks).
 pub const BUFFER_BYTES: u32 = 52 * 1024;
@@ -16,8 +17,10 @@ pub const SCALARS: u32 = SEGMENT_BUFFER + SEGMENT_BUFFER_BYTES;
 
 /// Tag of transfers that are waited for at once.
 pub const TAG_ONCE: u32 = 8;
-/// First of two tags for weights that are fetched ahead.
+/// First of two tags for weights that a stage fetches one piece ahead.
 pub const TAG_WEIGHTS: u32 = 10;
+/// Tags for weights that are fetched during an earlier phase, in turn.
+pub const TAGS_AHEAD: [u32; 3] = [9, 12, 13];
 
 /// A tensor in SDRAM: one array of f32 for each sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,6 +148,31 @@ impl UnitTransfer {
     pub fn present(&self, depth: u8, tag: u32) -> Step {
         self.step(depth, false, tag)
     }
+    /// The transfer in the first turn of a loop, before the loop has begun; `None` if it depends on what the loop counts.
+    fn first(&self, header: &Loop) -> Option<Step> {
+        let mut step = transfer(Dma { tag: header.depth * 4, ..self.dma });
+        let depth = header.depth as u8;
+        for patch in &self.patches {
+            let register = patch.register;
+            let value = if register == reg::loop_index(depth) {
+                header.start
+            } else if register == reg::loop_sample(depth) {
+                header.start / header.divisor
+            } else if register == reg::loop_block(depth) {
+                header.start % header.divisor
+            } else if register == reg::loop_parity(depth) {
+                0
+            } else if register <= reg::INVERSE_BATCH {
+                step.patches.push(*patch);
+                continue;
+            } else {
+                return None;
+            };
+            let Command::Dma(dma) = &mut step.command else { return None };
+            dma.add(patch.word, value.wrapping_mul(patch.scale as u32));
+        }
+        Some(step)
+    }
     fn step(&self, depth: u8, next: bool, tag: u32) -> Step {
         let mut step = transfer(Dma { tag, ..self.dma });
         for patch in &self.patches {
@@ -171,12 +199,14 @@ pub struct Units {
     pub step: u32,
     /// Units of each sample.
     pub per_sample: u32,
+    /// Only units below this number.
+    pub end: u32,
 }
 
 impl Units {
     /// Units dealt out to `of` cores, of which this is number `index`.
     pub fn dealt(index: u32, of: u32, per_sample: u32) -> Units {
-        Units { depth: 0, start: index, step: of, per_sample }
+        Units { depth: 0, start: index, step: of, per_sample, end: Loop::NO_END }
     }
 }
 
@@ -185,16 +215,43 @@ impl Units {
 pub struct Emit {
     /// Commands so far.
     pub items: Vec<Item>,
+    /// Transfers that may begin with the phase before (see [`Emit::fetch_weights`]).
+    pub ahead: Vec<Step>,
+    /// Where among the items transfers for a later phase may begin without holding up this one.
+    pub ahead_at: usize,
+    held: Vec<Item>,
     layer: String,
     top: u32,
     peak: u32,
     end: u32,
+    samples_max: u32,
 }
 
 impl Emit {
-    /// An empty stage of a layer.
-    pub fn new(layer: &str) -> Emit {
-        Emit { items: Vec::new(), layer: layer.into(), top: 0, peak: 0, end: BUFFER_BYTES }
+    /// An empty stage of a layer on a core.
+    pub fn new(layer: &str, core: CoreSlot) -> Emit {
+        let (top, end) = core.buffers;
+        Emit {
+            items: Vec::new(),
+            ahead: Vec::new(),
+            ahead_at: 0,
+            held: Vec::new(),
+            layer: layer.into(),
+            top,
+            peak: top,
+            end,
+            samples_max: core.samples_max,
+        }
+    }
+
+    /// Stages of one phase, one after the other.
+    pub fn joined(core: CoreSlot, stages: &[&Emit]) -> Emit {
+        let mut all = Emit::new("", core);
+        for stage in stages {
+            all.items.extend(stage.items.iter().cloned());
+            all.peak = all.peak.max(stage.peak);
+        }
+        all
     }
 
     /// Takes local memory (bytes, rounded up to words).
@@ -212,11 +269,6 @@ impl Emit {
     /// Takes memory for `count` words.
     pub fn alloc_words(&mut self, count: u32) -> Result<u32, CompileError> {
         self.alloc(count.saturating_mul(4))
-    }
-
-    /// Local memory for buffers ends here.
-    pub fn end_at(&mut self, end: u32) {
-        self.end = end;
     }
 
     /// Memory in use, to give back with [`Emit::release`].
@@ -239,9 +291,32 @@ impl Emit {
         &self.layer
     }
 
-    /// Adds commands that fetch what is kept from run to run: executed only when the run says that it must be fetched.
-    pub fn fetch_kept(&mut self, steps: Vec<Step>) {
-        let header = Loop { depth: 0, start: 0, step: 1, total: 0, total_divisor: 1, divisor: 1 };
+    /// Fetches weights and waits for them: at once, ahead of the stage, or only when the run says that what is kept must be
+    /// fetched anew.
+    pub fn fetch_weights(&mut self, fetched: Option<Fetched>, transfers: Vec<Dma>) {
+        let tag = match fetched {
+            Some(Fetched::Ahead(tag)) => tag,
+            _ => TAG_ONCE,
+        };
+        let mut steps: Vec<Step> = transfers.into_iter().map(|dma| transfer(Dma { tag, ..dma })).collect();
+        match fetched {
+            Some(Fetched::Kept) => {
+                steps.push(wait(tag));
+                self.only_when_kept_is_stale(steps);
+            }
+            Some(Fetched::Ahead(_)) => {
+                self.ahead.extend(steps);
+                self.push(wait(tag));
+            }
+            None => {
+                steps.into_iter().for_each(|step| self.push(step));
+                self.push(wait(tag));
+            }
+        }
+    }
+
+    fn only_when_kept_is_stale(&mut self, steps: Vec<Step>) {
+        let header = Loop { depth: 0, start: 0, step: 1, total: 0, total_divisor: 1, divisor: 1, end: Loop::NO_END };
         let total = vec![Patch { word: loops::TOTAL, register: reg::FETCH_KEPT, scale: 1 }];
         self.items.push(Item::Loop(header, total, steps.into_iter().map(Item::Do).collect()));
     }
@@ -267,6 +342,7 @@ impl Emit {
             total: 0,
             total_divisor: 1,
             divisor: units.per_sample,
+            end: units.end,
         };
         let total = vec![Patch { word: loops::TOTAL, register: reg::SAMPLES, scale: units.per_sample as i32 }];
         self.pipeline(header, total, ins, compute, outs);
@@ -287,12 +363,14 @@ impl Emit {
         let parity = reg::loop_parity(depth);
         let double_in = ins.iter().any(|t| t.buffer_bytes != 0);
         let double_out = outs.iter().any(|t| t.buffer_bytes != 0);
+        let early = self.fetch_first(&header, &patches, ins);
+        self.items.append(&mut self.held);
         let mut body = Vec::new();
         let mut add = |s: Step| body.push(Item::Do(s));
         for t in ins {
             if t.buffer_bytes == 0 {
                 add(t.step(depth, false, in_tag));
-            } else {
+            } else if !early {
                 add(t.step(depth, false, in_tag).when(When::First));
             }
         }
@@ -322,12 +400,38 @@ impl Emit {
             add(t.step(depth, false, out_tag));
         }
         self.items.push(Item::Loop(header, patches, body));
+        if early {
+            // A core without units must not leave with a transfer on its way.
+            self.push(wait(in_tag));
+        }
         if !outs.is_empty() {
             self.push(wait(out_tag));
             if double_out {
                 self.push(wait(out_tag + 1));
             }
         }
+    }
+
+    /// Takes back what was added since `mark`: it follows when the next loop has asked for its first inputs.
+    pub fn hold(&mut self, mark: usize) {
+        self.held = self.items.split_off(mark);
+    }
+
+    /// Fetches the first inputs of a loop before it begins, so that what follows here (weights of a later phase) does not come
+    /// before them. They are those of a run with all samples: with fewer, a core may fetch what it does not need.
+    fn fetch_first(&mut self, header: &Loop, patches: &[Patch], ins: &[UnitTransfer]) -> bool {
+        let fixed = patches.iter().all(|p| p.word == loops::TOTAL) && ins.iter().all(|t| t.buffer_bytes != 0);
+        let there = header.start < header.end && header.start / header.divisor < self.samples_max;
+        let by_sample = header.total_divisor == 1;
+        if ins.is_empty() || !fixed || (by_sample && !there) {
+            return false;
+        }
+        let Some(steps) = ins.iter().map(|t| t.first(header)).collect::<Option<Vec<_>>>() else { return false };
+        steps.into_iter().for_each(|step| self.push(step));
+        if self.ahead_at == 0 {
+            self.ahead_at = self.items.len();
+        }
+        true
     }
 }
 
@@ -336,6 +440,8 @@ impl Emit {
 pub struct Tally {
     /// Kernel cycles.
     pub kernel_cycles: u64,
+    /// Cycles of the longest call.
+    pub longest_kernel_cycles: u64,
     /// Bytes moved by DMA.
     pub dma_bytes: u64,
     /// Kernel calls.
@@ -387,7 +493,9 @@ fn walk(items: &[Item], registers: &mut [u32; reg::COUNT], turn: (bool, bool, bo
                             *word = patched(*word, i as u8, &s.patches, registers);
                         }
                         if let Ok(call) = KernelCall::decode(call.number(), &words[..n]) {
-                            tally.kernel_cycles += call.cycles();
+                            let cycles = call.cycles();
+                            tally.kernel_cycles += cycles;
+                            tally.longest_kernel_cycles = tally.longest_kernel_cycles.max(cycles);
                             tally.kernels += 1;
                         }
                     }
@@ -398,7 +506,7 @@ fn walk(items: &[Item], registers: &mut [u32; reg::COUNT], turn: (bool, bool, bo
                 let depth = header.depth as u8;
                 let undivided = patched(header.total, loops::TOTAL, patches, registers);
                 let start = patched(header.start, loops::START, patches, registers);
-                let total = undivided.div_ceil(header.total_divisor);
+                let total = undivided.div_ceil(header.total_divisor).min(header.end);
                 let mut index = start;
                 let mut parity = 0;
                 while index < total {

@@ -81,15 +81,14 @@ impl Chips {
         for s in 0..count {
             let mut first = 0;
             for chip in 0..self.cores.len() {
-                for slot in 0..self.cores[chip] {
-                    let who = CoreSlot {
-                        slot,
-                        cores: self.cores[chip],
-                        samples_max: self.options.samples_of(program).div_ceil(self.cores.len()) as u32,
-                        root: chip == 0,
-                        kept: None,
-                    };
-                    let emitted = self.lowered.programs[stages].1[s].emit(who).unwrap();
+                let who = CoreSlot::new(
+                    0,
+                    self.cores[chip],
+                    self.options.samples_of(program).div_ceil(self.cores.len()) as u32,
+                    chip == 0,
+                );
+                let emitted = self.lowered.programs[stages].1[s].emit(who).unwrap();
+                for emitted in emitted.iter().flatten() {
                     let mut core = Core { dtcm: vec![0x7fc0_beef; 16384], registers: [0; reg::COUNT] };
                     for (i, v) in self.scalars.iter().enumerate() {
                         core.dtcm[SCALARS as usize / 4 + i] = v.to_bits();
@@ -189,7 +188,7 @@ impl Core {
                     let depth = header.depth as u8;
                     let undivided = self.patched(header.total, loops::TOTAL, patches);
                     let start = self.patched(header.start, loops::START, patches);
-                    let total = undivided.div_ceil(header.total_divisor);
+                    let total = undivided.div_ceil(header.total_divisor).min(header.end);
                     let mut index = start;
                     let mut parity = 0;
                     while index < total {

@@ -14,6 +14,7 @@ use crate::stage::elementwise::{ChannelScale, DropoutStage, LossStage, MoveRows,
 use crate::stage::norm::{
     NormFinish, NormGradient, NormGradientFinish, NormGradientSums, NormPlan, NormSums, Statistic,
 };
+use crate::stage::phase::Phase;
 use crate::stage::pool::{PoolGradient, PoolShape, PoolStage};
 use crate::stage::update::{ExchangeStage, GlobalNormStage, NormStage, OptimizerStage, Trained, Way};
 use crate::stage::{FusedActivation, Stage};
@@ -55,8 +56,8 @@ impl Memory {
 /// What all programs share, and the stages of each.
 #[derive(Debug)]
 pub struct Lowered {
-    /// Stages of each program that was asked for.
-    pub programs: Vec<(Program, Vec<Box<dyn Stage>>)>,
+    /// Phases of each program that was asked for.
+    pub programs: Vec<(Program, Vec<Phase>)>,
     /// Model inputs, two sets.
     pub inputs: [Vec<Buffer>; 2],
     /// Targets, two sets.
@@ -145,7 +146,9 @@ struct Pass<'a> {
     graph: &'a Graph,
     target: Target,
     mode: Mode,
-    stages: Vec<Box<dyn Stage>>,
+    phases: Vec<Phase>,
+    /// Gradients of weights, which nothing of the backward pass waits for, and the sums of their parts.
+    late: Late,
     memory: &'a mut Memory,
     places: Vec<ParamPlace>,
     values: Vec<Option<Value>>,
@@ -167,7 +170,35 @@ fn rows_and_columns(shape: &[usize]) -> (u32, u32) {
     (words(shape) / columns.max(1), columns)
 }
 
+/// Stages of the backward pass that only the end of the step needs.
+#[derive(Default)]
+struct Late {
+    convolutions: Vec<ConvGradient>,
+    dense: Vec<DenseGradient>,
+}
+
 impl Pass<'_> {
+    /// Adds the gradients that were put off: one phase for all of them, and one for the sums of their parts.
+    fn push_late(&mut self) {
+        let Late { convolutions, mut dense } = std::mem::take(&mut self.late);
+        // What can be dealt finely comes last, the most of it at the end.
+        dense.sort_by_key(Stage::macs_per_sample);
+        let mut stages: Vec<Box<dyn Stage>> = Vec::new();
+        let mut sums: Vec<Box<dyn Stage>> = Vec::new();
+        for of in convolutions {
+            stages.push(Box::new(of.clone()));
+            sums.push(Box::new(ConvGradientSum { of }));
+        }
+        for gradient in dense {
+            stages.push(Box::new(gradient));
+        }
+        for stages in [stages, sums] {
+            if !stages.is_empty() {
+                self.phases.push(Phase { stages });
+            }
+        }
+    }
+
     fn layer_name(&self, node: usize) -> String {
         self.graph.layers[self.graph.nodes[node].layer.0].name.clone()
     }
@@ -196,7 +227,7 @@ impl Pass<'_> {
     }
 
     fn push(&mut self, stage: impl Stage + 'static) {
-        self.stages.push(Box::new(stage));
+        self.phases.push(Phase::of(stage));
     }
 
     fn unsupported(&self, node: usize, what: &str, remedy: &str) -> CompileError {
@@ -725,7 +756,11 @@ impl Pass<'_> {
                     if let Some(kernel_gradient) = kernel.gradient {
                         let bias_gradient = if d.use_bias { self.place(i, 1).gradient } else { None };
                         let accumulate = std::mem::replace(&mut written[layer.params[0].0], true);
-                        self.push(DenseGradient {
+                        if accumulate {
+                            // It adds to what the others of the same layer leave.
+                            self.push_late();
+                        }
+                        self.late.dense.push(DenseGradient {
                             layer: name.clone(),
                             x,
                             dy: dz,
@@ -774,8 +809,10 @@ impl Pass<'_> {
                             accumulate,
                         };
                         of.partials = self.memory.words("partial sums", of.partial_words(CORES_MAX).into());
-                        self.push(of.clone());
-                        self.push(ConvGradientSum { of });
+                        if accumulate {
+                            self.push_late();
+                        }
+                        self.late.convolutions.push(of);
                     }
                     if needs[inputs[0].0] {
                         let dx = self.tensor("gradients", &name, x.words);
@@ -901,6 +938,7 @@ impl Pass<'_> {
                 }
             }
         }
+        self.push_late();
         Ok(())
     }
 
@@ -1110,7 +1148,8 @@ pub fn lower(graph: &Graph, options: &Options, target: Target) -> Result<Lowered
             graph,
             target,
             mode,
-            stages: Vec::new(),
+            phases: Vec::new(),
+            late: Late::default(),
             memory: &mut own,
             places: places.clone(),
             values: vec![None; graph.nodes.len()],
@@ -1203,8 +1242,7 @@ pub fn lower(graph: &Graph, options: &Options, target: Target) -> Result<Lowered
             }
         }
         largest = pass.largest.clone();
-        let stages = pass.stages;
-        programs.push((program, stages));
+        programs.push((program, pass.phases));
         if own.end() > memory.end() {
             memory = own;
         }

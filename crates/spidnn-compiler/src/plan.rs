@@ -140,14 +140,34 @@ impl Compiled {
     /// How many of a batch of `samples` each replica gets, in order: contiguous shares, the chips with most cores (of these
     /// the first) one more.
     pub fn shares(&self, samples: usize) -> Vec<usize> {
-        let replicas = self.replicas.len();
-        let mut order: Vec<usize> = (0..replicas).collect();
-        let cores = |i: usize| self.chips.get(&self.replicas[i]).map_or(0, |chip| chip.cores.len());
-        order.sort_by_key(|&i| std::cmp::Reverse(cores(i)));
-        let mut shares = vec![samples / replicas; replicas];
-        for &i in order.iter().take(samples % replicas) {
-            shares[i] += 1;
+        let cores = self.replicas.iter().map(|xy| self.chips.get(xy).map_or(0, |chip| chip.cores.len()));
+        shares(samples, &cores.collect::<Vec<_>>())
+    }
+}
+
+/// See [`Compiled::shares`]; `cores`: of each chip. A chip never gets more of a smaller batch.
+pub(crate) fn shares(samples: usize, cores: &[usize]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..cores.len()).collect();
+    order.sort_by_key(|&i| std::cmp::Reverse(cores[i]));
+    let mut shares = vec![samples / cores.len().max(1); cores.len()];
+    for &i in order.iter().take(samples % cores.len().max(1)) {
+        shares[i] += 1;
+    }
+    shares
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shares;
+
+    #[test]
+    fn smaller_batches_give_no_chip_more_and_large_chips_come_first() {
+        let cores = [17, 16, 17, 15, 17];
+        assert_eq!(shares(7, &cores), [2, 1, 2, 1, 1]);
+        for samples in 1..40 {
+            let (less, more) = (shares(samples - 1, &cores), shares(samples, &cores));
+            assert_eq!(more.iter().sum::<usize>(), samples);
+            assert!(less.iter().zip(&more).all(|(l, m)| l <= m), "{less:?} {more:?}");
         }
-        shares
     }
 }

@@ -77,10 +77,15 @@ impl Report {
 /// Bytes a chip's SDRAM moves in one core cycle: 640 MB/s at 200 MHz (the planning figure of application writers).
 const SDRAM_BYTES_PER_CYCLE: f64 = 3.2;
 
+/// Cycles that a chip's memory takes for so many bytes.
+pub fn memory_cycles(bytes: u64) -> u64 {
+    (bytes as f64 / SDRAM_BYTES_PER_CYCLE) as u64
+}
+
 impl StageReport {
     /// Cycles that the stage takes at least: the busiest core, or the memory.
     pub fn cycles_bound(&self) -> u64 {
-        self.cycles_busiest.max((self.dma_bytes as f64 / SDRAM_BYTES_PER_CYCLE) as u64)
+        self.cycles_busiest.max(memory_cycles(self.dma_bytes))
     }
 
     /// Whether the cores or the memory limit the stage.

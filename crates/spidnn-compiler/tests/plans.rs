@@ -41,12 +41,13 @@ fn command_words(side: usize, batch_size: usize) -> usize {
 
 #[test]
 fn command_lists_do_not_grow_with_the_picture_or_the_batch() {
-    // Loops count samples and rows. (A buffer that is single instead of double saves or costs a few words of patches.)
+    // Loops count samples and rows. (A buffer that is single instead of double saves or costs a few words of patches, and which
+    // core has parts of how many layers' gradients depends on how the work comes out even: one loop of some 100 words.)
     let words = command_words(28, 64);
     for (side, batch_size) in [(28, 512), (28, 1024), (36, 64), (44, 64)] {
         let other = command_words(side, batch_size);
         assert!(
-            other <= words + words / 50,
+            other <= words + words / 50 + 110,
             "{other} words at {side} x {side} and batch {batch_size}, {words} at 28 x 28 and 64"
         );
     }

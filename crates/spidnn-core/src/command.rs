@@ -124,6 +124,28 @@ pub struct Dma {
     pub tag: u32,
 }
 
+impl Dma {
+    /// Adds to a word, as a patch does.
+    pub fn add(&mut self, word: u8, value: u32) {
+        let field = match word {
+            0 => &mut self.out,
+            dma::SDRAM => &mut self.sdram,
+            dma::DTCM => &mut self.dtcm,
+            dma::ROW_BYTES => &mut self.row_bytes,
+            dma::FIRST => {
+                self.first = self.first.wrapping_add(value as i32);
+                return;
+            }
+            dma::ROWS => &mut self.rows,
+            dma::LIMIT => &mut self.limit,
+            7 => &mut self.sdram_stride,
+            8 => &mut self.dtcm_stride,
+            _ => &mut self.tag,
+        };
+        *field = field.wrapping_add(value);
+    }
+}
+
 /// Word numbers of [`Dma`] for patches.
 #[allow(missing_docs)]
 pub mod dma {
@@ -136,7 +158,8 @@ pub mod dma {
     pub const TAG: u8 = 9;
 }
 
-/// A loop; its body follows. `total` is divided by `total_divisor`, rounding up, after patches.
+/// A loop; its body follows. `total` is divided by `total_divisor`, rounding up, after patches; the index stays below that and
+/// below `end`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Loop {
     /// Depth (0 or 1): which registers it sets.
@@ -151,6 +174,13 @@ pub struct Loop {
     pub total_divisor: u32,
     /// Divisor for SAMPLE and BLOCK.
     pub divisor: u32,
+    /// The index stays below this whatever the total is; [`Loop::NO_END`] for none. So a core takes a range of what there is.
+    pub end: u32,
+}
+
+impl Loop {
+    /// Only the total ends the loop.
+    pub const NO_END: u32 = u32::MAX;
 }
 
 /// Word numbers of [`Loop`] for patches.

@@ -15,7 +15,7 @@ use crate::command::reg;
 /// First word of an image: `SPDN`.
 pub const MAGIC: u32 = 0x4E44_5053;
 /// Version of the format of images and run blocks.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Programs of an image.
 pub const PROGRAMS: usize = 3;
 /// Children of a chip in the tree of replicas at most (one for each link).
@@ -337,7 +337,9 @@ mod encode {
         pub fn word_count(&self) -> usize {
             match self {
                 Item::Do(step) => step.word_count(),
-                Item::Loop(_, p, body) => 8 + 2 * p.len() + body.iter().map(Item::word_count).sum::<usize>(),
+                Item::Loop(_, p, body) => {
+                    2 + LOOP_WORDS + 2 * p.len() + body.iter().map(Item::word_count).sum::<usize>()
+                }
             }
         }
 
@@ -351,9 +353,9 @@ mod encode {
                     if l.step == 0 || l.total_divisor == 0 || l.divisor == 0 {
                         return Err(EncodeError::LoopStands);
                     }
-                    out.push(opcode::LOOP | 7 << 8 | (p.len() as u32) << 16);
+                    out.push(opcode::LOOP | (LOOP_WORDS as u32 + 1) << 8 | (p.len() as u32) << 16);
                     let length: usize = body.iter().map(Item::word_count).sum();
-                    out.extend([l.depth, l.start, l.step, l.total, l.total_divisor, l.divisor, length as u32]);
+                    out.extend([l.depth, l.start, l.step, l.total, l.total_divisor, l.divisor, l.end, length as u32]);
                     patches(p, LOOP_WORDS, out)?;
                     for item in body {
                         item.encode(depth + 1, out)?;
@@ -411,7 +413,7 @@ mod encode {
 }
 
 /// Words of a loop that patches may change: all but the length of its body.
-const LOOP_WORDS: usize = 6;
+const LOOP_WORDS: usize = 7;
 
 #[cfg(any(test, feature = "alloc", feature = "std"))]
 mod decode;

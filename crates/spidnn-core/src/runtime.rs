@@ -271,7 +271,7 @@ impl<C: Core> Runner<'_, C> {
                     let exchange = self.exchange(p, bad)?;
                     self.links.broadcast_down(self.core, &exchange).await?;
                 }
-                (opcode::LOOP, &[number, start, step, items, total_divisor, divisor, body]) => {
+                (opcode::LOOP, &[number, start, step, items, total_divisor, divisor, last, body]) => {
                     let end = place.checked_add(body).filter(|&e| e <= words).ok_or(bad)?;
                     let inside = innermost.is_none_or(|f| end <= f.end);
                     if number as usize != depth
@@ -283,7 +283,7 @@ impl<C: Core> Runner<'_, C> {
                     {
                         return Err(bad);
                     }
-                    let total = items.div_ceil(total_divisor);
+                    let total = items.div_ceil(total_divisor).min(last);
                     if start >= total || body == 0 {
                         place = end;
                         continue;

@@ -35,7 +35,7 @@ fn sound_image() -> Vec<u32> {
         Item::Do(Step { command: Command::Dma(dma), when: When::Next, patches: vec![patch] }),
         step(Command::Wait { tag: 1 }),
         Item::Loop(
-            Loop { depth: 1, start: 0, step: 1, total: 3, total_divisor: 1, divisor: 2 },
+            Loop { depth: 1, start: 0, step: 1, total: 3, total_divisor: 1, divisor: 2, end: Loop::NO_END },
             vec![],
             vec![step(Command::Kernel(
                 Gemm {
@@ -56,7 +56,7 @@ fn sound_image() -> Vec<u32> {
         ),
         step(Command::Kernel(Map2 { op: 0, a: 0, b: 64, out: 128, count: 16 }.into())),
     ];
-    let l = Loop { depth: 0, start: 0, step: 1, total: 0, total_divisor: 1, divisor: 3 };
+    let l = Loop { depth: 0, start: 0, step: 1, total: 0, total_divisor: 1, divisor: 3, end: Loop::NO_END };
     let total = Patch { word: loops::TOTAL, register: reg::SAMPLES, scale: 3 };
     let segment = vec![
         step(Command::Kernel(Fill { dst: 0, count: 100, value_bits: 0 }.into())),

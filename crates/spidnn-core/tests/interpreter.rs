@@ -90,9 +90,9 @@ impl Oracle {
                     }
                 }
                 Item::Loop(l, patches, body) => {
-                    let mut w = [l.depth, l.start, l.step, l.total, l.total_divisor, l.divisor];
+                    let mut w = [l.depth, l.start, l.step, l.total, l.total_divisor, l.divisor, l.end];
                     self.patched(&mut w, patches);
-                    let turns: Vec<u32> = (w[1]..w[3].div_ceil(w[4])).step_by(w[2] as usize).collect();
+                    let turns: Vec<u32> = (w[1]..w[3].div_ceil(w[4]).min(w[6])).step_by(w[2] as usize).collect();
                     for (number, &index) in turns.iter().enumerate() {
                         for (next, index, number) in [(false, index, number), (true, index + w[2], number + 1)] {
                             let mut set = |register: u8, value: u32| {
@@ -217,10 +217,11 @@ fn some_loop(depth: u32, body: impl Strategy<Value = Vec<Item>>) -> impl Strateg
         prop_oneof![Just((loops::TOTAL, reg::SAMPLES, 2)), Just((loops::START, reg::INPUT_BUFFER, 1))],
         0..3,
     );
-    (0u32..3, 1u32..4, 0u32..9, 1u32..4, 1u32..4, patched, body).prop_map(
-        move |(start, step, total, total_divisor, divisor, patches, body)| {
+    let end = prop_oneof![Just(Loop::NO_END), 0u32..6];
+    (0u32..3, 1u32..4, 0u32..9, 1u32..4, 1u32..4, end, patched, body).prop_map(
+        move |(start, step, total, total_divisor, divisor, end, patches, body)| {
             let patches = patches.into_iter().map(|(word, register, scale)| Patch { word, register, scale }).collect();
-            Item::Loop(Loop { depth, start, step, total, total_divisor, divisor }, patches, body)
+            Item::Loop(Loop { depth, start, step, total, total_divisor, divisor, end }, patches, body)
         },
     )
 }
@@ -258,7 +259,7 @@ fn a_loop_prefetches_with_next_and_ends_with_last() {
     let tagged = |tag, when| Item::Do(Step { when, ..step(Command::Wait { tag }) });
     let body = vec![tagged(1, When::First), tagged(2, When::Next), tagged(3, When::Always), tagged(4, When::Last)];
     // Three turns: 3 samples of 2 blocks, every other one.
-    let l = Loop { depth: 0, start: 0, step: 2, total: 0, total_divisor: 1, divisor: 2 };
+    let l = Loop { depth: 0, start: 0, step: 2, total: 0, total_divisor: 1, divisor: 2, end: Loop::NO_END };
     let total = Patch { word: loops::TOTAL, register: reg::SAMPLES, scale: 2 };
     let did = deeds(vec![vec![Item::Loop(l, vec![total], body)]]);
     assert_eq!(did, [1, 2, 3, 2, 3, 3, 4].map(Deed::Wait));
@@ -267,13 +268,13 @@ fn a_loop_prefetches_with_next_and_ends_with_last() {
 #[test]
 fn blocks_of_items_have_a_short_last_one() {
     // 8 items in blocks of 3: 3, 3, 2; and what the register of the next turn says.
-    let l = Loop { depth: 1, start: 0, step: 1, total: 8, total_divisor: 3, divisor: 1 };
+    let l = Loop { depth: 1, start: 0, step: 1, total: 8, total_divisor: 3, divisor: 1, end: Loop::NO_END };
     let count = |register| {
         let patches = vec![Patch { word: fill::count, register, scale: 1 }];
         Item::Do(Step { patches, ..fill_step(0, 0) })
     };
     let inner = Item::Loop(l, vec![], vec![count(reg::loop_count(1)), count(reg::loop_count(1) + 1)]);
-    let outer = Loop { depth: 0, start: 0, step: 1, total: 1, total_divisor: 1, divisor: 1 };
+    let outer = Loop { depth: 0, start: 0, step: 1, total: 1, total_divisor: 1, divisor: 1, end: Loop::NO_END };
     let did = deeds(vec![vec![Item::Loop(outer, vec![], vec![inner])]]);
     let counts: Vec<u32> = did
         .iter()
@@ -372,7 +373,7 @@ fn errors_have_their_codes() {
     assert_eq!(fails(transfer(Dma { tag: 16, ..dma })), code(ErrorCode::BadCommand));
     assert_eq!(fails(Item::Do(fill_step(0xFFFC, 2))), code(ErrorCode::BadKernel));
     assert_eq!(fails(Item::Do(fill_step(2, 1))), code(ErrorCode::BadKernel));
-    let l = Loop { depth: 0, start: 0, step: 1, total: u32::MAX, total_divisor: 1, divisor: 1 };
+    let l = Loop { depth: 0, start: 0, step: 1, total: u32::MAX, total_divisor: 1, divisor: 1, end: Loop::NO_END };
     assert_eq!(fails(Item::Loop(l, vec![], vec![Item::Do(fill_step(0, 1))])), code(ErrorCode::TooLong));
     let no_program = run(&image(vec![]), &RunBlock { program: 3, ..block() }, 1, 10);
     assert_eq!(no_program.failed.map(|f| f.0), code(ErrorCode::BadProgram));
@@ -381,7 +382,7 @@ fn errors_have_their_codes() {
 #[test]
 fn what_cannot_be_is_not_encoded() {
     let encode = |items: Vec<Item>| CoreImage { config: config(), programs: vec![vec![items]] }.encode();
-    let l = Loop { depth: 0, start: 0, step: 1, total: 1, total_divisor: 1, divisor: 1 };
+    let l = Loop { depth: 0, start: 0, step: 1, total: 1, total_divisor: 1, divisor: 1, end: Loop::NO_END };
     assert_eq!(encode(vec![Item::Loop(Loop { step: 0, ..l }, vec![], vec![])]), Err(EncodeError::LoopStands));
     assert_eq!(encode(vec![Item::Loop(Loop { depth: 1, ..l }, vec![], vec![])]), Err(EncodeError::LoopDepth(1)));
     let inner = Item::Loop(Loop { depth: 1, ..l }, vec![], vec![Item::Loop(Loop { depth: 2, ..l }, vec![], vec![])]);
@@ -415,7 +416,7 @@ fn lists_print_one_line_for_each_command() {
     let patches = vec![Patch { word: dma::FIRST, register: reg::loop_block(0), scale: -2 }];
     let body =
         vec![Item::Do(Step { when: When::Next, patches, ..step(Command::Dma(dma)) }), Item::Do(fill_step(16, 4))];
-    let l = Loop { depth: 0, start: 1, step: 17, total: 0, total_divisor: 4, divisor: 28 };
+    let l = Loop { depth: 0, start: 1, step: 17, total: 0, total_divisor: 4, divisor: 28, end: Loop::NO_END };
     let total = Patch { word: loops::TOTAL, register: reg::SAMPLES, scale: 28 };
     let items = vec![Item::Loop(l, vec![total], body), Item::Do(step(Command::Barrier))];
     let text = CoreImage { config: config(), programs: vec![vec![items]] }.disassemble();

@@ -51,6 +51,7 @@ fn conv(input: (u32, u32), kernel: (u32, u32), rows: u32, out: u32, pad: i32) ->
         in_w: size,
         in_c: ci,
         w: 4 * 9000,
+        w_stride: co,
         w_exps: 4 * 16_001,
         kh: k,
         kw: k,

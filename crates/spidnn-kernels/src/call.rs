@@ -219,11 +219,11 @@ kernels! {
     /// `ty = oy * stride_y + ky * dilation_y - pad_y` must be a multiple of `up_y` and `iy = ty / up_y` in `0 .. in_h`
     /// (other terms are zero), the same for x, and `g = (co0 + co) / co_group` is the group of the channel.
     /// `x` holds input rows from `iy0` on (all rows that are needed and exist), each `in_w * in_c` words; one exponent
-    /// at `x_exp`. `w` is `[kh][kw][ci_group][co_tile]`, exponents `w_exps[co_tile]`. `kh * kw * ci_group` at
+    /// at `x_exp`. `w` is `[kh][kw][ci_group][co_tile]` with `w_stride` words from term to term, exponents `w_exps[co_tile]`. `kh * kw * ci_group` at
     /// most [`BLOCK_TERMS_MAX`]. `accumulate` as in [`Gemm`].
     Conv / conv = 6 {
         x: u32, x_exp: u32, iy0: i32, in_h: u32, in_w: u32, in_c: u32,
-        w: u32, w_exps: u32, kh: u32, kw: u32, ci_group: u32, co_group: u32, co0: u32, co_tile: u32,
+        w: u32, w_stride: u32, w_exps: u32, kh: u32, kw: u32, ci_group: u32, co_group: u32, co0: u32, co_tile: u32,
         y: u32, oy0: u32, rows: u32, out_h: u32, out_w: u32,
         stride_y: u32, stride_x: u32, dilation_y: u32, dilation_x: u32,
         pad_y: i32, pad_x: i32, up_y: u32, up_x: u32, accumulate: u32,

@@ -355,6 +355,7 @@ mod tests {
                 ci_group: ci,
                 co_group: co,
                 co_tile: co,
+                w_stride: co,
                 oy0,
                 rows,
                 out_h: out,

@@ -382,9 +382,11 @@ impl Session {
         self.fetch_weights()?;
         let options = Options {
             batch_size: batch,
-            training: training
-                .clone()
-                .map(|(losses, optimizer, batch_size)| Training { losses, optimizer, batch_size }),
+            training: training.clone().map(|(losses, optimizer, batch_size)| Training {
+                losses,
+                optimizer,
+                batch_size,
+            }),
             chips_max: self.chips_max,
         };
         let compiled = spidnn_compiler::compile(&self.graph, self.machine.board().machine(), &options)?;

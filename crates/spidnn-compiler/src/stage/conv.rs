@@ -3,7 +3,7 @@
 //! A unit of work is a block of output rows of one sample (and, on a core, a tile of channels). The rows of a block follow
 //! from the layer's shape alone: the input rows that a block needs share one exponent.
 
-use spidnn_core::command::{Dma, dma, reg};
+use spidnn_core::command::{Dma, Loop, dma, reg};
 use spidnn_kernels::call::{
     BLOCK_TERMS_MAX, BiasAct, ColumnSum, Conv, ConvWgrad, Fill, NONE, Prep2d, PrepConvBackward, PrepWindow, SumParts,
     bias_act, column_sum, conv, conv_wgrad, prep_window,
@@ -242,6 +242,72 @@ impl ConvProduct {
     }
 }
 
+/// How the units of a tile of channels are dealt to the cores that share it: whole ones in turn, and what would keep only some
+/// of the cores busy in slices of channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Deal {
+    /// Turns with a whole unit for every core.
+    turns: u32,
+    /// Slices of the channels of the units after that.
+    slices: u32,
+}
+
+/// Slices of a unit at most: each needs the window of the input anew.
+const SLICES_MAX: u32 = 4;
+
+impl Deal {
+    /// The deal with which the last core ends first.
+    fn of(units: u64, across: u32, channels: u32, unit_cycles: u64, window_cycles: u64) -> Deal {
+        let across = u64::from(across);
+        let whole = units.div_ceil(across);
+        let mut best = (whole * (unit_cycles + window_cycles), Deal { turns: whole as u32, slices: 1 });
+        for slices in (2..=SLICES_MAX.min(channels)).filter(|&s| channels.is_multiple_of(s)) {
+            let groups = across / u64::from(slices);
+            if groups == 0 {
+                continue;
+            }
+            for turns in whole.saturating_sub(3)..whole {
+                let rest = (units - units.min(turns * across)).div_ceil(groups);
+                let cost =
+                    turns * (unit_cycles + window_cycles) + rest * (unit_cycles / u64::from(slices) + window_cycles);
+                if cost < best.0 {
+                    best = (cost, Deal { turns: turns as u32, slices });
+                }
+            }
+        }
+        best.1
+    }
+
+    /// The loops of a core: units, first channel of the slice and its channels. There are two of them always where slices
+    /// could be, so that lists do not grow with the batch.
+    fn loops(&self, index: u32, across: u32, per_sample: u32, channels: u32) -> Vec<(Units, u32, u32)> {
+        let whole = Units::dealt(index, across, per_sample);
+        if across == 1 || channels == 1 {
+            return vec![(whole, 0, channels)];
+        }
+        let end = self.turns.saturating_mul(across);
+        let groups = across / self.slices;
+        let (group, slice) = (index / self.slices, index % self.slices);
+        // Cores beyond the last group have nothing left to do.
+        let start = if group < groups { end.saturating_add(group) } else { Loop::NO_END };
+        let length = channels / self.slices;
+        let rest = Units { start, step: groups, ..whole };
+        vec![(Units { end, ..whole }, 0, channels), (rest, slice * length, length)]
+    }
+}
+
+impl ConvProduct {
+    /// How `across` cores share the units of a tile of channels.
+    fn deal(&self, core: CoreSlot, d: &Direction, block: u32, across: u32, channels: u32) -> Deal {
+        let w = d.window(block, self.shape.y.kernel, self.shape.y.dilation);
+        let units = u64::from(core.samples_max) * u64::from(d.out_h.div_ceil(block));
+        let pixels = u64::from(block) * u64::from(d.out_w);
+        let window_cycles = u64::from(w.count) * u64::from(d.in_w) * u64::from(d.in_c) * 13 + 500;
+        let unit_cycles = pixels * u64::from(channels) * (u64::from(self.terms(d)) * 17 / 4 + 35);
+        Deal::of(units, across, channels, unit_cycles, window_cycles)
+    }
+}
+
 impl Stage for ConvProduct {
     fn layer(&self) -> &str {
         &self.layer
@@ -261,16 +327,20 @@ impl Stage for ConvProduct {
         self.shape.macs()
     }
 
-    fn kept_bytes(&self, core: CoreSlot) -> u32 {
+    fn weight_bytes(&self, core: CoreSlot) -> u32 {
         let d = Direction::of(&self.shape, self.backward);
         let Ok(split) = self.split(core, &d, self.block(&d)) else { return 0 };
         let (_, tile) = share(d.out_c, core.slot % split.channels, split.channels);
         let idle = core.slot >= core.cores / split.channels * split.channels;
-        if self.prepared_exponents.is_none() || split.chunk < tile || idle {
+        if split.chunk < tile || idle || (self.backward && self.shape.groups > 1) {
             return 0;
         }
-        // Weights, exponents, bias.
-        (self.terms(&d) + 2) * tile * 4
+        // Weights, and in the forward pass exponents and bias.
+        (self.terms(&d) + if self.backward { 0 } else { 2 }) * tile * 4
+    }
+
+    fn keeps_weights(&self) -> bool {
+        self.prepared_exponents.is_some()
     }
 
     fn emit(&self, core: CoreSlot) -> Result<Emit, CompileError> {
@@ -286,11 +356,8 @@ impl Stage for ConvProduct {
         }
         let block = self.block(&d);
         let split = self.split(core, &d, block)?;
-        let mut e = Emit::new(&self.layer);
-        let kept = core.kept.filter(|_| self.kept_bytes(core) > 0);
-        if let Some(kept) = core.kept {
-            e.end_at(kept.buffers_end);
-        }
+        let mut e = Emit::new(&self.layer, core);
+        let placed = core.weights.filter(|_| self.weight_bytes(core) > 0);
         let across = core.cores / split.channels;
         if core.slot >= across * split.channels {
             return Ok(e);
@@ -316,43 +383,32 @@ impl Stage for ConvProduct {
 
         for (c0, channels) in chunks {
             let mark = e.mark();
-            let (weights, w_exps) = match kept {
-                Some(kept) => (kept.at, kept.at + terms * channels * 4),
-                None => (e.alloc_words(terms * channels)?, e.alloc_words(channels)?),
-            };
-            if let (Some(kept), Some(exps)) = (kept, self.prepared_exponents) {
-                let from = self.weights + c0 * 4;
-                let mut steps = vec![
-                    transfer(rows(false, from, weights, terms, channels * 4, d.out_c * 4, channels * 4, TAG_ONCE)),
-                    transfer(words(false, exps + c0 * 4, w_exps, channels, TAG_ONCE)),
-                ];
-                if let Some(bias) = self.bias {
-                    let at = kept.at + (terms + 1) * channels * 4;
-                    steps.push(transfer(words(false, bias + c0 * 4, at, channels, TAG_ONCE)));
-                }
-                steps.push(wait(TAG_ONCE));
-                e.fetch_kept(steps);
-            } else if self.backward {
+            let before = e.items.len();
+            let mut fetches = Vec::new();
+            let mut bias = NONE;
+            let fetched = placed.map(|p| p.fetched);
+            let (weights, w_exps);
+            if self.backward {
                 let group = c0 / d.group.1;
                 let first = c0 - group * d.group.1;
-                let raw = e.alloc_words(terms * channels)?;
-                // Rows [ky][kx][channel], of each the output channels of the group.
-                for tap in 0..s.y.kernel * s.x.kernel {
+                let raw = match placed {
+                    Some(placed) => placed.at,
+                    None => e.alloc_words(terms * channels)?,
+                };
+                (weights, w_exps) = (e.alloc_words(terms * channels)?, e.alloc_words(channels)?);
+                // Rows [ky][kx][channel], of each the output channels of the group: in one piece if it is all of them.
+                let whole = s.groups == 1 && channels == s.in_channels;
+                if whole {
+                    fetches.push(words(false, self.weights, raw, terms * channels, 0));
+                }
+                for tap in (0..s.y.kernel * s.x.kernel).filter(|_| !whole) {
                     let from =
                         self.weights + ((tap * s.in_group() + first) * s.out_channels + group * s.out_group()) * 4;
                     let bytes = s.out_group() * 4;
-                    e.push(transfer(rows(
-                        false,
-                        from,
-                        raw + tap * channels * bytes,
-                        channels,
-                        bytes,
-                        s.out_channels * 4,
-                        bytes,
-                        TAG_ONCE,
-                    )));
+                    let at = raw + tap * channels * bytes;
+                    fetches.push(rows(false, from, at, channels, bytes, s.out_channels * 4, bytes, 0));
                 }
-                e.push(wait(TAG_ONCE));
+                e.fetch_weights(fetched, fetches);
                 e.push(run(PrepConvBackward {
                     src: raw,
                     dst: weights,
@@ -363,11 +419,25 @@ impl Stage for ConvProduct {
                     co: s.out_group(),
                 }));
             } else {
+                (weights, w_exps) = match placed {
+                    Some(placed) => (placed.at, placed.at + terms * channels * 4),
+                    None => (e.alloc_words(terms * channels)?, e.alloc_words(channels)?),
+                };
                 let from = self.weights + c0 * 4;
-                e.fetch(rows(false, from, weights, terms, channels * 4, d.out_c * 4, channels * 4, TAG_ONCE));
-                match self.prepared_exponents {
-                    Some(address) => e.fetch(words(false, address + c0 * 4, w_exps, channels, TAG_ONCE)),
-                    None => e.push(run(Prep2d {
+                fetches.push(rows(false, from, weights, terms, channels * 4, d.out_c * 4, channels * 4, 0));
+                if let Some(address) = self.prepared_exponents {
+                    fetches.push(words(false, address + c0 * 4, w_exps, channels, 0));
+                }
+                if let Some(address) = self.bias {
+                    bias = match placed {
+                        Some(_) => w_exps + channels * 4,
+                        None => e.alloc_words(channels)?,
+                    };
+                    fetches.push(words(false, address + c0 * 4, bias, channels, 0));
+                }
+                e.fetch_weights(fetched, fetches);
+                if self.prepared_exponents.is_none() {
+                    e.push(run(Prep2d {
                         src: weights,
                         rows: terms,
                         cols: channels,
@@ -377,18 +447,9 @@ impl Stage for ConvProduct {
                         dst_col_stride: 1,
                         exps: w_exps,
                         axis: 2,
-                    })),
+                    }));
                 }
             }
-            let bias = match self.bias {
-                Some(_) if kept.is_some() => w_exps + channels * 4,
-                Some(address) => {
-                    let at = e.alloc_words(channels)?;
-                    e.fetch(words(false, address + c0 * 4, at, channels, TAG_ONCE));
-                    at
-                }
-                None => NONE,
-            };
             let x_exp = e.alloc_words(1)?;
             let x_bytes = (w.count * row_words * 4).next_multiple_of(8);
             let y_bytes = (block * d.out_w * channels * 4).next_multiple_of(8);
@@ -409,74 +470,84 @@ impl Stage for ConvProduct {
             )
             .of(&self.x, 0)
             .at(dma::FIRST, b, w.per_block as i32);
-            let output = if channels == d.out_c {
-                let row = d.out_w * d.out_c * 4;
-                UnitTransfer::new(
-                    Dma { limit: d.out_h, ..rows(true, self.y.address, y, block, row, row, row, 0) },
-                    dy as u32,
-                )
-                .at(dma::FIRST, b, block as i32)
-            } else {
-                let pixels = block * d.out_w;
-                let to = rows(true, self.y.address + c0 * 4, y, pixels, channels * 4, d.out_c * 4, channels * 4, 0);
-                UnitTransfer::new(Dma { limit: d.out_h * d.out_w, ..to }, dy as u32).at(dma::FIRST, b, pixels as i32)
-            }
-            .of(&self.y, 0);
-
-            let mut compute = vec![
-                run(PrepWindow { x, first: w.first, rows: w.count, limit: d.in_h, row_words, exp: x_exp })
-                    .at(prep_window::x, parity, dx)
-                    .at(prep_window::first, b, w.per_block as i32),
-                run(Conv {
-                    x,
-                    x_exp,
-                    iy0: w.first,
-                    in_h: d.in_h,
-                    in_w: d.in_w,
-                    in_c: d.in_c,
-                    w: weights,
-                    w_exps,
-                    kh: s.y.kernel,
-                    kw: s.x.kernel,
-                    ci_group: d.group.0,
-                    co_group: d.group.1,
-                    co0: c0,
-                    co_tile: channels,
-                    y,
-                    oy0: 0,
-                    rows: block,
-                    out_h: d.out_h,
-                    out_w: d.out_w,
-                    stride_y: d.stride.0,
-                    stride_x: d.stride.1,
-                    dilation_y: s.y.dilation,
-                    dilation_x: s.x.dilation,
-                    pad_y: d.pad.0,
-                    pad_x: d.pad.1,
-                    up_y: d.up.0,
-                    up_x: d.up.1,
-                    accumulate: 0,
-                })
-                .at(conv::x, parity, dx)
-                .at(conv::y, parity, dy)
-                .at(conv::iy0, b, w.per_block as i32)
-                .at(conv::oy0, b, block as i32),
-            ];
-            if bias != NONE || self.activation != FusedActivation::LINEAR {
-                compute.push(
-                    run(BiasAct {
+            let blocks = d.out_h.div_ceil(block);
+            e.hold(before);
+            let deal = self.deal(core, &d, block, across, channels);
+            for (units, offset, slice) in deal.loops(unit_index, across, blocks, channels) {
+                let output = if slice == d.out_c {
+                    let row = d.out_w * d.out_c * 4;
+                    UnitTransfer::new(
+                        Dma { limit: d.out_h, ..rows(true, self.y.address, y, block, row, row, row, 0) },
+                        dy as u32,
+                    )
+                    .at(dma::FIRST, b, block as i32)
+                } else {
+                    let pixels = block * d.out_w;
+                    let address = self.y.address + (c0 + offset) * 4;
+                    let to = rows(true, address, y, pixels, slice * 4, d.out_c * 4, slice * 4, 0);
+                    UnitTransfer::new(Dma { limit: d.out_h * d.out_w, ..to }, dy as u32).at(
+                        dma::FIRST,
+                        b,
+                        pixels as i32,
+                    )
+                }
+                .of(&self.y, 0);
+                let mut compute = vec![
+                    run(PrepWindow { x, first: w.first, rows: w.count, limit: d.in_h, row_words, exp: x_exp })
+                        .at(prep_window::x, parity, dx)
+                        .at(prep_window::first, b, w.per_block as i32),
+                    run(Conv {
+                        x,
+                        x_exp,
+                        iy0: w.first,
+                        in_h: d.in_h,
+                        in_w: d.in_w,
+                        in_c: d.in_c,
+                        w: weights + offset * 4,
+                        w_stride: channels,
+                        w_exps: w_exps + offset * 4,
+                        kh: s.y.kernel,
+                        kw: s.x.kernel,
+                        ci_group: d.group.0,
+                        co_group: d.group.1,
+                        co0: c0 + offset,
+                        co_tile: slice,
                         y,
-                        rows: block * d.out_w,
-                        cols: channels,
-                        stride: channels,
-                        bias,
-                        activation: self.activation.kind as u32,
-                        alpha_bits: self.activation.alpha.to_bits(),
+                        oy0: 0,
+                        rows: block,
+                        out_h: d.out_h,
+                        out_w: d.out_w,
+                        stride_y: d.stride.0,
+                        stride_x: d.stride.1,
+                        dilation_y: s.y.dilation,
+                        dilation_x: s.x.dilation,
+                        pad_y: d.pad.0,
+                        pad_x: d.pad.1,
+                        up_y: d.up.0,
+                        up_x: d.up.1,
+                        accumulate: 0,
                     })
-                    .at(bias_act::y, parity, dy),
-                );
+                    .at(conv::x, parity, dx)
+                    .at(conv::y, parity, dy)
+                    .at(conv::iy0, b, w.per_block as i32)
+                    .at(conv::oy0, b, block as i32),
+                ];
+                if bias != NONE || self.activation != FusedActivation::LINEAR {
+                    compute.push(
+                        run(BiasAct {
+                            y,
+                            rows: block * d.out_w,
+                            cols: slice,
+                            stride: slice,
+                            bias: if bias == NONE { NONE } else { bias + offset * 4 },
+                            activation: self.activation.kind as u32,
+                            alpha_bits: self.activation.alpha.to_bits(),
+                        })
+                        .at(bias_act::y, parity, dy),
+                    );
+                }
+                e.unit_loop(units, std::slice::from_ref(&input), compute, &[output]);
             }
-            e.unit_loop(Units::dealt(unit_index, across, d.out_h.div_ceil(block)), &[input], compute, &[output]);
             e.release(mark);
         }
         Ok(e)
@@ -651,7 +722,7 @@ impl Stage for ConvGradient {
         let block = self.block();
         let split = self.split(core)?;
         let tiles = self.tiles(split);
-        let mut e = Emit::new(&self.layer);
+        let mut e = Emit::new(&self.layer, core);
         let w = d.window(block, s.y.kernel, s.y.dilation);
         let row_words = s.x.input * s.in_channels;
         let kernel_rows = s.y.kernel * s.x.kernel * s.in_group();
@@ -842,7 +913,7 @@ impl Stage for ConvGradientSum {
         let g = &self.of;
         let s = &g.shape;
         let split = g.split(core)?;
-        let mut e = Emit::new(&g.layer);
+        let mut e = Emit::new(&g.layer, core);
         if split.across == 1 {
             return Ok(e);
         }
@@ -852,7 +923,7 @@ impl Stage for ConvGradientSum {
         for (c0, channels) in g.tiles(split) {
             let (r0, own) = share(all_rows, core.slot, core.cores);
             let parts = split.across + u32::from(g.accumulate);
-            let limit = (BUFFER_BYTES / 4 - 64) / ((parts + 1) * channels).max(1);
+            let limit = (core.buffer_bytes() / 4 - 64) / ((parts + 1) * channels).max(1);
             if limit == 0 {
                 return Err(CompileError::LayerTooLarge {
                     layer: g.layer.clone(),

@@ -5,6 +5,7 @@ use spidnn_kernels::call::{
     BiasAct, ColumnSum, Fill, Gemm, NONE, Prep2d, SumParts, bias_act, column_sum, gemm, prep2d,
 };
 
+use super::phase::{level, rank};
 use super::{CoreSlot, FusedActivation, Stage, blocks, share, share_pairs};
 use crate::CompileError;
 use crate::emit::{
@@ -53,17 +54,20 @@ struct Tile {
 }
 
 impl DenseProduct {
-    /// Words of local memory that a tile needs.
-    fn words(&self, own: u32, tile: Tile) -> u64 {
+    /// Words of the memory for buffers that a tile needs; `placed`: its weights have a place elsewhere.
+    fn words(&self, own: u32, tile: Tile, placed: bool) -> u64 {
         let block = u64::from(blocks(self.terms, BLOCK_TERMS)[0].1);
         let chunks = own.div_ceil(tile.columns);
         let steps = u64::from(chunks) * blocks(self.terms, BLOCK_TERMS).len() as u64;
         let (rows, columns) = (u64::from(tile.rows), u64::from(tile.columns));
-        let raw = if steps > 1 { 2 } else { 1 };
+        let (raw, buffers) = match (steps, placed) {
+            (1, true) => (0, 2),
+            (1, false) => (1, 2),
+            _ => (2, 1),
+        };
         let prepared = u64::from(self.transposed);
-        rows * block
+        buffers * (rows * block + rows * u64::from(own))
             + rows
-            + rows * u64::from(own)
             + (raw + prepared) * block * columns
             + 2 * columns
             + u64::from(own)
@@ -71,16 +75,18 @@ impl DenseProduct {
     }
 
     /// The tile that costs least among those that fit.
-    fn tile(&self, own: u32, rows_max: u32) -> Result<Tile, CompileError> {
+    fn tile(&self, own: u32, core: CoreSlot) -> Result<Tile, CompileError> {
+        let rows_max = core.samples_max * self.rows_per_sample;
+        let placed = core.weights.is_some();
         let mut best: Option<(u64, Tile)> = None;
         let mut smallest = u64::MAX;
         for tile_rows in [64, 48, 40, 32, 24, 20, 16, 12, 10, 8, 6, 4, 2, 1] {
             let tile_rows = rows_max.min(tile_rows);
             for columns in [own, 64, 48, 32, 24, 16, 12, 8, 6, 4, 2, 1] {
                 let tile = Tile { rows: tile_rows, columns: columns.min(own) };
-                let bytes = self.words(own, tile) * 4;
+                let bytes = self.words(own, tile, placed) * 4;
                 smallest = smallest.min(bytes);
-                if bytes > u64::from(BUFFER_BYTES) {
+                if bytes > u64::from(core.buffer_bytes()) || (placed && tile.columns < own) {
                     continue;
                 }
                 let chunks = u64::from(own.div_ceil(tile.columns));
@@ -93,8 +99,10 @@ impl DenseProduct {
                     * u64::from(own.next_multiple_of(2))
                     * u64::from(tile.rows.next_multiple_of(2))
                     * 4;
-                let cost =
-                    turns * (inputs + product + chunks * 600) + if prepared_once { weights } else { turns * weights };
+                // All cores fetch their first rows at once, and nothing but the weights' preparation hides that.
+                let first = u64::from(tile.rows) * u64::from(self.terms) * 4 * u64::from(core.cores) * 10 / 32;
+                let cost = turns * (inputs + product + chunks * 600)
+                    + if prepared_once { weights.max(first) } else { turns * (weights + first) };
                 if best.is_none_or(|(c, _)| cost < c) {
                     best = Some((cost, tile));
                 }
@@ -103,7 +111,7 @@ impl DenseProduct {
         best.map(|(_, tile)| tile).ok_or_else(|| CompileError::LayerTooLarge {
             layer: self.layer.clone(),
             needed: smallest,
-            available: BUFFER_BYTES.into(),
+            available: core.buffer_bytes().into(),
         })
     }
 }
@@ -117,7 +125,7 @@ impl Stage for DenseProduct {
     }
     fn kernel(&self, core: CoreSlot) -> String {
         let own = share_pairs(self.outputs, 0, core.cores).1;
-        match self.tile(own, core.samples_max * self.rows_per_sample) {
+        match self.tile(own, core) {
             Ok(tile) => format!("Gemm {}x{}x{}", tile.rows, self.terms, own),
             Err(_) => "Gemm".into(),
         }
@@ -126,64 +134,67 @@ impl Stage for DenseProduct {
         u64::from(self.rows_per_sample) * u64::from(self.terms) * u64::from(self.outputs)
     }
 
-    fn kept_bytes(&self, core: CoreSlot) -> u32 {
+    fn weight_bytes(&self, core: CoreSlot) -> u32 {
         let own = share_pairs(self.outputs, core.slot, core.cores).1;
-        if own == 0 || self.prepared_exponents.is_none() || self.terms > BLOCK_TERMS {
+        if own == 0 || self.terms > BLOCK_TERMS {
             return 0;
+        }
+        match self.tile(own, CoreSlot::new(core.slot, core.cores, core.samples_max, core.root)) {
+            // What is prepared needs no memory beside it: all of it can be there at once.
+            Ok(tile) if tile.columns == own || self.prepared_exponents.is_some() => {}
+            _ => return 0,
         }
         // Weights, exponents, bias.
         (self.terms + 2) * own * 4
     }
 
+    fn keeps_weights(&self) -> bool {
+        self.prepared_exponents.is_some()
+    }
+
     fn emit(&self, core: CoreSlot) -> Result<Emit, CompileError> {
-        let mut e = Emit::new(&self.layer);
-        if let Some(kept) = core.kept {
-            e.end_at(kept.buffers_end);
-        }
+        let mut e = Emit::new(&self.layer, core);
         let (n0, own) = share_pairs(self.outputs, core.slot, core.cores);
         if own == 0 {
             return Ok(e);
         }
-        let rows_max = core.samples_max * self.rows_per_sample;
-        let mut tile = self.tile(own, rows_max)?;
-        let kept = core.kept.filter(|_| self.kept_bytes(core) > 0);
-        if kept.is_some() {
-            tile.columns = own;
-        }
+        let placed = core.weights.filter(|_| self.weight_bytes(core) > 0);
+        let tile = self.tile(own, CoreSlot { weights: placed, ..core })?;
         let term_blocks = blocks(self.terms, BLOCK_TERMS);
         let block = term_blocks[0].1;
         let chunks = blocks(own, tile.columns);
         let hoisted = chunks.len() == 1 && term_blocks.len() == 1;
 
-        let a = e.alloc_words(tile.rows * block)?;
+        // With all weights at hand rows come and go while others are multiplied.
+        let bytes = |words: u32| (words * 4).next_multiple_of(8);
+        let toggle = |words: u32| if hoisted { bytes(words) } else { 0 };
+        let (a_toggle, c_toggle) = (toggle(tile.rows * block), toggle(tile.rows * own));
+        let a = e.alloc(bytes(tile.rows * block) + a_toggle)?;
         let a_exps = e.alloc_words(tile.rows)?;
-        let c = e.alloc_words(tile.rows * own)?;
+        let c = e.alloc(bytes(tile.rows * own) + c_toggle)?;
         let chunk_bytes = (block * tile.columns * 4).next_multiple_of(8);
-        let (raw, prepared, w_exps) = match kept {
-            Some(kept) => (kept.at, NONE, kept.at + self.terms * own * 4),
-            None => {
-                let raw = e.alloc(if hoisted { chunk_bytes } else { 2 * chunk_bytes })?;
-                let prepared = if self.transposed { e.alloc(chunk_bytes)? } else { NONE };
-                (raw, prepared, e.alloc_words(2 * tile.columns)?)
-            }
+        let raw = match placed {
+            Some(placed) => placed.at,
+            None => e.alloc(if hoisted { chunk_bytes } else { 2 * chunk_bytes })?,
+        };
+        let prepared = if self.transposed { e.alloc(chunk_bytes)? } else { NONE };
+        let w_exps = match placed {
+            Some(placed) => placed.at + self.terms * own * 4,
+            None => e.alloc_words(2 * tile.columns)?,
         };
         // Exponents that come with their mantissas alternate as these do.
         let exps = |i: usize| match self.prepared_exponents {
             Some(_) if !hoisted => w_exps + (i as u32 & 1) * tile.columns * 4,
             _ => w_exps,
         };
-        let mut kept_steps = Vec::new();
+        let mut fetches = Vec::new();
         let bias = match self.bias {
             Some(address) => {
-                let at = match kept {
-                    Some(kept) => kept.at + (self.terms + 1) * own * 4,
+                let at = match placed {
+                    Some(placed) => placed.at + (self.terms + 1) * own * 4,
                     None => e.alloc_words(own)?,
                 };
-                let fetch = transfer(words(false, address + n0 * 4, at, own, TAG_ONCE));
-                match kept {
-                    Some(_) => kept_steps.extend([fetch, wait(TAG_ONCE)]),
-                    None => e.push(fetch),
-                }
+                fetches.push(words(false, address + n0 * 4, at, own, 0));
                 at
             }
             None => NONE,
@@ -200,7 +211,7 @@ impl Stage for DenseProduct {
             if let Some(address) = self.prepared_exponents {
                 let block_number = (i / chunks.len()) as u32;
                 let from = address + (block_number * self.outputs + n0 + j0) * 4;
-                all.push(transfer(words(false, from, exps(i), j, tag(i))));
+                all.push(words(false, from, exps(i), j, tag(i)));
             }
             let transferred = if self.transposed {
                 let from = self.weights + ((n0 + j0) * self.terms + k0) * 4;
@@ -209,7 +220,7 @@ impl Stage for DenseProduct {
                 let from = self.weights + (k0 * self.outputs + n0 + j0) * 4;
                 rows(false, from, buffer(i), k, j * 4, self.outputs * 4, j * 4, tag(i))
             };
-            all.push(transfer(transferred));
+            all.push(transferred);
             all
         };
         let prepare = |i: usize| {
@@ -245,67 +256,42 @@ impl Stage for DenseProduct {
                 }
             }))
         };
-        if kept.is_some() {
-            kept_steps.extend(fetch(0));
-            kept_steps.push(wait(tag(0)));
-            e.fetch_kept(kept_steps);
-        } else if hoisted {
-            for s in fetch(0) {
-                e.push(s);
-            }
-            e.push(wait(tag(0)));
-            if let Some(s) = prepare(0) {
-                e.push(s);
-            }
-        }
-        if self.bias.is_some() && kept.is_none() {
-            e.push(wait(TAG_ONCE));
-        }
-
         let count = reg::loop_count(0);
         let index = reg::loop_index(0);
-        let mut body = Vec::new();
-        let mut add = |s| body.push(Item::Do(s));
-        if !hoisted {
-            fetch(0).into_iter().for_each(&mut add);
-        }
-        let row_range = |d: Dma| {
-            transfer(Dma { rows: tile.rows, limit: 0, ..d }).at(dma::FIRST, index, tile.rows as i32).at(
-                dma::LIMIT,
-                reg::SAMPLES,
-                self.rows_per_sample as i32,
-            )
+        let parity = reg::loop_parity(0);
+        // Rows of the left operand and of the result, of the turn that is going on.
+        let range = |d: Dma, buffer_bytes: u32, toggle: i32| {
+            UnitTransfer::new(Dma { limit: 0, ..d }, buffer_bytes)
+                .at(dma::FIRST, index, tile.rows as i32)
+                .at(dma::LIMIT, reg::SAMPLES, self.rows_per_sample as i32)
+                .at(dma::SDRAM, reg::INPUT_BUFFER, toggle)
         };
-        for (i, &(k0, k, j0, j)) in steps.iter().enumerate() {
-            if j0 == 0 {
-                add(row_range(rows(false, self.a.address + k0 * 4, a, 0, k * 4, self.terms * 4, k * 4, 0)).at(
-                    dma::SDRAM,
-                    reg::INPUT_BUFFER,
-                    self.a.toggle,
-                ));
-                add(wait(0));
-                let call = Prep2d {
-                    src: a,
-                    rows: 0,
-                    cols: k,
-                    src_stride: k,
-                    dst: a,
-                    dst_row_stride: k,
-                    dst_col_stride: 1,
-                    exps: a_exps,
-                    axis: 1,
-                };
-                add(run(call).at(prep2d::rows, count, 1));
-            }
-            if !hoisted {
-                if i + 1 < steps.len() {
-                    fetch(i + 1).into_iter().for_each(&mut add);
-                }
-                add(wait(tag(i)));
-                prepare(i).into_iter().for_each(&mut add);
-            }
+        let operand = |k0: u32, k: u32| {
+            let d = rows(false, self.a.address + k0 * 4, a, tile.rows, k * 4, self.terms * 4, k * 4, 0);
+            range(d, a_toggle, self.a.toggle)
+        };
+        let result = rows(true, self.c.address + n0 * 4, c, tile.rows, own * 4, self.outputs * 4, own * 4, 0);
+        let result = range(result, c_toggle, 0);
+        let prepare_operand = |k: u32| {
+            run(Prep2d {
+                src: a,
+                rows: 0,
+                cols: k,
+                src_stride: k,
+                dst: a,
+                dst_row_stride: k,
+                dst_col_stride: 1,
+                exps: a_exps,
+                axis: 1,
+            })
+            .at(prep2d::src, parity, a_toggle as i32)
+            .at(prep2d::dst, parity, a_toggle as i32)
+            .at(prep2d::rows, count, 1)
+        };
+        let multiply = |i: usize| {
+            let (k0, k, j0, j) = steps[i];
             let b = if self.transposed { prepared } else { buffer(i) };
-            let call = Gemm {
+            run(Gemm {
                 a,
                 a_exps,
                 a_stride: k,
@@ -318,11 +304,13 @@ impl Stage for DenseProduct {
                 k,
                 n: j,
                 accumulate: (k0 > 0).into(),
-            };
-            add(run(call).at(gemm::m, count, 1));
-        }
-        if bias != NONE || self.activation != FusedActivation::LINEAR {
-            let call = BiasAct {
+            })
+            .at(gemm::a, parity, a_toggle as i32)
+            .at(gemm::c, parity, c_toggle as i32)
+            .at(gemm::m, count, 1)
+        };
+        let finish = (bias != NONE || self.activation != FusedActivation::LINEAR).then(|| {
+            run(BiasAct {
                 y: c,
                 rows: 0,
                 cols: own,
@@ -330,16 +318,46 @@ impl Stage for DenseProduct {
                 bias,
                 activation: self.activation.kind as u32,
                 alpha_bits: self.activation.alpha.to_bits(),
-            };
-            add(run(call).at(bias_act::rows, count, 1));
+            })
+            .at(bias_act::y, parity, c_toggle as i32)
+            .at(bias_act::rows, count, 1)
+        });
+        let header =
+            Loop { depth: 0, start: 0, step: 1, total: 0, total_divisor: tile.rows, divisor: 1, end: Loop::NO_END };
+        let total = vec![Patch { word: loops::TOTAL, register: reg::SAMPLES, scale: self.rows_per_sample as i32 }];
+
+        let mut body = Vec::new();
+        if hoisted {
+            let mark = e.items.len();
+            fetches.extend(fetch(0));
+            e.fetch_weights(placed.map(|p| p.fetched), fetches);
+            if let Some(step) = prepare(0) {
+                e.push(step);
+            }
+            e.hold(mark);
+            body.extend([prepare_operand(self.terms), multiply(0)]);
+            body.extend(finish);
+            e.pipeline(header, total, &[operand(0, self.terms)], body, &[result]);
+            return Ok(e);
         }
-        add(row_range(rows(true, self.c.address + n0 * 4, c, 0, own * 4, self.outputs * 4, own * 4, 2)));
-        add(wait(2));
-        e.items.push(Item::Loop(
-            Loop { depth: 0, start: 0, step: 1, total: 0, total_divisor: tile.rows, divisor: 1 },
-            vec![Patch { word: loops::TOTAL, register: reg::SAMPLES, scale: self.rows_per_sample as i32 }],
-            body,
-        ));
+        if !fetches.is_empty() {
+            e.fetch_weights(placed.map(|p| p.fetched), fetches);
+        }
+        body.extend(fetch(0).into_iter().map(transfer));
+        for (i, &(k0, k, j0, _)) in steps.iter().enumerate() {
+            if j0 == 0 {
+                body.extend([operand(k0, k).present(0, 0), wait(0), prepare_operand(k)]);
+            }
+            if i + 1 < steps.len() {
+                body.extend(fetch(i + 1).into_iter().map(transfer));
+            }
+            body.push(wait(tag(i)));
+            body.extend(prepare(i));
+            body.push(multiply(i));
+        }
+        body.extend(finish);
+        body.extend([result.present(0, 2), wait(2)]);
+        e.items.push(Item::Loop(header, total, body.into_iter().map(Item::Do).collect()));
         Ok(e)
     }
 }
@@ -390,7 +408,7 @@ impl Stage for DensePartial {
 
     fn emit(&self, core: CoreSlot) -> Result<Emit, CompileError> {
         let p = &self.product;
-        let mut e = Emit::new(&p.layer);
+        let mut e = Emit::new(&p.layer, core);
         let term_blocks = blocks(p.terms, BLOCK_TERMS);
         let parts = term_blocks.len() as u32;
         // Cores across blocks of terms first, then across outputs.
@@ -474,7 +492,7 @@ impl Stage for DensePartial {
                 wait(2),
             ];
             e.items.push(Item::Loop(
-                Loop { depth: 0, start: 0, step: 1, total: 0, total_divisor: tile_rows, divisor: 1 },
+                Loop { depth: 0, start: 0, step: 1, total: 0, total_divisor: tile_rows, divisor: 1, end: Loop::NO_END },
                 vec![Patch { word: loops::TOTAL, register: reg::SAMPLES, scale: p.rows_per_sample as i32 }],
                 body.into_iter().map(Item::Do).collect(),
             ));
@@ -503,7 +521,7 @@ impl Stage for DensePartialSum {
 
     fn emit(&self, core: CoreSlot) -> Result<Emit, CompileError> {
         let p = &self.of.product;
-        let mut e = Emit::new(&p.layer);
+        let mut e = Emit::new(&p.layer, core);
         let parts = blocks(p.terms, BLOCK_TERMS).len() as u32;
         let rows_max = core.samples_max * p.rows_per_sample;
         let fit = (BUFFER_BYTES / 4 - p.outputs - 32) / ((parts + 1) * p.outputs);
@@ -543,7 +561,15 @@ impl Stage for DensePartialSum {
             .at(bias_act::rows, reg::loop_count(0), 1),
         ];
         e.serial(
-            Loop { depth: 0, start: core.slot, step: core.cores, total: 0, total_divisor: block, divisor: 1 },
+            Loop {
+                depth: 0,
+                start: core.slot,
+                step: core.cores,
+                total: 0,
+                total_divisor: block,
+                divisor: 1,
+                end: Loop::NO_END,
+            },
             vec![Patch { word: loops::TOTAL, register: reg::SAMPLES, scale: p.rows_per_sample as i32 }],
             &ins,
             compute,
@@ -605,13 +631,33 @@ impl Stage for DenseGradient {
     }
 
     fn emit(&self, core: CoreSlot) -> Result<Emit, CompileError> {
-        let mut e = Emit::new(&self.layer);
         let (across_inputs, across_outputs) = self.grid(core.cores);
         if core.slot >= across_inputs * across_outputs {
+            return Ok(Emit::new(&self.layer, core));
+        }
+        let inputs = share(self.inputs, core.slot % across_inputs, across_inputs);
+        self.emit_tile(core, inputs, share(self.outputs, core.slot / across_inputs, across_outputs))
+    }
+
+    fn emit_beside(&self, core: CoreSlot, busy_cycles: &[u64]) -> Result<Emit, CompileError> {
+        if self.grid(core.cores).1 > 1 {
+            return self.emit(CoreSlot { slot: rank(core.slot, busy_cycles), ..core });
+        }
+        // Rows of the kernel are many and alike: whoever has done less takes more of them.
+        let rows = u64::from(core.samples_max * self.rows_per_sample);
+        let row_cycles = rows * 12 + u64::from(self.outputs) * (rows * 17 / 4 + 45);
+        let inputs = level(self.inputs, row_cycles, core.slot, busy_cycles);
+        self.emit_tile(core, inputs, (0, self.outputs))
+    }
+}
+
+impl DenseGradient {
+    /// The commands for rows `k0 .. k0 + k` of the kernel and its columns `n0 .. n0 + n`.
+    fn emit_tile(&self, core: CoreSlot, (k0, k): (u32, u32), (n0, n): (u32, u32)) -> Result<Emit, CompileError> {
+        let mut e = Emit::new(&self.layer, core);
+        if k == 0 {
             return Ok(e);
         }
-        let (k0, k) = share(self.inputs, core.slot % across_inputs, across_inputs);
-        let (n0, n) = share(self.outputs, core.slot / across_inputs, across_outputs);
         let rows_max = core.samples_max * self.rows_per_sample;
         let block = rows_max.min(BLOCK_ROWS);
 
@@ -716,7 +762,7 @@ impl Stage for DenseGradient {
             let gemm = run(call).at(gemm::k, count, 1);
             add(if self.accumulate { gemm } else { gemm.at(gemm::accumulate, index, 1) });
             e.items.push(Item::Loop(
-                Loop { depth: 0, start: 0, step: 1, total: 0, total_divisor: block, divisor: 1 },
+                Loop { depth: 0, start: 0, step: 1, total: 0, total_divisor: block, divisor: 1, end: Loop::NO_END },
                 vec![Patch { word: loops::TOTAL, register: reg::SAMPLES, scale: self.rows_per_sample as i32 }],
                 body,
             ));

@@ -61,7 +61,7 @@ pub struct RowStage {
 }
 
 /// Words of a block that are enough for its computation to take longer than the commands around it.
-const BLOCK_WORDS: u64 = 512;
+const BLOCK_WORDS: u64 = 256;
 
 /// Rows of a block so that all cores have the same work and buffers fit.
 fn block_rows(core: CoreSlot, rows_per_sample: u32, columns: u32, buffers: u32, reserved: u32) -> u32 {
@@ -108,7 +108,7 @@ impl Stage for RowStage {
     }
 
     fn emit(&self, core: CoreSlot) -> Result<Emit, CompileError> {
-        let mut e = Emit::new(&self.layer);
+        let mut e = Emit::new(&self.layer, core);
         let columns = self.columns;
         let inputs = self.inputs.len() as u32;
         let reserved = match self.operation {
@@ -240,7 +240,15 @@ impl Stage for RowStage {
         };
         // A result that leaves from an input's buffer must be gone before the buffer is filled again.
         let in_place = matches!(self.operation, RowOperation::Activation(_) | RowOperation::Copy);
-        let header = Loop { depth: 0, start: core.slot, step: core.cores, total: 0, total_divisor: block, divisor: 1 };
+        let header = Loop {
+            depth: 0,
+            start: core.slot,
+            step: core.cores,
+            total: 0,
+            total_divisor: block,
+            divisor: 1,
+            end: Loop::NO_END,
+        };
         let total = vec![Patch { word: loops::TOTAL, register: reg::SAMPLES, scale: self.rows_per_sample as i32 }];
         if in_place {
             let single = |mut t: UnitTransfer| {
@@ -292,7 +300,7 @@ impl Stage for ChannelScale {
         "ScaleShift".into()
     }
     fn emit(&self, core: CoreSlot) -> Result<Emit, CompileError> {
-        let mut e = Emit::new(&self.layer);
+        let mut e = Emit::new(&self.layer, core);
         let columns = self.columns;
         let block = block_rows(core, self.rows_per_sample, columns, 4, columns * 8 + 64).min(self.rows_per_sample);
         let bytes = (block * columns * 4).next_multiple_of(8);
@@ -355,7 +363,7 @@ impl Stage for DropoutStage {
         "Dropout".into()
     }
     fn emit(&self, core: CoreSlot) -> Result<Emit, CompileError> {
-        let mut e = Emit::new(&self.layer);
+        let mut e = Emit::new(&self.layer, core);
         let count = self.input.words;
         let block = block_rows(core, count, 1, 4, 256).min(count);
         let bytes = (block * 4).next_multiple_of(8);
@@ -432,7 +440,7 @@ impl Stage for MoveRows {
         "DMA".into()
     }
     fn emit(&self, core: CoreSlot) -> Result<Emit, CompileError> {
-        let mut e = Emit::new(&self.layer);
+        let mut e = Emit::new(&self.layer, core);
         let columns = self.columns;
         if u64::from(columns) * 4 > u64::from(BUFFER_BYTES) {
             return Err(CompileError::LayerTooLarge {
@@ -481,7 +489,7 @@ impl Stage for Zero {
         "Fill".into()
     }
     fn emit(&self, core: CoreSlot) -> Result<Emit, CompileError> {
-        let mut e = Emit::new(&self.layer);
+        let mut e = Emit::new(&self.layer, core);
         let count = self.output.words;
         let block = block_rows(core, count, 1, 1, 64).min(count);
         let zeros = e.alloc_words(block)?;
@@ -536,7 +544,7 @@ impl Stage for LossStage {
         }
     }
     fn emit(&self, core: CoreSlot) -> Result<Emit, CompileError> {
-        let mut e = Emit::new(&self.layer);
+        let mut e = Emit::new(&self.layer, core);
         let columns = self.output.words;
         let pred = e.alloc_words(columns)?;
         let target = e.alloc_words(self.target.words)?;
@@ -615,6 +623,7 @@ impl Emit {
             total: 0,
             total_divisor: 1,
             divisor: units.per_sample,
+            end: units.end,
         };
         let total = vec![Patch { word: loops::TOTAL, register: reg::SAMPLES, scale: units.per_sample as i32 }];
         self.serial(header, total, ins, compute, outs);

@@ -1,4 +1,5 @@
-//! Stages: a layer's forward or backward part, split over the cores of a chip. Every stage ends at a barrier.
+//! Stages: a layer's forward or backward part, split over the cores of a chip. Stages that
+//! need nothing of each other form a phase, and every phase ends at a barrier.
 //!
 //! Block sizes that decide about numbers (terms of a sum, rows that share an exponent) depend on the layer's shape alone,
 //! never on cores or chips; everything else is chosen for speed.
@@ -7,16 +8,17 @@ pub mod conv;
 pub mod dense;
 pub mod elementwise;
 pub mod norm;
+pub mod phase;
 pub mod pool;
 pub mod update;
 
 use spidnn_kernels::Activation;
 
 use crate::CompileError;
-use crate::emit::Emit;
+use crate::emit::{BUFFER_BYTES, Emit};
 
 /// Which core a command list is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CoreSlot {
     /// Position among the cores of the chip that take part.
     pub slot: u32,
@@ -26,17 +28,40 @@ pub struct CoreSlot {
     pub samples_max: u32,
     /// Whether the chip is the root of the replicas.
     pub root: bool,
-    /// Where this stage keeps its weights from run to run (see [`Stage::kept_bytes`]), and where local memory for buffers ends.
-    pub kept: Option<Kept>,
+    /// Where the stage's weights are fetched to before it begins, if they are (see [`Stage::weight_bytes`]).
+    pub weights: Option<Weights>,
+    /// DTCM offsets between which the stage has its buffers.
+    pub buffers: (u32, u32),
 }
 
-/// A place for weights that stay in local memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Kept {
-    /// DTCM offset of the stage's weights.
+impl CoreSlot {
+    /// A core with all of the memory for buffers.
+    pub fn new(slot: u32, cores: u32, samples_max: u32, root: bool) -> CoreSlot {
+        CoreSlot { slot, cores, samples_max, root, weights: None, buffers: (0, BUFFER_BYTES) }
+    }
+
+    /// Bytes for buffers.
+    pub fn buffer_bytes(&self) -> u32 {
+        self.buffers.1 - self.buffers.0
+    }
+}
+
+/// A place for weights outside of the memory for buffers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Weights {
+    /// DTCM offset.
     pub at: u32,
-    /// End of the memory for buffers: what lies above belongs to the weights of all stages.
-    pub buffers_end: u32,
+    /// When they come there.
+    pub fetched: Fetched,
+}
+
+/// When weights come to local memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fetched {
+    /// Once: they stay from run to run.
+    Kept,
+    /// While the phase before is computed; the tag to wait for.
+    Ahead(u32),
 }
 
 /// A part of a program that all cores of a chip do together.
@@ -51,13 +76,22 @@ pub trait Stage: std::fmt::Debug {
     fn macs_per_sample(&self) -> u64 {
         0
     }
-    /// Bytes of weights that the stage could keep in local memory from run to run; 0 if it cannot.
-    fn kept_bytes(&self, core: CoreSlot) -> u32 {
+    /// Bytes of weights that could be fetched before the stage begins; 0 if there are none, or it fetches them piece by piece.
+    fn weight_bytes(&self, core: CoreSlot) -> u32 {
         let _ = core;
         0
     }
+    /// Whether the fetched weights stay as they are, so that they can stay from run to run.
+    fn keeps_weights(&self) -> bool {
+        false
+    }
     /// The commands of one core.
     fn emit(&self, core: CoreSlot) -> Result<Emit, CompileError>;
+    /// The commands of one core beside other stages of its phase, which keep each slot busy for some time already. Stages that
+    /// deal whole units let the least busy core begin; what a stage computes must not depend on who does.
+    fn emit_beside(&self, core: CoreSlot, busy_cycles: &[u64]) -> Result<Emit, CompileError> {
+        self.emit(CoreSlot { slot: phase::rank(core.slot, busy_cycles), ..core })
+    }
 }
 
 /// An activation fused into a stage.

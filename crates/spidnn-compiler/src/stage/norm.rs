@@ -70,7 +70,15 @@ impl NormPlan {
 
     fn rows_loop(&self, core: CoreSlot, block: u32) -> (Loop, Vec<Patch>) {
         (
-            Loop { depth: 0, start: core.slot, step: core.cores, total: 0, total_divisor: block, divisor: 1 },
+            Loop {
+                depth: 0,
+                start: core.slot,
+                step: core.cores,
+                total: 0,
+                total_divisor: block,
+                divisor: 1,
+                end: Loop::NO_END,
+            },
             vec![Patch { word: loops::TOTAL, register: reg::SAMPLES, scale: self.rows_per_sample as i32 }],
         )
     }
@@ -180,7 +188,7 @@ impl Stage for NormSums {
     }
     fn emit(&self, core: CoreSlot) -> Result<Emit, CompileError> {
         let p = &self.plan;
-        let mut e = Emit::new(&p.layer);
+        let mut e = Emit::new(&p.layer, core);
         let mean = match self.statistic {
             Statistic::Mean => NONE,
             Statistic::Variance => p.load(&mut e, p.mean)?,
@@ -225,7 +233,7 @@ impl Stage for NormFinish {
     }
     fn emit(&self, core: CoreSlot) -> Result<Emit, CompileError> {
         let p = &self.plan;
-        let mut e = Emit::new(&p.layer);
+        let mut e = Emit::new(&p.layer, core);
         if core.slot != 0 {
             return Ok(e);
         }
@@ -265,7 +273,7 @@ impl Stage for NormGradientSums {
     }
     fn emit(&self, core: CoreSlot) -> Result<Emit, CompileError> {
         let p = &self.plan;
-        let mut e = Emit::new(&p.layer);
+        let mut e = Emit::new(&p.layer, core);
         let (mean, inv) = p.mean_and_inverse(&mut e)?;
         let sum = e.alloc_words(2 * p.channels)?;
         e.push(run(Fill { dst: sum, count: 2 * p.channels, value_bits: 0 }));
@@ -324,7 +332,7 @@ impl Stage for NormGradientFinish {
     }
     fn emit(&self, core: CoreSlot) -> Result<Emit, CompileError> {
         let p = &self.plan;
-        let mut e = Emit::new(&p.layer);
+        let mut e = Emit::new(&p.layer, core);
         if core.slot != 0 {
             return Ok(e);
         }
@@ -367,7 +375,7 @@ impl Stage for NormGradient {
     }
     fn emit(&self, core: CoreSlot) -> Result<Emit, CompileError> {
         let p = &self.plan;
-        let mut e = Emit::new(&p.layer);
+        let mut e = Emit::new(&p.layer, core);
         let (mean, inv) = p.mean_and_inverse(&mut e)?;
         let gamma = match p.gamma {
             Some(address) => p.load(&mut e, address)?,

@@ -4,9 +4,10 @@ use spidnn_core::command::{Dma, dma, reg};
 use spidnn_kernels::call::{NONE, Pool, PoolGrad, pool, pool_grad};
 
 use super::conv::Axis;
-use super::{CoreSlot, Stage};
+use super::{CoreSlot, Stage, share};
 use crate::CompileError;
-use crate::emit::{BUFFER_BYTES, Emit, StepExt, Tensor, UnitTransfer, Units, rows, run};
+use crate::emit::{Emit, StepExt, Tensor, UnitTransfer, Units, rows, run};
+use crate::report::memory_cycles;
 
 /// Geometry of a pooling layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,20 +32,26 @@ fn div_ceil(a: i32, b: u32) -> i32 {
 /// Cycles around a unit's kernel: commands and the latencies of its transfers, as far as nothing hides them.
 const UNIT_CYCLES: u64 = 800;
 
-/// Rows of a block (at most `rows`) with which the busiest of `cores` cores has least to do; `fits` says which find room.
-fn block_of(core: CoreSlot, cores: u32, rows: u32, row_cycles: u64, fits: impl Fn(u32) -> bool) -> (u64, u32) {
+/// Rows of a block (at most `rows`) with which the busiest of `across` cores has least to do, and how long that takes. A block
+/// moves `bytes` of memory.
+fn block_of(core: CoreSlot, across: u32, rows: u32, row_cycles: u64, bytes: impl Fn(u32) -> u32) -> (u64, u32) {
     let cost = |block: u32| {
         let units = u64::from(core.samples_max) * u64::from(rows.div_ceil(block));
-        units.div_ceil(cores.max(1).into()) * (u64::from(block) * row_cycles + UNIT_CYCLES)
+        // All cores move their first block at once, and nothing hides that.
+        let first = memory_cycles(u64::from(bytes(block)) * u64::from(core.cores));
+        units.div_ceil(across.max(1).into()) * (u64::from(block) * row_cycles + UNIT_CYCLES) + first
     };
-    let fitting = (1..=rows.max(1)).filter(|&block| block == 1 || fits(block));
+    let fitting = (1..=rows.max(1)).filter(|&block| block == 1 || bytes(block) * 2 + 256 <= core.buffer_bytes());
     fitting.map(|block| (cost(block), block)).min().unwrap_or((0, 1))
 }
 
+/// Parts of the columns that cores share at most.
+const PARTS_MAX: u32 = 4;
+
 /// Takes double buffers if they fit, else single ones: bytes of each buffer in, toggles out.
-fn buffers(e: &mut Emit, sizes: &[u32]) -> Result<(Vec<u32>, Vec<u32>), CompileError> {
+fn buffers(e: &mut Emit, core: CoreSlot, sizes: &[u32]) -> Result<(Vec<u32>, Vec<u32>), CompileError> {
     let total: u64 = sizes.iter().map(|&s| u64::from(s.next_multiple_of(8))).sum();
-    let double = total * 2 + 64 <= u64::from(BUFFER_BYTES);
+    let double = total * 2 + 64 <= u64::from(core.buffer_bytes());
     let mut at = Vec::new();
     let mut toggles = Vec::new();
     for &size in sizes {
@@ -80,16 +87,33 @@ impl Stage for PoolStage {
     }
     fn emit(&self, core: CoreSlot) -> Result<Emit, CompileError> {
         let s = &self.shape;
-        let mut e = Emit::new(&self.layer);
-        let in_row = s.x.input * s.channels * 4;
-        let out_row = s.x.output * s.channels * 4;
-        let needs = |block: u32| ((block - 1) * s.y.stride + s.y.kernel) * in_row + block * out_row;
-        let cells = u64::from(s.y.kernel) * u64::from(s.x.kernel);
-        let row_cycles = u64::from(s.x.output) * u64::from(s.channels) * (cells * 28 + 20);
-        let (_, block) =
-            block_of(core, core.cores, s.y.output, row_cycles, |block| needs(block) * 2 + 256 <= BUFFER_BYTES);
+        let mut e = Emit::new(&self.layer, core);
+        // Windows that share nothing can be dealt by columns, too: pictures may have fewer rows than there are cores.
+        let apart = s.x.pad == 0 && s.x.kernel <= s.x.stride && s.x.output * s.x.stride <= s.x.input;
+        let width = |columns: u32| if columns == s.x.output { s.x.input } else { columns * s.x.stride };
+        let cell_cycles = u64::from(s.y.kernel) * u64::from(s.x.kernel) * 28 + 20;
+        let needs = |columns: u32, block: u32| {
+            let count = (block - 1) * s.y.stride + s.y.kernel;
+            (count * width(columns) + block * columns) * s.channels * 4
+        };
+        let choice = |parts: u32| {
+            let columns = s.x.output.div_ceil(parts);
+            let row_cycles = u64::from(columns) * u64::from(s.channels) * cell_cycles;
+            let (cost, block) =
+                block_of(core, core.cores / parts, s.y.output, row_cycles, |block| needs(columns, block));
+            (cost, parts, block)
+        };
+        let most = if apart { PARTS_MAX.min(s.x.output).min(core.cores) } else { 1 };
+        let (_, parts, block) = (1..=most).map(choice).min().unwrap_or((0, 1, 1));
+        let across = core.cores / parts;
+        if core.slot >= across * parts {
+            return Ok(e);
+        }
+        let (x0, columns) = share(s.x.output, core.slot % parts, parts);
+        let (pixel, input_columns) = (s.channels * 4, width(columns));
+        let (in_bytes, out_bytes) = (input_columns * pixel, columns * pixel);
         let count = (block - 1) * s.y.stride + s.y.kernel;
-        let (at, toggle) = buffers(&mut e, &[count * in_row, block * out_row])?;
+        let (at, toggle) = buffers(&mut e, core, &[count * in_bytes, block * out_bytes])?;
         let b = reg::loop_block(0);
         let parity = reg::loop_parity(0);
         let per_block = (block * s.y.stride) as i32;
@@ -97,14 +121,24 @@ impl Stage for PoolStage {
             Dma {
                 first: -s.y.pad,
                 limit: s.y.input,
-                ..rows(false, self.x.address, at[0], count, in_row, in_row, in_row, 0)
+                ..rows(
+                    false,
+                    self.x.address + x0 * s.x.stride * pixel,
+                    at[0],
+                    count,
+                    in_bytes,
+                    s.x.input * pixel,
+                    in_bytes,
+                    0,
+                )
             },
             toggle[0],
         )
         .of(&self.x, 0)
         .at(dma::FIRST, b, per_block);
+        let to = self.y.address + x0 * pixel;
         let output = UnitTransfer::new(
-            Dma { limit: s.y.output, ..rows(true, self.y.address, at[1], block, out_row, out_row, out_row, 0) },
+            Dma { limit: s.y.output, ..rows(true, to, at[1], block, out_bytes, s.x.output * pixel, out_bytes, 0) },
             toggle[1],
         )
         .of(&self.y, 0)
@@ -115,13 +149,13 @@ impl Stage for PoolStage {
                 x: at[0],
                 iy0: -s.y.pad,
                 in_h: s.y.input,
-                in_w: s.x.input,
+                in_w: input_columns,
                 channels: s.channels,
                 y: at[1],
                 oy0: 0,
                 rows: block,
                 out_h: s.y.output,
-                out_w: s.x.output,
+                out_w: columns,
                 kh: s.y.kernel,
                 kw: s.x.kernel,
                 stride_y: s.y.stride,
@@ -134,7 +168,8 @@ impl Stage for PoolStage {
             .at(pool::iy0, b, per_block)
             .at(pool::oy0, b, block as i32),
         ];
-        e.unit_loop(Units::dealt(core.slot, core.cores, s.y.output.div_ceil(block)), &[input], compute, &[output]);
+        let units = Units::dealt(core.slot / parts, across, s.y.output.div_ceil(block));
+        e.unit_loop(units, &[input], compute, &[output]);
         Ok(e)
     }
 }
@@ -168,7 +203,7 @@ impl Stage for PoolGradient {
     }
     fn emit(&self, core: CoreSlot) -> Result<Emit, CompileError> {
         let s = &self.shape;
-        let mut e = Emit::new(&self.layer);
+        let mut e = Emit::new(&self.layer, core);
         let in_row = s.x.input * s.channels * 4;
         let out_row = s.x.output * s.channels * 4;
         let stride = s.y.stride;
@@ -188,12 +223,10 @@ impl Stage for PoolGradient {
             [q * stride * in_row, out_count * out_row, rest.0, rest.1]
         };
         let row_cycles = u64::from(s.x.input) * u64::from(s.channels) * u64::from(stride) * 12;
-        let (_, q) = block_of(core, core.cores, s.y.input.div_ceil(stride), row_cycles, |q| {
-            sizes(q).iter().sum::<u32>() * 2 + 256 <= BUFFER_BYTES
-        });
+        let (_, q) = block_of(core, core.cores, s.y.input.div_ceil(stride), row_cycles, |q| sizes(q).iter().sum());
         let block = q * stride;
         let (out_count, x_count) = geometry(q);
-        let (at, toggle) = buffers(&mut e, &sizes(q))?;
+        let (at, toggle) = buffers(&mut e, core, &sizes(q))?;
         let b = reg::loop_block(0);
         let parity = reg::loop_parity(0);
         let x_first = first * stride as i32 - s.y.pad;

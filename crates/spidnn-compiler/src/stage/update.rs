@@ -59,7 +59,7 @@ impl Stage for ExchangeStage {
         }
     }
     fn emit(&self, core: CoreSlot) -> Result<Emit, CompileError> {
-        let mut e = Emit::new(&self.layer);
+        let mut e = Emit::new(&self.layer, core);
         let (start, count) = exchange_share(self.words, core.slot, self.slots);
         if count == 0 {
             return Ok(e);
@@ -111,8 +111,12 @@ pub struct OptimizerStage {
     pub slots: u32,
 }
 
-/// Words of a piece that the optimizer works on.
+/// Words of a piece that the optimizer works on, at most.
 const PIECE_WORDS: u32 = 1024;
+/// Words of a piece at least, and pieces of a slot from which on they are larger: nothing hides the way of the first piece from
+/// the memory, nor that of the last one back, but each piece has its own commands.
+const PIECE_WORDS_MIN: u32 = 256;
+const PIECES: u32 = 14;
 
 impl OptimizerStage {
     /// The pieces of a slot: start, words, and index of the parameter they belong to (clipping by norm needs that).
@@ -130,7 +134,8 @@ impl OptimizerStage {
                 }
             }
             _ if count > 0 => {
-                all.extend(blocks(count, PIECE_WORDS).into_iter().map(|(o, n)| (start + o, n, 0)));
+                let piece = (count / PIECES).clamp(PIECE_WORDS_MIN, PIECE_WORDS);
+                all.extend(blocks(count, piece).into_iter().map(|(o, n)| (start + o, n, 0)));
             }
             _ => {}
         }
@@ -152,22 +157,24 @@ impl Stage for OptimizerStage {
         }
     }
     fn emit(&self, core: CoreSlot) -> Result<Emit, CompileError> {
-        let mut e = Emit::new(&self.layer);
+        let mut e = Emit::new(&self.layer, core);
         if !core.root {
             return Ok(e);
         }
-        // Pieces are fetched one ahead: two sets of buffers for w, g, m, v, x.
+        // Pieces are fetched one ahead, and leave while the next one is computed: three sets of buffers for w, g, m, v, x, where
+        // they fit.
         let vectors: Vec<u32> = [Some(self.params), Some(self.gradients), self.state[0], self.state[1], self.state[2]]
             .into_iter()
             .flatten()
             .collect();
         let set = vectors.len() as u32 * PIECE_WORDS * 4;
-        let base = e.alloc(2 * set)?;
+        let sets = if 3 * set + 64 <= core.buffer_bytes() { 3 } else { 2 };
+        let base = e.alloc(sets * set)?;
         let squares = e.alloc_words(2)?;
         let pieces = self.pieces(core.slot);
-        let at = |i: usize, v: usize| base + (i as u32 & 1) * set + v as u32 * PIECE_WORDS * 4;
+        let at = |i: usize, v: usize| base + (i as u32 % sets) * set + v as u32 * PIECE_WORDS * 4;
         let tag = |i: usize| TAG_WEIGHTS + (i as u32 & 1);
-        let out_tag = |i: usize| 2 + (i as u32 & 1);
+        let out_tag = |i: usize| 2 + i as u32 % sets;
         let fetch = |e: &mut Emit, i: usize| {
             let (start, count, _) = pieces[i];
             for (v, address) in vectors.iter().enumerate() {
@@ -220,8 +227,9 @@ impl Stage for OptimizerStage {
                 e.push(transfer(words(true, address + start * 4, at(i, v), count, out_tag(i))));
             }
         }
-        e.push(wait(2));
-        e.push(wait(3));
+        for tag in 0..sets as usize {
+            e.push(wait(out_tag(tag)));
+        }
         Ok(e)
     }
 }
@@ -244,7 +252,7 @@ impl Stage for NormStage {
         "Norms".into()
     }
     fn emit(&self, core: CoreSlot) -> Result<Emit, CompileError> {
-        let mut e = Emit::new(&self.of.layer);
+        let mut e = Emit::new(&self.of.layer, core);
         if !core.root {
             return Ok(e);
         }
@@ -281,7 +289,7 @@ impl Stage for GlobalNormStage {
         "SumParts".into()
     }
     fn emit(&self, core: CoreSlot) -> Result<Emit, CompileError> {
-        let mut e = Emit::new(&self.of.layer);
+        let mut e = Emit::new(&self.of.layer, core);
         if !core.root || core.slot != 0 {
             return Ok(e);
         }

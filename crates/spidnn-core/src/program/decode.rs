@@ -114,12 +114,14 @@ fn items(words: &[u32], base: usize, depth: u32) -> Result<Vec<Item>, ImageError
         let when = *when.get((head >> 24) as usize).ok_or(bad)?;
         at = end;
         if code == opcode::LOOP {
-            let &[number, start, step, total, total_divisor, divisor, length] = parameters else { return Err(bad) };
+            let &[number, start, step, total, total_divisor, divisor, end, length] = parameters else {
+                return Err(bad);
+            };
             let body = at.checked_add(length as usize).and_then(|end| words.get(at..end)).ok_or(bad)?;
             if number != depth || depth > 1 || step == 0 || total_divisor == 0 || divisor == 0 || when != When::Always {
                 return Err(bad);
             }
-            let of = Loop { depth, start, step, total, total_divisor, divisor };
+            let of = Loop { depth, start, step, total, total_divisor, divisor, end };
             all.push(Item::Loop(of, patches, items(body, base + at, depth + 1)?));
             at += body.len();
         } else {
@@ -169,6 +171,9 @@ fn list(items: &[Item], indent: usize, text: &mut String) {
                 text.push_str(&format!("loop {} from {} step {} below {}", of.depth, of.start, of.step, of.total));
                 if of.total_divisor != 1 {
                     text.push_str(&format!(" / {}", of.total_divisor));
+                }
+                if of.end != Loop::NO_END {
+                    text.push_str(&format!(" and {}", of.end));
                 }
                 text.push_str(&format!(", sample and block by {}", of.divisor));
                 for patch in patches {

@@ -170,7 +170,7 @@ impl Conv {
     fn run_scalar(&self, dtcm: &[Cell<u32>]) {
         let word = |base: u32, offset: i64| &dtcm[(i64::from(base / 4) + offset) as usize];
         let (y_axis, x_axis) = (self.y_axis(), self.x_axis());
-        let (in_w, in_c, tile) = (i64::from(self.in_w), i64::from(self.in_c), i64::from(self.co_tile));
+        let (in_w, in_c, stride) = (i64::from(self.in_w), i64::from(self.in_c), i64::from(self.w_stride));
         let x_exp = word(self.x_exp, 0).get() as i32;
         let mut at = 0;
         for oy in self.oy0..self.oy_end() {
@@ -184,10 +184,10 @@ impl Conv {
                             let Some(ix) = x_axis.input_of(ox, kx) else { continue };
                             let x = ((i64::from(iy) - i64::from(self.iy0)) * in_w + i64::from(ix)) * in_c
                                 + i64::from(channel0);
-                            let w = i64::from((ky * self.kw + kx) * self.ci_group) * tile + i64::from(co);
+                            let w = i64::from((ky * self.kw + kx) * self.ci_group) * stride + i64::from(co);
                             for ci in 0..i64::from(self.ci_group) {
                                 let (x, w) =
-                                    (word(self.x, x + ci).get() as i32, word(self.w, w + ci * tile).get() as i32);
+                                    (word(self.x, x + ci).get() as i32, word(self.w, w + ci * stride).get() as i32);
                                 sum = sum.wrapping_add(i64::from(x) * i64::from(w));
                             }
                         }
@@ -216,6 +216,7 @@ impl Conv {
         let x_hull = hull(&x_axis, 0, self.out_w, true).unwrap_or((0, -1));
         let from = |address: u32| &dtcm[(address as usize / 4).min(dtcm.len())..];
         let (tile, ci_group, in_w) = (self.co_tile as usize, self.ci_group as usize, i64::from(self.in_w));
+        let w_stride = self.w_stride as usize;
         with_window(dtcm, &self.picture(), held, y_hull, x_hull, |window| {
             let mut rows: Vec<Row> = Vec::new();
             let mut segments: Vec<Segment> = Vec::new();
@@ -269,9 +270,9 @@ impl Conv {
                                     let a = (iy - base_y) as usize * window.row
                                         + (ix - window.x0) as usize * window.column
                                         + group as usize * ci_group;
-                                    let b = (ky * self.kw + kx) as usize * ci_group * tile + co as usize;
+                                    let b = (ky * self.kw + kx) as usize * ci_group * w_stride + co as usize;
                                     match segments.last_mut() {
-                                        Some(s) if s.a + s.terms == a && s.b + s.terms * tile == b => {
+                                        Some(s) if s.a + s.terms == a && s.b + s.terms * w_stride == b => {
                                             s.terms += ci_group
                                         }
                                         _ => segments.push(Segment { a, b, terms: ci_group }),
@@ -285,7 +286,7 @@ impl Conv {
                                 rows: &rows,
                                 segments: &segments,
                                 b: from(self.w),
-                                b_stride: tile,
+                                b_stride: w_stride,
                                 b_exps: &from(self.w_exps)[co as usize..],
                                 n: (end - co) as usize,
                                 c: &from(self.y)[co as usize..],
@@ -330,7 +331,7 @@ impl Kernel for Conv {
         y.apart_from(&[
             self.picture().span(&d, &self.y_axis(), self.oy0, self.oy_end())?,
             d.span("x_exp", self.x_exp, 1)?,
-            d.span("w", self.w, terms.saturating_mul(self.co_tile.into()))?,
+            d.span("w", self.w, (terms - 1).saturating_mul(self.w_stride.into()).saturating_add(self.co_tile.into()))?,
             d.span("w_exps", self.w_exps, self.co_tile.into())?,
         ])
     }
@@ -552,12 +553,12 @@ mod tests {
             (in_h, in_w, out_h, out_w) in (1u32..9, 1u32..9, 1u32..8, 1u32..10),
             (stride_y, stride_x, dilation_y, dilation_x) in (1u32..3, 1u32..3, 1u32..3, 1u32..3),
             (pad_y, pad_x, up_y, up_x) in (-1i32..4, -1i32..4, 1u32..3, 1u32..4),
-            (oy0, rows, cut, accumulate) in (0u32..4, 0u32..5, 0u32..3, 0u32..2),
+            (oy0, rows, cut, accumulate, apart) in (0u32..4, 0u32..5, 0u32..3, 0u32..2, 0u32..3),
             seed: u64,
         ) {
             let (co0, co_tile) = (cut.min(groups * per_group - 1), groups * per_group);
             let mut call = Conv {
-                x: 4 * 1000, x_exp: 0, in_h, in_w, in_c: ci_group * groups, w: 4 * 6000, w_exps: 4, kh, kw, ci_group, co_group: per_group,
+                x: 4 * 1000, x_exp: 0, in_h, in_w, in_c: ci_group * groups, w: 4 * 6000, w_stride: co_tile - co0 + apart, w_exps: 4, kh, kw, ci_group, co_group: per_group,
                 co0, co_tile: co_tile - co0, y: 4 * 12_000, oy0, rows, out_h, out_w, stride_y, stride_x, dilation_y, dilation_x,
                 pad_y, pad_x, up_y, up_x, accumulate, iy0: 0,
             };
