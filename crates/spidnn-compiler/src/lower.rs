@@ -10,7 +10,9 @@ use crate::fold::{self, InferenceParam, Norm, Source};
 use crate::plan::{Buffer, OptimizerState, Options};
 use crate::stage::conv::{Axis, ConvGradient, ConvGradientSum, ConvProduct, ConvShape};
 use crate::stage::dense::{DenseGradient, DensePartial, DensePartialSum, DenseProduct};
-use crate::stage::elementwise::{ChannelScale, DropoutStage, LossStage, MoveRows, RowOperation, RowStage, Zero};
+use crate::stage::elementwise::{
+    ChannelScale, ChannelScaleGradient, DropoutStage, LossStage, MoveRows, RowOperation, RowStage, Zero,
+};
 use crate::stage::norm::{
     NormFinish, NormGradient, NormGradientFinish, NormGradientSums, NormPlan, NormSums, Statistic,
 };
@@ -602,15 +604,23 @@ impl Pass<'_> {
             };
             let (picture, vector) = if spread(a) { (b, a) } else { (a, b) };
             let fits = !spread(picture) && words(&graph.nodes[vector.0].shape) == columns;
-            if op != 2 || !fits || self.mode == Mode::Train {
+            if op != 2 || !fits {
                 return Err(self.unsupported(
                     node,
                     "this spreading of shapes",
-                    "give inputs of one shape (or, for inference, a product with one vector for each sample)",
+                    "give inputs of one shape, or a product with one vector for each sample",
                 ));
             }
             let (x, scale) = (self.value(picture), self.value(vector));
-            self.push(ChannelScale { layer: name, x, scale, output: y, rows_per_sample: rows, columns });
+            self.push(ChannelScale {
+                layer: name,
+                what: "forward",
+                x,
+                scale,
+                output: y,
+                rows_per_sample: rows,
+                columns,
+            });
             self.set(node, y);
             return Ok(());
         }
@@ -871,6 +881,39 @@ impl Pass<'_> {
                         arrived[x.0].push(dz);
                     }
                 }
+                LayerKind::Multiply if inputs.iter().any(|x| shape_of(*x) != node.shape) => {
+                    let (rows, columns) = rows_and_columns(&node.shape);
+                    let [a, b] = inputs[..] else {
+                        return Err(self.unsupported(i, "spreading among more than two inputs", "merge two at a time"));
+                    };
+                    let (picture, vector) = if shape_of(a) == node.shape { (a, b) } else { (b, a) };
+                    let (x, scale) = (self.value(picture), self.value(vector));
+                    if needs[picture.0] {
+                        let dx = self.tensor("gradients", &name, x.words);
+                        self.push(ChannelScale {
+                            layer: name.clone(),
+                            what: "input gradient",
+                            x: dz,
+                            scale,
+                            output: dx,
+                            rows_per_sample: rows,
+                            columns,
+                        });
+                        arrived[picture.0].push(dx);
+                    }
+                    if needs[vector.0] {
+                        let output = self.tensor("gradients", &name, scale.words);
+                        self.push(ChannelScaleGradient {
+                            layer: name.clone(),
+                            x,
+                            dy: dz,
+                            output,
+                            rows_per_sample: rows,
+                            columns,
+                        });
+                        arrived[vector.0].push(output);
+                    }
+                }
                 LayerKind::Multiply => {
                     for (k, x) in inputs.iter().enumerate().filter(|(_, x)| needs[x.0]) {
                         let mut product = dz;
@@ -909,14 +952,28 @@ impl Pass<'_> {
                         }
                     }
                 }
+                LayerKind::BatchNormalization(kind) if self.norms[i].is_none() => {
+                    // Frozen: it normalises with its moving statistics, and only its input has a gradient.
+                    let norm = Norm::of(graph, NodeId(i)).expect("a normalisation has moving statistics");
+                    let (rows, columns) = rows_and_columns(&node.shape);
+                    let dx = self.tensor("gradients", &name, dz.words);
+                    self.push(RowStage {
+                        layer: name,
+                        what: "input gradient",
+                        operation: RowOperation::NormaliseGradient {
+                            variance: self.places[norm.variance.0].address,
+                            gamma: norm.gamma.map(|p| self.places[p.0].address),
+                            epsilon: kind.epsilon,
+                        },
+                        inputs: vec![dz],
+                        output: dx,
+                        rows_per_sample: rows,
+                        columns,
+                    });
+                    arrived[inputs[0].0].push(dx);
+                }
                 LayerKind::BatchNormalization(_) => {
-                    let Some(plan) = self.norms[i].clone() else {
-                        return Err(self.unsupported(
-                            i,
-                            "training through a normalisation that is frozen",
-                            "let it be trainable, or freeze the layers before it too",
-                        ));
-                    };
+                    let plan = self.norms[i].clone().expect("one that is not frozen has a plan");
                     let norm = Norm::of(graph, NodeId(i)).expect("a normalisation has moving statistics");
                     let gradient = |p: Option<spidnn_graph::ParamId>| p.and_then(|p| self.places[p.0].gradient);
                     let (beta_gradient, gamma_gradient) = (gradient(norm.beta), gradient(norm.gamma));

@@ -1,13 +1,13 @@
 //! Stages that treat each row or element alone: activations and their gradients, sums and products of tensors, softmax,
 //! dropout, copies, padding, and the loss.
 
-use spidnn_core::command::{Dma, Loop, Patch, Step, dma, loops, reg};
+use spidnn_core::command::{Dma, Item, Loop, Patch, Step, dma, loops, reg};
 use spidnn_kernels::call::{
-    ActGrad, BiasAct, Dropout, Fill, Loss, Map2, NONE, NormCoefficients, ScaleShift, Softmax, SoftmaxGrad, act_grad,
-    bias_act, dropout, map2, scale_shift, softmax, softmax_grad,
+    ActGrad, BiasAct, ColumnSum, Dropout, Fill, Loss, Map2, NONE, NormCoefficients, ScaleShift, Softmax, SoftmaxGrad,
+    act_grad, bias_act, column_sum, dropout, map2, scale_shift, softmax, softmax_grad,
 };
 
-use super::{CoreSlot, FusedActivation, Stage};
+use super::{CoreSlot, FusedActivation, Stage, share};
 use crate::CompileError;
 use crate::emit::{BUFFER_BYTES, Emit, StepExt, TAG_ONCE, Tensor, UnitTransfer, Units, rows, run, wait, words};
 
@@ -34,6 +34,15 @@ pub enum RowOperation {
         gamma: Option<u32>,
         /// Shift.
         beta: Option<u32>,
+        /// Keras' epsilon.
+        epsilon: f32,
+    },
+    /// Gradient of [`RowOperation::Normalise`] with respect to its input.
+    NormaliseGradient {
+        /// SDRAM address of the moving variance.
+        variance: u32,
+        /// Scale.
+        gamma: Option<u32>,
         /// Keras' epsilon.
         epsilon: f32,
     },
@@ -102,7 +111,7 @@ impl Stage for RowStage {
             RowOperation::Map2(op) => ["Add", "Subtract", "Multiply", "Maximum", "Minimum"][*op as usize].into(),
             RowOperation::Softmax => "Softmax".into(),
             RowOperation::SoftmaxGradient => "SoftmaxGrad".into(),
-            RowOperation::Normalise { .. } => "ScaleShift".into(),
+            RowOperation::Normalise { .. } | RowOperation::NormaliseGradient { .. } => "ScaleShift".into(),
             RowOperation::Copy => "copy".into(),
         }
     }
@@ -112,7 +121,7 @@ impl Stage for RowStage {
         let columns = self.columns;
         let inputs = self.inputs.len() as u32;
         let reserved = match self.operation {
-            RowOperation::Normalise { .. } => columns * 4 * 6 + 64,
+            RowOperation::Normalise { .. } | RowOperation::NormaliseGradient { .. } => columns * 4 * 6 + 64,
             _ => 64,
         };
         if reserved + (inputs + 1) * columns * 4 > BUFFER_BYTES {
@@ -130,25 +139,38 @@ impl Stage for RowStage {
         let toggle = if double { bytes } else { 0 };
 
         let (mut scale, mut shift) = (NONE, NONE);
-        if let RowOperation::Normalise { mean, variance, gamma, beta, epsilon } = &self.operation {
+        // Mean, variance, gamma, beta, epsilon. (The gradient has no use for the shift: any vector does for its mean.)
+        let statistics = match self.operation {
+            RowOperation::Normalise { mean, variance, gamma, beta, epsilon } => {
+                Some((mean, variance, gamma, beta, epsilon))
+            }
+            RowOperation::NormaliseGradient { variance, gamma, epsilon } => {
+                Some((variance, variance, gamma, None, epsilon))
+            }
+            _ => None,
+        };
+        if let Some((mean, variance, gamma, beta, epsilon)) = statistics {
             let mut load = |address: u32| -> Result<u32, CompileError> {
                 let at = e.alloc_words(columns)?;
                 e.fetch(words(false, address, at, columns, TAG_ONCE));
                 Ok(at)
             };
-            let mean = load(*mean)?;
-            let var = load(*variance)?;
+            let mean = load(mean)?;
+            let var = load(variance)?;
             let gamma = gamma.map(&mut load).transpose()?.unwrap_or(NONE);
             let beta = beta.map(&mut load).transpose()?.unwrap_or(NONE);
             scale = e.alloc_words(columns)?;
-            shift = e.alloc_words(columns)?;
+            let shifts = e.alloc_words(columns)?;
+            if matches!(self.operation, RowOperation::Normalise { .. }) {
+                shift = shifts;
+            }
             e.push(run(NormCoefficients {
                 mean,
                 var,
                 gamma,
                 beta,
                 scale,
-                shift,
+                shift: shifts,
                 inv: NONE,
                 count: columns,
                 epsilon_bits: epsilon.to_bits(),
@@ -227,7 +249,7 @@ impl Stage for RowStage {
                     .at(softmax_grad::dx, parity, t)
                     .at(softmax_grad::rows, count, 1),
             ],
-            RowOperation::Normalise { .. } => vec![
+            RowOperation::Normalise { .. } | RowOperation::NormaliseGradient { .. } => vec![
                 run(ScaleShift { x: at[0], out, rows: 0, cols: columns, scale, shift })
                     .at(scale_shift::x, parity, t)
                     .at(scale_shift::out, parity, t)
@@ -277,6 +299,8 @@ impl Stage for RowStage {
 pub struct ChannelScale {
     /// Layer.
     pub layer: String,
+    /// What for.
+    pub what: &'static str,
     /// Pictures.
     pub x: Tensor,
     /// Vectors of `columns` words.
@@ -294,7 +318,7 @@ impl Stage for ChannelScale {
         &self.layer
     }
     fn what(&self) -> &'static str {
-        "forward"
+        self.what
     }
     fn kernel(&self, _: CoreSlot) -> String {
         "ScaleShift".into()
@@ -331,6 +355,101 @@ impl Stage for ChannelScale {
             compute,
             &[picture(true, &self.output, out)],
         );
+        Ok(e)
+    }
+}
+
+/// Gradient of [`ChannelScale`]'s vectors: for each sample and channel the sum of `x * dy` over the rows, in their order.
+#[derive(Debug, Clone)]
+pub struct ChannelScaleGradient {
+    /// Layer.
+    pub layer: String,
+    /// Pictures.
+    pub x: Tensor,
+    /// Gradient of the result.
+    pub dy: Tensor,
+    /// Gradient of the vectors.
+    pub output: Tensor,
+    /// Rows (positions) of each sample.
+    pub rows_per_sample: u32,
+    /// Channels.
+    pub columns: u32,
+}
+
+impl Stage for ChannelScaleGradient {
+    fn layer(&self) -> &str {
+        &self.layer
+    }
+    fn what(&self) -> &'static str {
+        "scale gradient"
+    }
+    fn kernel(&self, _: CoreSlot) -> String {
+        "ColumnSum".into()
+    }
+    fn emit(&self, core: CoreSlot) -> Result<Emit, CompileError> {
+        let mut e = Emit::new(&self.layer, core);
+        // Cores share the channels of a sample where there are fewer samples than cores.
+        let parts = (core.cores / core.samples_max.max(1)).clamp(1, self.columns.div_ceil(8));
+        let across = core.cores / parts;
+        if core.slot >= across * parts {
+            return Ok(e);
+        }
+        let (c0, columns) = share(self.columns, core.slot % parts, parts);
+        let block = ((core.buffer_bytes() / 4 - 64) / 2).saturating_sub(columns) / columns.max(1);
+        if block == 0 {
+            return Err(CompileError::LayerTooLarge {
+                layer: self.layer.clone(),
+                needed: u64::from(columns) * 12,
+                available: core.buffer_bytes().into(),
+            });
+        }
+        let block = block.min(self.rows_per_sample);
+        let x = e.alloc_words(block * columns)?;
+        let dy = e.alloc_words(block * columns)?;
+        let sum = e.alloc_words(columns)?;
+        let picture = |tensor: &Tensor, at: u32| {
+            let from = tensor.address + c0 * 4;
+            let dma = rows(false, from, at, block, columns * 4, self.columns * 4, columns * 4, 0);
+            UnitTransfer::new(Dma { limit: self.rows_per_sample, ..dma }, 0)
+                .of(tensor, 0)
+                .at(dma::FIRST, reg::loop_index(1), block as i32)
+                .present(0, TAG_ONCE)
+        };
+        let add = run(ColumnSum { op: 1, x, y: dy, rows: 0, cols: columns, row_stride: columns, sum }).at(
+            column_sum::rows,
+            reg::loop_count(1),
+            1,
+        );
+        let inner = [picture(&self.x, x), picture(&self.dy, dy), wait(TAG_ONCE), add];
+        let rows_loop = Loop {
+            depth: 1,
+            start: 0,
+            step: 1,
+            total: self.rows_per_sample,
+            total_divisor: block,
+            divisor: 1,
+            end: Loop::NO_END,
+        };
+        let result = UnitTransfer::new(words(true, self.output.address + c0 * 4, sum, columns, 0), 0)
+            .of(&self.output, 0)
+            .present(0, TAG_ONCE);
+        let body = vec![
+            Item::Do(run(Fill { dst: sum, count: columns, value_bits: 0 })),
+            Item::Loop(rows_loop, Vec::new(), inner.into_iter().map(Item::Do).collect()),
+            Item::Do(result),
+            Item::Do(wait(TAG_ONCE)),
+        ];
+        let samples = Loop {
+            depth: 0,
+            start: core.slot / parts,
+            step: across,
+            total: 0,
+            total_divisor: 1,
+            divisor: 1,
+            end: Loop::NO_END,
+        };
+        let total = vec![Patch { word: loops::TOTAL, register: reg::SAMPLES, scale: 1 }];
+        e.items.push(Item::Loop(samples, total, body));
         Ok(e)
     }
 }
