@@ -12,6 +12,7 @@ mod plan;
 pub mod report;
 pub mod route;
 mod stage;
+mod weights;
 
 #[cfg(test)]
 mod golden;
