@@ -7,6 +7,7 @@ use std::process::ExitCode;
 /// Which of our crates each crate may use (see ARCHITECTURE.md).
 const ARROWS: &[(&str, &[&str])] = &[
     ("spinnaker-machine", &[]),
+    ("spinnaker-wire", &[]),
     ("spinnaker-sim", &["spinnaker-machine"]),
     ("spidnn-kernels", &[]),
     ("spidnn-core", &["spidnn-kernels"]),
