@@ -8,6 +8,7 @@ use std::process::ExitCode;
 const ARROWS: &[(&str, &[&str])] = &[
     ("spinnaker-machine", &[]),
     ("spinnaker-wire", &[]),
+    ("spinnaker-host", &["spinnaker-wire"]),
     ("spinnaker-sim", &["spinnaker-machine"]),
     ("spidnn-kernels", &[]),
     ("spidnn-core", &["spidnn-kernels"]),
