@@ -23,6 +23,7 @@
 //! own traffic, refresh of SDRAM, and clock drift between boards.
 #![forbid(unsafe_code)]
 
+pub mod arm968;
 mod config;
 mod core;
 mod error;
