@@ -24,10 +24,14 @@
 #![forbid(unsafe_code)]
 
 pub mod arm968;
+mod bootrom;
+mod chip;
 mod config;
 mod core;
+pub mod cycle;
 mod error;
 mod memory;
+mod network;
 mod packet;
 mod queue;
 mod router;

@@ -19,8 +19,15 @@ const WRITE_BUFFER_ERROR: u32 = 1 << 20;
 /// Errors that "restart" clears.
 const ERRORS: u32 = CRC_ERROR | TCM_ERROR | AXI_ERROR | USER_ABORT;
 
-/// The matrix of the CRC-32 polynomial 0x04C11DB7, as software writes it; column `i` belongs to bit `i` of the data.
+/// CRC-32, reflected.
 const CRC_POLYNOMIAL: u32 = 0xEDB8_8320;
+/// The matrix of the polynomial 0x04C11DB7, as the boot ROM writes it.
+const CRC_MATRIX: [u32; 32] = [
+    0xFB80_8B20, 0x7DC0_4590, 0xBEE0_22C8, 0x5F70_1164, 0x2FB8_08B2, 0x97DC_0459, 0xB06E_890C, 0x5837_4486,
+    0xAC1B_A243, 0xAD8D_5A01, 0xAD46_2620, 0x56A3_1310, 0x2B51_8988, 0x95A8_C4C4, 0xCAD4_6262, 0x656A_3131,
+    0x4935_93B8, 0x249A_C9DC, 0x924D_64EE, 0xC926_B277, 0x9F13_D21B, 0xB409_622D, 0x2184_3A36, 0x90C2_1D1B,
+    0x33E1_85AD, 0x6270_49F6, 0x3138_24FB, 0xE31C_995D, 0x8A0E_C78E, 0xC507_63C7, 0x1903_3AC3, 0xF701_1641,
+];
 
 /// A committed transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -194,9 +201,9 @@ impl Dma {
         }
     }
 
-    /// The bridge's write buffer is on.
-    pub fn buffered(&self) -> bool {
-        self.global & 1 != 0
+    /// As the boot ROM leaves it.
+    pub fn write_crc_matrix(&mut self) {
+        self.matrix = CRC_MATRIX;
     }
 
     /// A buffered write failed.

@@ -6,13 +6,13 @@
 mod diagnostics;
 mod table;
 
-use super::comms::{LOCAL, Routed};
+use super::comms::Routed;
 use super::system::CORES;
 use super::vic::source;
 use crate::network::{Fault, Packet, PacketKind};
 use diagnostics::Diagnostics;
 pub(crate) use diagnostics::Passed;
-pub(crate) use table::{ENTRIES, Table};
+pub(crate) use table::Table;
 
 /// Words of the P2P table, of eight entries each.
 const P2P_WORDS: usize = 8192;
@@ -351,6 +351,7 @@ fn wait_cycles(code: u32) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::comms::LOCAL;
     use super::*;
 
     fn send(normal: u32) -> Decision {
