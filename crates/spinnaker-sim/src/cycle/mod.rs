@@ -156,6 +156,15 @@ impl CycleMachine {
         Some(out)
     }
 
+    /// Reads a word of a chip's devices as the System NoC has it: what a peek packet would read, with its side effects. `None`
+    /// without such a chip, or for a bus error.
+    pub fn device_word(&mut self, xy: ChipXy, address: u32) -> Option<u32> {
+        let now_ps = self.now_ps;
+        let chip = self.chip(xy)?;
+        let region = chip.noc.region_from_system(address & !3)?;
+        chip.noc.read(region, crate::arm968::Size::Word, now_ps).ok()
+    }
+
     /// Lets the machine run for `ns` nanoseconds of its time.
     pub fn run_for(&mut self, ns: u64) {
         let end_ns = self.now_ns().saturating_add(ns);
