@@ -46,6 +46,19 @@ pub(super) fn step<B: Bus>(state: &mut State, bus: &mut B) -> bool {
     step.used_bus
 }
 
+/// Executes the instruction at an address of instruction memory whose condition passed, which takes `cycles` with the
+/// wait for its operands and without those of its accesses. Gives whether the bus was used.
+pub(super) fn step_scheduled<B: Bus>(state: &mut State, bus: &mut B, cycles: u8) -> bool {
+    let address = state.pc;
+    let instruction = decode(state.itcm_word(address), address, state.thumb);
+    let timing = Timing::of(&instruction);
+    state.cycles += u64::from(cycles.saturating_sub(timing.issue));
+    state.pc = address.wrapping_add(if state.thumb { 2 } else { 4 });
+    let mut step = Step { start: state.cycles, state, bus, address, wait: 0, used_bus: false, used_itcm: false };
+    step.run(&instruction);
+    step.used_bus
+}
+
 /// Decodes the instruction in a word of memory.
 pub(super) fn decode(word: u32, address: u32, thumb: bool) -> Instruction {
     if thumb { decode_thumb::decode((word >> ((address & 2) * 8)) as u16) } else { decode_arm::decode(word) }
@@ -497,6 +510,8 @@ impl<B: Bus> Step<'_, B> {
         self.used_bus = true;
         let at = self.start + self.wait;
         let access = if next { self.bus.read_next(address, at) } else { self.bus.read(address, size, at) };
+        self.state.last_read = (address, size, at);
+        self.state.bus_reads += 1;
         let access = access.map_err(|_| DataAbort)?;
         self.wait += u64::from(access.wait);
         Ok(access.value)

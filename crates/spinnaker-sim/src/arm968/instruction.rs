@@ -282,6 +282,25 @@ pub(super) enum Operation {
     Undefined,
 }
 
+impl Operation {
+    /// Whether it always continues elsewhere than at the next instruction, once its condition passes.
+    pub fn changes_pc(&self) -> bool {
+        match *self {
+            Operation::DataProcessing { alu, rd, .. } => rd == 15 && !alu.is_test(),
+            Operation::Load { rd, .. } => rd == 15,
+            Operation::Multiple(Multiple { load, list, .. }) => load && list & 0x8000 != 0,
+            Operation::Branch { .. }
+            | Operation::BranchExchange { .. }
+            | Operation::BranchLinkExchange { .. }
+            | Operation::LongBranchSuffix { .. }
+            | Operation::SoftwareInterrupt
+            | Operation::Breakpoint
+            | Operation::Undefined => true,
+            _ => false,
+        }
+    }
+}
+
 /// LDM and STM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Multiple {

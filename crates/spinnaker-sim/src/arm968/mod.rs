@@ -14,16 +14,24 @@
 
 mod arithmetic;
 mod bus;
+mod cache;
+mod compile;
 mod decode_arm;
 mod decode_thumb;
+mod engine;
 mod execute;
 mod instruction;
+mod op;
+mod repeat;
+mod schedule;
 mod state;
 mod timing;
 
 pub use bus::{Access, Bus, BusError, Size};
 pub use state::{DTCM_BYTES, DTCM_START, ITCM_BYTES, Mode};
 
+use cache::BlockCache;
+use engine::{Stop, run_blocks};
 use state::{Exception, State, TCM_END};
 use timing::EXCEPTION_CYCLES;
 
@@ -45,6 +53,7 @@ pub enum Exit {
 #[derive(Debug)]
 pub struct Cpu {
     state: State,
+    cache: BlockCache,
 }
 
 impl Default for Cpu {
@@ -57,7 +66,7 @@ impl Cpu {
     /// A core after power-up: memories and registers zero, then [`Cpu::reset`].
     #[must_use]
     pub fn new() -> Self {
-        Self { state: State::new() }
+        Self { state: State::new(), cache: BlockCache::default() }
     }
 
     /// The reset input: Supervisor mode, interrupts masked, PC = 0xFFFF0000 (high vectors). Memories, general registers,
@@ -96,30 +105,66 @@ impl Cpu {
         self.state.waiting
     }
 
-    /// Runs until the clock has reached `until` (it may pass it by the cycles of a block of code) or something happens that the
-    /// caller must see to.
+    /// Runs until the clock has reached `until` or something happens that the caller must see to. The clock may pass `until`
+    /// by what is left of a block of code: up to 64 instructions.
     pub fn run<B: Bus>(&mut self, bus: &mut B, until: u64) -> Exit {
+        self.state.quiet_until = 0;
         loop {
-            if self.state.waiting {
-                if !self.state.irq_line && !self.state.fiq_line {
-                    return Exit::WaitForInterrupt;
+            if let Some(exit) = self.begin_instruction(until) {
+                return exit;
+            }
+            match run_blocks(&mut self.state, &mut self.cache, bus, until) {
+                Stop::Until => return Exit::Until,
+                Stop::Attention => return Exit::Attention,
+                Stop::Plain => {
+                    if self.step_plainly(bus) {
+                        return Exit::Attention;
+                    }
                 }
-                self.state.waiting = false;
-            }
-            if self.state.cycles >= until {
-                return Exit::Until;
-            }
-            self.take_interrupt();
-            if execute::step(&mut self.state, bus) && bus.attention() {
-                return Exit::Attention;
             }
         }
     }
 
-    /// Executes one instruction (or nothing, asleep).
+    /// Executes one instruction (or none, asleep): as `run` would, but never more.
     pub fn step<B: Bus>(&mut self, bus: &mut B) -> Exit {
-        let until = self.state.cycles + 1;
-        self.run(bus, until)
+        self.state.quiet_until = 0;
+        if let Some(exit) = self.begin_instruction(u64::MAX) {
+            return exit;
+        }
+        if self.step_plainly(bus) { Exit::Attention } else { Exit::Until }
+    }
+
+    /// Wakes the core, and takes an interrupt. Gives why it cannot go on.
+    fn begin_instruction(&mut self, until: u64) -> Option<Exit> {
+        if self.state.waiting {
+            if !self.state.irq_line && !self.state.fiq_line {
+                self.state.quiet_until = u64::MAX;
+                return Some(Exit::WaitForInterrupt);
+            }
+            self.state.waiting = false;
+        }
+        if self.state.cycles >= until {
+            return Some(Exit::Until);
+        }
+        self.take_interrupt();
+        None
+    }
+
+    /// Executes one instruction by the plain interpreter and gives whether the bus asks for attention.
+    fn step_plainly<B: Bus>(&mut self, bus: &mut B) -> bool {
+        let used_bus = execute::step(&mut self.state, bus);
+        if let Some((low, high)) = self.state.code_written.take() {
+            self.cache.invalidate(&mut self.state, low, high);
+        }
+        used_bus && bus.attention()
+    }
+
+    /// After `run`: the cycle before which the core will use the bus for nothing that has an effect, however long it is
+    /// left to run, as long as its interrupt lines do not change and nobody writes to its tightly coupled memories. A
+    /// core that sleeps, polls or counts need not be run before. `u64::MAX`: not by itself.
+    #[must_use]
+    pub fn quiet_until(&self) -> u64 {
+        self.state.quiet_until.max(self.state.cycles)
     }
 
     fn take_interrupt(&mut self) {
@@ -245,6 +290,10 @@ impl Cpu {
         };
         let target = memory.get_mut(offset..).and_then(|memory| memory.get_mut(..bytes.len())).ok_or(BusError)?;
         target.copy_from_slice(bytes);
+        if address < DTCM_START && !bytes.is_empty() {
+            let (low, high) = (offset as u32 & !3, (offset + bytes.len() - 1) as u32 & !3);
+            self.cache.invalidate(&mut self.state, low, high);
+        }
         Ok(())
     }
 

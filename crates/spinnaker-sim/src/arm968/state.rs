@@ -1,5 +1,7 @@
 //! Registers, modes, the status registers, coprocessor 15 and the tightly coupled memories.
 
+use super::bus::Size;
+use super::op::REGISTERS;
 use super::timing::Scoreboard;
 
 /// Bytes of instruction memory, at address 0 and repeated up to 0x003FFFFF.
@@ -77,8 +79,9 @@ const CONTROL_WRITABLE: u32 = 0xb08e;
 /// The architectural state of a core and its memories.
 #[derive(Debug)]
 pub(super) struct State {
-    /// Registers of the present mode. While an instruction executes, `r[15]` is what it reads as PC.
-    pub r: [u32; 16],
+    /// Registers of the present mode, and those of compiled code. While an instruction executes, `r[15]` is what it
+    /// reads as PC.
+    pub r: [u32; REGISTERS],
     /// Address of the next instruction.
     pub pc: u32,
     /// Sign-extended last result: N is its sign, Z whether its low word is zero. (One store sets both.)
@@ -123,12 +126,20 @@ pub(super) struct State {
     pub dtcm: Box<[u8; DTCM_BYTES]>,
     /// Offsets of the lowest and the highest word of instruction memory that was written and may be compiled code.
     pub code_written: Option<(u32, u32)>,
+    /// A bit for each word of instruction memory that blocks may have been compiled from.
+    pub code_words: [u64; ITCM_BYTES / 4 / 64],
+    /// The last read of the bus: address, width and time.
+    pub last_read: (u32, Size, u64),
+    /// Reads of the bus so far.
+    pub bus_reads: u64,
+    /// Until this cycle the core does nothing that anyone could notice, as far as the last `run` knows.
+    pub quiet_until: u64,
 }
 
 impl State {
     pub fn new() -> Self {
         let mut state = Self {
-            r: [0; 16],
+            r: [0; REGISTERS],
             pc: 0,
             nz: 1,
             c: false,
@@ -152,6 +163,10 @@ impl State {
             itcm: vec![0; ITCM_BYTES].into_boxed_slice().try_into().expect("length is the array's"),
             dtcm: vec![0; DTCM_BYTES].into_boxed_slice().try_into().expect("length is the array's"),
             code_written: None,
+            code_words: [0; ITCM_BYTES / 4 / 64],
+            last_read: (0, Size::Word, 0),
+            bus_reads: 0,
+            quiet_until: 0,
         };
         state.reset();
         state
@@ -358,6 +373,9 @@ impl State {
     /// Notes that up to a word at an address of instruction memory was written.
     pub fn note_code_write(&mut self, address: u32) {
         let word = address & (ITCM_BYTES as u32 - 4);
+        if self.code_words[word as usize / 256] >> (word / 4 % 64) & 1 == 0 {
+            return;
+        }
         let (low, high) = self.code_written.unwrap_or((word, word));
         self.code_written = Some((low.min(word), high.max(word)));
     }
