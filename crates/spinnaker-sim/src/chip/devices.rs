@@ -63,11 +63,13 @@ impl Chip {
         for &core in &ended {
             let core = core as usize;
             if let Some(transfer) = self.cores[core].local.dma.active() {
+                self.catch_up(core, now_ps);
                 let error = self.move_data(core, transfer, now_ps);
                 let at = self.cores[core].clock.cycles(now_ps);
                 self.cores[core].local.dma.finish(error, at);
                 self.start_dma(core, now_ps);
                 self.update_lines(core, now_ps);
+                self.set_going(core, now_ps);
             }
         }
         self.buffer = ended;
@@ -212,6 +214,7 @@ impl Chip {
 
     /// A core goes into, or out of, reset or stall.
     fn hold(&mut self, core: usize, now_ps: u64) {
+        self.catch_up(core, now_ps);
         let held = self.noc.system.held() >> core & 1 != 0;
         let in_reset = self.noc.system.in_reset() >> core & 1 != 0;
         let unit = &mut self.cores[core];
@@ -246,6 +249,7 @@ impl Chip {
     pub(crate) fn clocks_changed(&mut self, now_ps: u64) {
         let clocks = self.noc.system.clocks;
         for core in 0..CORES {
+            self.catch_up(core, now_ps);
             let unit = &mut self.cores[core];
             let period_ps = clocks.core_ps(core);
             if period_ps == unit.clock.period_ps {
@@ -253,9 +257,7 @@ impl Chip {
             }
             let at = unit.clock.cycles(now_ps).max(unit.cpu.cycles());
             unit.clock.change(at, period_ps);
-            if unit.next_ps != u64::MAX {
-                unit.next_ps = unit.clock.ps(unit.cpu.cycles());
-            }
+            self.set_going(core, now_ps);
             self.schedule_timers(core);
         }
         self.router_ps = clocks.router_ps();
@@ -275,9 +277,11 @@ impl Chip {
             unit.local.vic = super::vic::Vic::new();
             unit.local.timers = [super::timer::Timer::new(), super::timer::Timer::new()];
             unit.local.timer_generation = unit.local.timer_generation.wrapping_add(1);
-            (unit.held, unit.in_reset, unit.next_ps) = (false, false, u64::MAX);
+            (unit.held, unit.in_reset) = (false, false);
             unit.activity = if working { Activity::Rom } else { Activity::Broken };
             self.noc.sharing.leave(core as u32);
+            self.set_going(core, now_ps);
+            self.update_lines(core, now_ps);
         }
         self.noc.watchdog = super::watchdog::Watchdog::new(self.noc.system.clocks.system_ps());
         self.watchdog_generation = self.watchdog_generation.wrapping_add(1);

@@ -73,8 +73,10 @@ pub(crate) struct Core {
     /// In reset, or its bus is stalled: it does nothing.
     pub held: bool,
     in_reset: bool,
-    /// When it runs next, ps; the end of time for a core that does not.
+    /// When it runs next, ps; the end of time for a core that does not by itself.
     next_ps: u64,
+    /// Its interrupt inputs, IRQ and FIQ.
+    inputs: (bool, bool),
 }
 
 /// A change that a person may want to read of.
@@ -109,14 +111,25 @@ pub(crate) struct Chip {
     pub rom: Rom,
     routing: Routing,
     router_ps: u64,
+    /// Bit per core that runs by itself at its `next_ps`.
+    going: u32,
+    /// Bit per core that polls: it is run before whatever may change what it sees, and its clock may be behind meanwhile.
+    polling: u32,
     /// Chip-level interrupt sources as the cores' controllers have them.
     lines: u32,
     seed: u64,
     parity_errors: u16,
     watchdog_generation: u32,
-    /// Time of the latest event.
-    now_ps: u64,
     buffer: Vec<u32>,
+}
+
+/// Numbers of the bits that are set, ascending.
+fn bits(mut mask: u32) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let bit = mask.trailing_zeros();
+        mask &= mask.wrapping_sub(1);
+        (bit < 32).then_some(bit as usize)
+    })
 }
 
 impl Chip {
@@ -133,6 +146,7 @@ impl Chip {
             held: false,
             in_reset: false,
             next_ps: u64::MAX,
+            inputs: (false, false),
         };
         let cores = (0..CORES).map(core).collect();
         let router_ps = system.clocks.router_ps();
@@ -143,11 +157,12 @@ impl Chip {
             rom: Rom::new(setup.monitor, setup.board, setup.hardware_version),
             routing: Routing::default(),
             router_ps,
+            going: 0,
+            polling: 0,
             lines: 0,
             seed: setup.seed,
             parity_errors: setup.parity_errors,
             watchdog_generation: 0,
-            now_ps: 0,
             buffer: Vec::new(),
         };
         chip.enter_rom(0);
@@ -160,7 +175,19 @@ impl Chip {
     }
 
     fn next_core_ps(&self) -> u64 {
-        self.cores.iter().map(|core| core.next_ps).min().unwrap_or(u64::MAX)
+        let mut least = u64::MAX;
+        for core in bits(self.going) {
+            least = least.min(self.cores[core].next_ps);
+        }
+        least
+    }
+
+    /// A core runs next at this time; at the end of time: not by itself.
+    fn set_next(&mut self, core: usize, next_ps: u64) {
+        self.cores[core].next_ps = next_ps;
+        let bit = 1 << core;
+        self.polling &= !bit;
+        self.going = if next_ps == u64::MAX { self.going & !bit } else { self.going | bit };
     }
 
     /// Lets everything happen that happens before `end_ps`; less, if the chip sends something that could be answered
@@ -173,23 +200,48 @@ impl Chip {
                 return;
             }
             if event_ps <= core_ps {
+                self.run_polling(event_ps);
                 if let Some((time_ps, event)) = self.noc.events.pop() {
-                    self.now_ps = time_ps;
                     self.happen(event, time_ps);
+                    self.look_again();
                 }
                 continue;
             }
             let quantum_ps = u64::from(self.noc.times.cycle.quantum_ns) * 1000;
             let bound_ps = end_ps.min(core_ps.saturating_add(quantum_ps.max(1)));
-            for core in 0..CORES {
+            for core in bits(self.going) {
                 if self.cores[core].next_ps < bound_ps {
                     self.run_core(core, bound_ps);
                 }
             }
+            self.run_polling(bound_ps);
         }
     }
 
-    /// Runs a core until `bound_ps` or the next event.
+    /// Lets cores that poll see what there is until `bound_ps`.
+    fn run_polling(&mut self, bound_ps: u64) {
+        for core in bits(self.polling) {
+            self.run_core(core, bound_ps);
+        }
+    }
+
+    /// After an event: cores that poll may see something else.
+    fn look_again(&mut self) {
+        for core in bits(self.polling) {
+            let unit = &self.cores[core];
+            self.set_next(core, unit.clock.ps(unit.cpu.cycles()));
+        }
+    }
+
+    /// Brings a core that was left alone up to a time.
+    fn catch_up(&mut self, core: usize, now_ps: u64) {
+        let unit = &self.cores[core];
+        if unit.activity == Activity::Running && !unit.held && unit.cpu.cycles() < unit.clock.cycles(now_ps) {
+            self.run_core(core, now_ps);
+        }
+    }
+
+    /// Runs a core until `bound_ps` or the next event. A core that only counts until later need not be run before.
     fn run_core(&mut self, core: usize, bound_ps: u64) {
         loop {
             let unit = &mut self.cores[core];
@@ -204,17 +256,21 @@ impl Chip {
             };
             match unit.cpu.run(&mut bus, until) {
                 Exit::Until | Exit::Breakpoint => {
-                    unit.next_ps = unit.clock.ps(unit.cpu.cycles());
+                    let quiet = unit.cpu.quiet_until();
+                    let next_ps = if quiet == u64::MAX { u64::MAX } else { unit.clock.ps(quiet) };
+                    self.set_next(core, next_ps);
+                    self.polling |= u32::from(quiet == u64::MAX) << core;
                     return;
                 }
                 Exit::WaitForInterrupt => {
                     unit.activity = Activity::Asleep;
-                    unit.next_ps = u64::MAX;
+                    self.set_next(core, u64::MAX);
                     self.noc.system.sleeping |= 1 << core;
                     return;
                 }
                 Exit::Attention => {
-                    unit.next_ps = unit.clock.ps(unit.cpu.cycles());
+                    let next_ps = unit.clock.ps(unit.cpu.cycles());
+                    self.set_next(core, next_ps);
                     self.after_access(core);
                     if self.cores[core].next_ps >= bound_ps.min(self.noc.events.next_ps()) {
                         return;
@@ -289,27 +345,35 @@ impl Chip {
         let unit = &mut self.cores[core];
         let own = (self.noc.system.cpu_irq >> core & 1) << SYSTEM_CONTROLLER;
         unit.local.vic.set_lines(unit.local.lines() | self.lines | own);
-        let (irq, fiq) = unit.local.vic.outputs();
+        let inputs = unit.local.vic.outputs();
+        if inputs == unit.inputs {
+            return;
+        }
+        unit.inputs = inputs;
+        self.catch_up(core, now_ps);
+        let (irq, fiq) = inputs;
+        let unit = &mut self.cores[core];
         unit.cpu.set_lines(irq, fiq);
         if (irq || fiq) && unit.activity == Activity::Asleep {
             unit.activity = Activity::Running;
             self.noc.system.sleeping &= !(1 << core);
-            self.set_going(core, now_ps);
         }
+        self.set_going(core, now_ps);
     }
 
     /// A core goes on at this time, unless it is held.
     pub(crate) fn set_going(&mut self, core: usize, now_ps: u64) {
         let unit = &mut self.cores[core];
         if unit.activity != Activity::Running || unit.held {
-            unit.next_ps = u64::MAX;
+            self.set_next(core, u64::MAX);
             return;
         }
         let now = unit.clock.cycles(now_ps);
         if unit.cpu.cycles() < now {
             unit.cpu.set_cycles(now);
         }
-        unit.next_ps = unit.clock.ps(unit.cpu.cycles());
+        let next_ps = unit.clock.ps(unit.cpu.cycles());
+        self.set_next(core, next_ps);
     }
 
     /// A packet from another chip, or word that one was taken.

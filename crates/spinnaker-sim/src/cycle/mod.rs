@@ -38,6 +38,8 @@ pub struct CycleMachine {
     chips: Vec<Mutex<Chip>>,
     /// When each chip has something to do next, ps.
     next_ps: Vec<u64>,
+    /// Chips of a window: a buffer.
+    active: Vec<usize>,
     host: HostSide,
     now_ps: u64,
     lookahead_ps: u64,
@@ -110,7 +112,7 @@ impl CycleMachine {
         let chips: Vec<_> = chips.collect();
         let next_ps = vec![0; chips.len()];
         let host = HostSide::new(boards);
-        Self { places, index, chips, next_ps, host, now_ps: 0, lookahead_ps, threads: config.threads.max(1) }
+        Self { places, index, chips, next_ps, active: Vec::new(), host, now_ps: 0, lookahead_ps, threads: config.threads.max(1) }
     }
 
     fn link(machine: &Machine, index: &BTreeMap<ChipXy, u32>, xy: ChipXy, link: usize, config: &CycleConfig) -> Link {

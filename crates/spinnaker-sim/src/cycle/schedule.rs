@@ -43,7 +43,8 @@ impl Shared<'_> {
 
 impl CycleMachine {
     pub(super) fn run_until_ps(&mut self, end_ps: u64) {
-        while let Some((window_end_ps, active)) = self.window(end_ps) {
+        let mut active = std::mem::take(&mut self.active);
+        while let Some(window_end_ps) = self.window(end_ps, &mut active) {
             for &chip in &active {
                 if let Ok(chip) = self.chips[chip].get_mut() {
                     chip.advance(window_end_ps);
@@ -51,21 +52,31 @@ impl CycleMachine {
             }
             self.exchange(&active);
         }
+        self.active = active;
         self.now_ps = self.now_ps.max(end_ps);
     }
 
     /// The next window: its end, and the chips that have something to do in it.
-    fn window(&self, end_ps: u64) -> Option<(u64, Vec<usize>)> {
-        let first_ps = self.next_ps.iter().copied().min().filter(|&first| first < end_ps)?;
-        let window_ps = first_ps.saturating_add(self.lookahead_ps);
-        let active: Vec<usize> = (0..self.next_ps.len()).filter(|&chip| self.next_ps[chip] < window_ps).collect();
-        if let [only] = active[..] {
-            // Nobody can disturb it before the next chip wakes; what it sends itself ends its run in time.
-            let others = self.next_ps.iter().enumerate().filter(|&(chip, _)| chip != only);
-            let second_ps = others.map(|(_, &next)| next).min().unwrap_or(u64::MAX);
-            return Some((end_ps.min(second_ps.saturating_add(self.lookahead_ps)), active));
+    fn window(&self, end_ps: u64, active: &mut Vec<usize>) -> Option<u64> {
+        let first_ps = self.next_ps.iter().fold(u64::MAX, |least, &next| least.min(next));
+        if first_ps >= end_ps {
+            return None;
         }
-        Some((end_ps.min(window_ps), active))
+        let window_ps = first_ps.saturating_add(self.lookahead_ps);
+        let mut second_ps = u64::MAX;
+        active.clear();
+        for (chip, &next_ps) in self.next_ps.iter().enumerate() {
+            if next_ps < window_ps {
+                active.push(chip);
+            } else {
+                second_ps = second_ps.min(next_ps);
+            }
+        }
+        if active.len() > 1 {
+            return Some(end_ps.min(window_ps));
+        }
+        // Nobody can disturb the only one before the next chip wakes; what it sends itself ends its run in time.
+        Some(end_ps.min(second_ps.saturating_add(self.lookahead_ps)))
     }
 
     /// Takes what chips have sent to where it goes.
