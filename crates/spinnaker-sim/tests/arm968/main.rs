@@ -1,0 +1,4 @@
+//! The processor against its manuals.
+
+mod bench;
+mod timing;
