@@ -9,7 +9,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("spinnaker-machine", &[]),
     ("spinnaker-wire", &[]),
     ("spinnaker-host", &["spinnaker-wire"]),
-    ("spinnaker-sim", &["spinnaker-machine"]),
+    ("spinnaker-sim", &["spinnaker-machine", "spinnaker-wire"]),
     ("spidnn-kernels", &[]),
     ("spidnn-core", &["spidnn-kernels"]),
     ("spidnn-graph", &[]),

@@ -30,6 +30,7 @@ mod config;
 mod core;
 pub mod cycle;
 mod error;
+pub mod face;
 mod memory;
 mod network;
 mod packet;

@@ -396,7 +396,7 @@ mod tests {
     fn point_to_point_entries() {
         let mut router = Router::new();
         router.initialise(17);
-        let to = |address| from(LOCAL, Packet::new(0x40, 0x0001_0000 | address, None));
+        let to = |address: u32| from(LOCAL, Packet::new(0x40, 0x0001_0000 | address, None));
         assert_eq!(router.decide(to(0x0102)), Decision::Drop { default_routed: false });
         // Entry 2 of the word of 0x0100..0x0107: link 4; entry 0: monitor.
         router.write(0x1_0000 + 4 * 0x20, 0o66666467);
