@@ -27,7 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "spinnaker-sim",
         ],
     ),
-    ("spidnn-cli", &["spidnn", "spidnn-import", "spinnaker-machine"]),
+    ("spidnn-cli", &["spidnn", "spidnn-import", "spinnaker-machine", "spinnaker-sim", "spinnaker-wire"]),
 ];
 
 fn main() -> ExitCode {

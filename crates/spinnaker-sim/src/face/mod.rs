@@ -14,9 +14,12 @@ mod cycle;
 mod server;
 mod watch;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use spinnaker_machine::ChipXy;
+use spinnaker_wire::boot;
+use spinnaker_wire::boot_image::{self, BootImage};
+use spinnaker_wire::sv::BootVariables;
 
 pub use crate::cycle::Datagram;
 pub use bmp::{Bmp, BmpAnswer};
@@ -69,4 +72,42 @@ pub trait VirtualBoard {
 
     /// What everything is doing, as lines of text.
     fn snapshot(&mut self) -> String;
+}
+
+/// Machine time for the boot ROM to come up.
+const ROM_START_NS: u64 = 200_000_000;
+
+/// Boots a machine from within: sends the image's messages to its first board, 1 ms of machine time after each other.
+///
+/// # Errors
+/// [`spinnaker_wire::WireError`] for an image that is none.
+pub fn boot_from_within(
+    board: &mut impl VirtualBoard,
+    image: &[u8],
+    variables: &BootVariables,
+) -> Result<(), spinnaker_wire::WireError> {
+    const PAUSE_NS: u64 = 1_000_000;
+    let mut image = image.to_vec();
+    boot_image::patch(&mut image, variables)?;
+    let image = BootImage::new_checked(&image)?;
+    let Some(&(chip, address)) = board.boards().first() else { return Ok(()) };
+    // Some host on the same net that nobody else is.
+    let host = SocketAddrV4::new(Ipv4Addr::from(u32::from(address) ^ 0x80), BOOT_PORT);
+    let mut buffer = [0; boot::MESSAGE_BYTES_MAX];
+    let start_ns = board.now_ns() + ROM_START_NS;
+    board.run_until(start_ns);
+    let mut send = |length: usize, buffer: &[u8]| {
+        board.send(&Datagram { board: chip, host, port: BOOT_PORT, time_ns: 0, data: buffer[..length].to_vec() });
+        let end_ns = board.now_ns() + PAUSE_NS;
+        board.run_until(end_ns);
+    };
+    let length = boot::Repr::Start { blocks: image.blocks_len() }.emit(&mut buffer)?;
+    send(length, &buffer);
+    for (number, block) in image.blocks().enumerate() {
+        let length = boot::emit_block(number as u8, block, &mut buffer)?;
+        send(length, &buffer);
+    }
+    let length = boot::Repr::Control { execute: true, entry: 0 }.emit(&mut buffer)?;
+    send(length, &buffer);
+    Ok(())
 }
