@@ -33,10 +33,17 @@ impl Transceiver<UdpLink> {
     /// # Errors
     /// [`HostError::NoSuchHost`], [`HostError::Io`].
     pub fn connect(host: &str) -> Result<Self> {
-        let link = UdpLink::connect(host, spinnaker_wire::sdp::UDP_PORT, spinnaker_wire::boot::UDP_PORT)?;
+        Self::connect_ports(host, spinnaker_wire::sdp::UDP_PORT, spinnaker_wire::boot::UDP_PORT)
+    }
+
+    /// The same with other ports, for virtual boards.
+    ///
+    /// # Errors
+    /// As [`Transceiver::connect`].
+    pub fn connect_ports(host: &str, scp_port: u16, boot_port: u16) -> Result<Self> {
         // Another number in every process, so that late replies to an earlier one belong to nobody.
         let first_seq = std::process::id() as u16;
-        Ok(Self::over(link, Options { first_seq, ..Options::default() }))
+        Ok(Self::over(UdpLink::connect(host, scp_port, boot_port)?, Options { first_seq, ..Options::default() }))
     }
 }
 

@@ -1,6 +1,6 @@
 //! UDP sockets for a [`VirtualBoard`], and its pace. The only part of the simulator that knows sockets and the wall's clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -164,7 +164,7 @@ impl Server {
                     board,
                     bmp: Bmp::new(self.boards.len()),
                     packets,
-                    clients: BTreeMap::new(),
+                    clients: BTreeSet::new(),
                     log,
                 };
                 run.serve(pace, &incoming, requests, stop, &mut open)
@@ -287,8 +287,8 @@ struct Run<'a, B> {
     board: &'a mut B,
     bmp: Bmp,
     packets: bool,
-    /// Datagrams of each client, for the log.
-    clients: BTreeMap<(SocketAddrV4, u16), u64>,
+    /// Who has sent what where, for the log.
+    clients: BTreeSet<(SocketAddrV4, ChipXy, u16)>,
     log: &'a mut dyn FnMut(&LogLine),
 }
 
@@ -376,14 +376,7 @@ impl<B: VirtualBoard> Run<'_, B> {
     }
 
     fn note_client(&mut self, from: SocketAddrV4, port: u16, chip: ChipXy) {
-        let known = self.clients.len();
-        let count = match self.clients.get_mut(&(from, port)) {
-            Some(count) => count,
-            None if known < CLIENTS_MAX => self.clients.entry((from, port)).or_insert(0),
-            None => return,
-        };
-        *count += 1;
-        if *count == 1 {
+        if self.clients.len() < CLIENTS_MAX && self.clients.insert((from, chip, port)) {
             self.say(format!("client {from}: first datagram to port {port} of board {},{}", chip.x, chip.y));
         }
     }
