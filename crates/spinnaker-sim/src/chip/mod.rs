@@ -33,6 +33,9 @@ mod timer;
 mod vic;
 mod watchdog;
 
+#[cfg(test)]
+mod tests;
+
 use crate::arm968::{Cpu, Exit};
 use crate::bootrom::Rom;
 use crate::network::Link;
@@ -90,7 +93,6 @@ pub struct LogEntry {
 
 /// What a chip is made of.
 pub(crate) struct Setup {
-    pub index: u32,
     /// Bit per core that works.
     pub working_cores: u32,
     /// The core that the boot ROM elects.
@@ -105,7 +107,6 @@ pub(crate) struct Setup {
 }
 
 pub(crate) struct Chip {
-    pub index: u32,
     pub cores: Vec<Core>,
     pub noc: Noc,
     pub rom: Rom,
@@ -151,7 +152,6 @@ impl Chip {
         let cores = (0..CORES).map(core).collect();
         let router_ps = system.clocks.router_ps();
         let mut chip = Self {
-            index: setup.index,
             cores,
             noc: Noc::new(setup.times, system, ethernet, setup.links),
             rom: Rom::new(setup.monitor, setup.board, setup.hardware_version),
@@ -221,7 +221,10 @@ impl Chip {
     /// Lets cores that poll see what there is until `bound_ps`.
     fn run_polling(&mut self, bound_ps: u64) {
         for core in bits(self.polling) {
-            self.run_core(core, bound_ps);
+            let unit = &self.cores[core];
+            if unit.cpu.cycles() < unit.clock.cycles(bound_ps) {
+                self.run_core(core, bound_ps);
+            }
         }
     }
 

@@ -17,7 +17,16 @@ pub(crate) struct Watchdog {
 
 impl Watchdog {
     pub fn new(period_ps: u64) -> Self {
-        Self { load: u32::MAX, control: 0, locked: false, count: u32::MAX, since_ps: 0, period_ps, raw: false, expired: false }
+        Self {
+            load: u32::MAX,
+            control: 0,
+            locked: false,
+            count: u32::MAX,
+            since_ps: 0,
+            period_ps,
+            raw: false,
+            expired: false,
+        }
     }
 
     fn running(&self) -> bool {

@@ -27,8 +27,8 @@ pub use crate::chip::{BoardAddress, LogEntry};
 use crate::chip::{CORES, Chip, Setup, Times};
 use crate::network::{Link, Output};
 pub use config::{CycleConfig, CycleTiming, default_address};
-pub use host::{BOOT_PORT, Datagram};
 use host::HostSide;
+pub use host::{BOOT_PORT, Datagram};
 pub use snapshot::{ChipSnapshot, CoreActivity, CoreSnapshot, Counts, Snapshot};
 
 /// An instruction-level machine.
@@ -98,7 +98,6 @@ impl CycleMachine {
             let working = chip.cores.len() + 1;
             let (working_cores, monitor) = elect(config.seed, place, working, config.monitors.get(&xy).copied());
             Mutex::new(Chip::new(Setup {
-                index: i,
                 working_cores,
                 monitor,
                 board: boards.get(&i).copied(),
@@ -112,7 +111,17 @@ impl CycleMachine {
         let chips: Vec<_> = chips.collect();
         let next_ps = vec![0; chips.len()];
         let host = HostSide::new(boards);
-        Self { places, index, chips, next_ps, active: Vec::new(), host, now_ps: 0, lookahead_ps, threads: config.threads.max(1) }
+        Self {
+            places,
+            index,
+            chips,
+            next_ps,
+            active: Vec::new(),
+            host,
+            now_ps: 0,
+            lookahead_ps,
+            threads: config.threads.max(1),
+        }
     }
 
     fn link(machine: &Machine, index: &BTreeMap<ChipXy, u32>, xy: ChipXy, link: usize, config: &CycleConfig) -> Link {

@@ -116,6 +116,12 @@ impl Router {
         }
     }
 
+    /// The reset input: registers; the tables keep what they have.
+    pub fn reset(&mut self) {
+        let old = std::mem::replace(self, Self::new());
+        (self.table, self.p2p, self.packets, self.dropped) = (old.table, old.p2p, old.packets, old.dropped);
+    }
+
     /// As the boot ROM sets it up for the monitor it elected.
     pub fn initialise(&mut self, monitor: u32) {
         self.control = 0x2F2F_0007 | monitor << 8;
@@ -396,7 +402,7 @@ mod tests {
     fn point_to_point_entries() {
         let mut router = Router::new();
         router.initialise(17);
-        let to = |address| from(LOCAL, Packet::new(0x40, 0x0001_0000 | address, None));
+        let to = |address: u32| from(LOCAL, Packet::new(0x40, 0x0001_0000 | address, None));
         assert_eq!(router.decide(to(0x0102)), Decision::Drop { default_routed: false });
         // Entry 2 of the word of 0x0100..0x0107: link 4; entry 0: monitor.
         router.write(0x1_0000 + 4 * 0x20, 0o66666467);
