@@ -1,6 +1,6 @@
 //! A core on a bus of plain memory, and assembly that is assembled here and now by hand.
 
-use spinnaker_sim::arm968::{Access, Bus, BusError, Cpu, Size};
+use spinnaker_sim::arm968::{Access, Bus, BusError, Cpu, Exit, Size};
 
 /// Where programs may use memory on the bus.
 pub const BUS_START: u32 = 0x6000_0000;
@@ -9,7 +9,8 @@ pub const BUS_BYTES: u32 = 0x1_0000;
 
 /// Plain memory on the bus; everything else is a bus error.
 pub struct Memory {
-    bytes: Vec<u8>,
+    /// Its content.
+    pub bytes: Vec<u8>,
     /// Cycles of a read.
     pub read_wait: u32,
     /// Cycles of a write.
@@ -71,4 +72,16 @@ pub fn cpu(address: u32, code: &[u8], thumb: bool) -> Cpu {
     cpu.write_tcm(address, code).expect("code fits");
     cpu.set_pc(address);
     cpu
+}
+
+/// Wait for interrupt: MCR p15, 0, r0, c7, c0, 4. Programs end with it.
+pub const WAIT: u32 = 0xee07_0f90;
+/// Cycles of [`WAIT`] by the table, without the sleep.
+pub const WAIT_CYCLES: u64 = 3;
+
+/// Runs until the core waits for an interrupt; gives the cycles before that wait.
+pub fn run_to_wait(cpu: &mut Cpu, bus: &mut Memory) -> u64 {
+    let start = cpu.cycles();
+    assert_eq!(cpu.run(bus, start + 1_000_000), Exit::WaitForInterrupt, "the program ends");
+    cpu.cycles() - start - WAIT_CYCLES
 }
