@@ -1,6 +1,6 @@
 //! A core on a bus of plain memory, and assembly that is assembled here and now by hand.
 
-use spinnaker_sim::arm968::{Access, Bus, BusError, Cpu, Exit, Size};
+use spinnaker_sim::arm968::{Access, Bus, BusError, Cpu, Size};
 
 /// Where programs may use memory on the bus.
 pub const BUS_START: u32 = 0x6000_0000;
@@ -74,14 +74,7 @@ pub fn cpu(address: u32, code: &[u8], thumb: bool) -> Cpu {
     cpu
 }
 
-/// Wait for interrupt: MCR p15, 0, r0, c7, c0, 4. Programs end with it.
-pub const WAIT: u32 = 0xee07_0f90;
+/// Wait for interrupt: MCR p15, 0, r6, c7, c0, 4. Programs end with it.
+pub const WAIT: u32 = 0xee07_6f90;
 /// Cycles of [`WAIT`] by the table, without the sleep.
 pub const WAIT_CYCLES: u64 = 3;
-
-/// Runs until the core waits for an interrupt; gives the cycles before that wait.
-pub fn run_to_wait(cpu: &mut Cpu, bus: &mut Memory) -> u64 {
-    let start = cpu.cycles();
-    assert_eq!(cpu.run(bus, start + 1_000_000), Exit::WaitForInterrupt, "the program ends");
-    cpu.cycles() - start - WAIT_CYCLES
-}

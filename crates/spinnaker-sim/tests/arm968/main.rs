@@ -2,6 +2,7 @@
 
 mod bench;
 mod blocks;
+mod kernels;
 mod oracle;
 mod random;
 mod timing;
