@@ -386,3 +386,109 @@ fn an_image_that_leaves_the_watchdog_alone_is_reset() {
     assert!(row.chips[0].rom.waiting());
     assert_eq!(row.read(0, 0, SYSTEM + 0x30), 1);
 }
+
+mod whatever_software_does {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Addresses of all devices, most of them often, and of what is not there.
+    fn address() -> impl Strategy<Value = u32> {
+        const BASES: &[u32] = &[
+            0x1000_0000,
+            0x1100_0000,
+            0x1F00_0000,
+            0x2000_0000,
+            0x3000_0000,
+            0x4000_0000,
+            0xE000_0000,
+            0xF100_0000,
+            0xF100_0000,
+            0xF200_0000,
+            0xF200_0000,
+            0xF300_0000,
+            0xE400_0000,
+            0xE400_C000,
+            0xF500_0000,
+            0xF600_0000,
+            0xFFFF_F000,
+            0xFFFF_0000,
+            0x6000_0000,
+            0x5000_0000,
+        ];
+        (prop::sample::select(BASES), prop_oneof![0u32..0x210, 0u32..0x1_8000, any::<u32>()])
+            .prop_map(|(base, offset)| base.wrapping_add(offset & 0x0FFF_FFFF))
+    }
+
+    fn value() -> impl Strategy<Value = u32> {
+        prop_oneof![
+            any::<u32>(),
+            any::<u32>().prop_map(|value| 0x5EC0_0000 | value & 0xF_FFFF),
+            0u32..4,
+            Just(0x1ACC_E551),
+            Just(u32::MAX)
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// No sequence of accesses makes the simulation panic or hang.
+        #[test]
+        fn it_goes_on(
+            accesses in prop::collection::vec((address(), value(), 0usize..18, 0u8..7, 0u64..2000), 1..150),
+        ) {
+            let mut row = Row::new(2);
+            for core in [2, 3] {
+                // Something to run: code of all sorts of words.
+                let code: Vec<u8> = (0..256u32).flat_map(|i| (i.wrapping_mul(0x9E37_79B9) | 0xE000_0000).to_le_bytes()).collect();
+                row.chips[0].cores[core].cpu.write_tcm(0, &code).expect("there");
+                row.chips[0].cores[core].cpu.set_control(0x1004);
+                row.chips[0].cores[core].cpu.set_pc(0);
+                row.chips[0].cores[core].activity = Activity::Running;
+                row.chips[0].set_going(core, row.now_ps);
+            }
+            for (address, value, core, what, ns) in accesses {
+                let size = [Size::Word, Size::Half, Size::Byte][usize::from(what % 3)];
+                let address = address & !(size.bytes() - 1);
+                let now_ps = row.now_ps;
+                // (A core that has run ahead keeps its clock.)
+                let ahead = row.chips[0].cores[core].cpu.cycles() > row.chips[0].cores[core].clock.cycles(now_ps);
+                if !ahead {
+                    let _ = row.access(0, core, |bus, at| match what {
+                        0..3 => bus.read(address, size, at).map(|_| ()),
+                        _ => bus.write(address, size, value, at).map(|_| ()),
+                    });
+                }
+                row.run(ns);
+            }
+        }
+
+        /// Nor does any frame, or anything that looks like a boot message.
+        #[test]
+        fn the_rom_takes_any_frame(
+            frames in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..1600), 0u8..4, any::<[u32; 4]>()), 1..20),
+        ) {
+            let mut row = Row::new(1);
+            let board = crate::cycle::default_address(0);
+            row.chips[0].rom = Rom::new(1, Some(board), 5);
+            row.chips[0].enter_rom(row.now_ps);
+            row.run(100);
+            for (mut frame, kind, words) in frames {
+                if kind > 0 && frame.len() >= 60 {
+                    frame[..6].copy_from_slice(&board.mac);
+                    frame[12..14].copy_from_slice(&[8, if kind == 3 { 6 } else { 0 }]);
+                    frame[23] = [0, 17, 1, 0][usize::from(kind)];
+                    frame[36..38].copy_from_slice(&54321u16.to_be_bytes());
+                    frame[42..44].copy_from_slice(&[0, 1]);
+                    for (i, word) in words.into_iter().enumerate() {
+                        let word = if i == 0 { word & 7 } else { word & 0x1FF };
+                        frame[44 + 4 * i..48 + 4 * i].copy_from_slice(&word.to_be_bytes());
+                    }
+                }
+                let at_ps = row.now_ps;
+                row.chips[0].deliver_frame(at_ps, frame);
+                row.run(300_000);
+            }
+        }
+    }
+}
