@@ -31,9 +31,6 @@ const HOST_KEY: u32 = 0x2000;
 struct Application {
     file: &'static str,
     core: u8,
-    /// First 32 bits of the MD5 sum of the file's name, by which the front end knows the binary; 0 for binaries that do not
-    /// use the simulation interface.
-    name_hash: u32,
     /// Region number, words, size in words.
     regions: Vec<(usize, Vec<u32>, usize)>,
     /// State in which it waits for what comes.
@@ -41,8 +38,10 @@ struct Application {
 }
 
 impl Application {
+    /// `name_hash` are the first 32 bits of the MD5 sum of the file's name, by which the front end knows the binary; 0 for
+    /// binaries that do not use the simulation interface.
     fn new(file: &'static str, core: u8, name_hash: u32, state: u8) -> Self {
-        let mut application = Self { file, core, name_hash, regions: Vec::new(), state };
+        let mut application = Self { file, core, regions: Vec::new(), state };
         if name_hash != 0 {
             // Name, time step in us, SDP port for run control.
             application.regions.push((0, vec![name_hash, 1000, 3], 3));

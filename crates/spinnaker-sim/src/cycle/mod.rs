@@ -14,6 +14,7 @@
 //! the configuration says. Same machine, configuration and calls: same bits, same times, same [`CycleMachine::trace_hash`].
 
 mod config;
+mod debug;
 mod host;
 mod schedule;
 mod snapshot;
@@ -44,6 +45,8 @@ pub struct CycleMachine {
     now_ps: u64,
     lookahead_ps: u64,
     threads: usize,
+    /// Breakpoints met so far.
+    stops: u64,
 }
 
 /// A number from a seed and what it is for.
@@ -121,6 +124,7 @@ impl CycleMachine {
             now_ps: 0,
             lookahead_ps,
             threads: config.threads.max(1),
+            stops: 0,
         }
     }
 

@@ -28,6 +28,11 @@ const LAST: u64 = INDEX;
 
 impl CycleMachine {
     pub(super) fn run_until_ps(&mut self, end_ps: u64) {
+        self.run(end_ps, false);
+    }
+
+    /// Runs until a time; if wanted less, until after the window in which a core met a breakpoint. Whether one did.
+    pub(super) fn run(&mut self, end_ps: u64, to_breakpoint: bool) -> bool {
         let active = std::mem::take(&mut self.active);
         let mut run = Run {
             chips: &self.chips,
@@ -36,14 +41,21 @@ impl CycleMachine {
             host: &mut self.host,
             lookahead_ps: self.lookahead_ps,
             active,
+            stops: 0,
+            to_breakpoint,
+            end_ps: 0,
         };
         if self.threads > 1 && run.chips.len() >= SHARED_MIN {
             run.on_threads(end_ps, self.threads);
         } else {
             run.alone(end_ps);
         }
+        let (stops, reached_ps) = (run.stops, run.end_ps);
         self.active = run.active;
-        self.now_ps = self.now_ps.max(end_ps);
+        self.stops += stops;
+        let stopped = to_breakpoint && stops > 0;
+        self.now_ps = self.now_ps.max(if stopped { reached_ps } else { end_ps });
+        stopped
     }
 }
 
@@ -56,6 +68,11 @@ struct Run<'a> {
     lookahead_ps: u64,
     /// Chips of the window.
     active: Vec<usize>,
+    /// Breakpoints met.
+    stops: u64,
+    to_breakpoint: bool,
+    /// End of the latest window.
+    end_ps: u64,
 }
 
 /// Lets a chip run; nobody else has it.
@@ -99,6 +116,9 @@ impl Run<'_> {
 
     /// The next window: its end; `active` has the chips with something to do in it.
     fn window(&mut self, end_ps: u64) -> Option<u64> {
+        if self.to_breakpoint && self.stops > 0 {
+            return None;
+        }
         let first_ps = self.next_ps.iter().fold(u64::MAX, |least, &next| least.min(next));
         if first_ps >= end_ps {
             return None;
@@ -113,11 +133,10 @@ impl Run<'_> {
                 second_ps = second_ps.min(next_ps);
             }
         }
-        if self.active.len() > 1 {
-            return Some(end_ps.min(window_ps));
-        }
-        // Nobody can disturb the only one before the next chip wakes; what it sends itself ends its run in time.
-        Some(end_ps.min(second_ps.saturating_add(self.lookahead_ps)))
+        // Nobody can disturb an only one before the next chip wakes; what it sends itself ends its run in time.
+        let alone = self.active.len() == 1;
+        self.end_ps = end_ps.min(if alone { second_ps.saturating_add(self.lookahead_ps) } else { window_ps });
+        Some(self.end_ps)
     }
 
     /// Takes what chips have sent to where it goes: chips in order, so that it does not matter who ran first.
@@ -125,6 +144,7 @@ impl Run<'_> {
         for &index in &self.active {
             let Ok(mut chip) = self.chips[index].lock() else { continue };
             self.next_ps[index] = chip.next_ps();
+            self.stops += std::mem::take(&mut chip.stops);
             chip.noc.outbox_ps = u64::MAX;
             if chip.noc.outbox.is_empty() && chip.noc.frames_out.is_empty() {
                 continue;
