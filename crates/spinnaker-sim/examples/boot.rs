@@ -64,7 +64,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         Some(reply) => println!(
             "VER after {:.1} us: {}",
             (reply.time_ns - asked) as f64 / 1e3,
-            String::from_utf8_lossy(reply.data.get(26..).unwrap_or_default())
+            String::from_utf8_lossy(reply.data.get(26..).unwrap_or_default()).replace(char::from(0), " ")
         ),
         None => println!("VER: no answer"),
     }
@@ -99,5 +99,8 @@ fn state(machine: &mut CycleMachine) -> String {
     }
     let Some(sv) = machine.peek(ChipXy::new(0, 0), 0xF500_7F00, 256) else { return String::new() };
     let active = u16::from_le_bytes([sv[0xE2], sv[0xE3]]);
-    format!("{monitors} monitors, {idle} idle cores, phases {phases:?}; root: {}x{}, up {}, {active} chips", sv[3], sv[2], sv[6])
+    format!(
+        "{monitors} monitors, {idle} idle cores, phases {phases:?}; root: {}x{}, up {}, {active} chips",
+        sv[3], sv[2], sv[6]
+    )
 }

@@ -79,11 +79,7 @@ const EXCHANGES: &[(&str, &str, &str)] = &[
         "....07..ff00000000008000070000000202000001000000030104043300................................\
          00000000c80082003f00c80132ff0000010000000000000000000000a5000000",
     ),
-    (
-        "WRITE",
-        "000087ff00ff00000000030008000000246008000000020000000102030405060708",
-        "....07..ff000000000080000800",
-    ),
+    ("WRITE", "000087ff00ff00000000030008000000246008000000020000000102030405060708", "....07..ff000000000080000800"),
     ("FILL", "000087ff00ff000000000500090010002460efbeadde08000000", "....07..ff000000000080000900"),
     (
         "READ back",
@@ -121,11 +117,7 @@ const EXCHANGES: &[(&str, &str, &str)] = &[
         "000087ff00ff000000000f001d00000000000f00000000000000",
         "....07..ff000000000080001d00440000000f00000000000000",
     ),
-    (
-        "SIG sync0",
-        "000087ff00ff0000000016001e000000000010ff0400ffff0000",
-        "....07..ff000000000080001e00",
-    ),
+    ("SIG sync0", "000087ff00ff0000000016001e000000000010ff0400ffff0000", "....07..ff000000000080001e00"),
     ("no route", "000087ff00ff0707000000001f00000000000000000000000000", "....07..ff000000070787001f00"),
     ("command 99 to SARK", "000087ff01ff0000000063002000000000000000000000000000", "....87..ff010000000083002000"),
     ("VER too short to SARK", "000087ff01ff0000000000002100", "....87..ff010000000081002100"),
@@ -214,14 +206,14 @@ fn the_same_run_has_the_same_hash_and_another_seed_another() {
         return;
     };
     patch(&mut image, 3, 1);
-    let run = |seed, threads| {
-        let config = CycleConfig { seed, threads, ..CycleConfig::default() };
+    let run = |seed| {
+        let config = CycleConfig { seed, ..CycleConfig::default() };
         let mut machine = CycleMachine::new(&Machine::spin3(), &config);
         boot(&mut machine, &image);
         machine.run_for(450 * MS);
         (machine.trace_hash(), machine.counts())
     };
-    let first = run(1, 1);
-    assert_eq!(run(1, 2), first);
-    assert_ne!(run(2, 1).0, first.0);
+    let first = run(1);
+    assert_eq!(run(1), first);
+    assert_ne!(run(2).0, first.0);
 }

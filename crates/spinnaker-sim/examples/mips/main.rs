@@ -51,8 +51,6 @@ const KERNELS: [Kernel; 6] = [
 
 fn prepare() -> Cpu {
     let mut cpu = Cpu::new();
-    cpu.set_control(0x1f7e);
-    cpu.set_cpsr(0xdf);
     let code: Vec<u8> = kernels::CODE.iter().flat_map(|word| word.to_le_bytes()).collect();
     cpu.write_tcm(CODE, &code).expect("code fits");
     cpu.write_tcm(RETURN, &0xee07_0f90_u32.to_le_bytes()).expect("code fits");
@@ -77,18 +75,19 @@ fn measure(kernel: &Kernel, quantum: u64, instructions: u64) -> (u64, u64, f64) 
     let mut cpu = prepare();
     let started = Instant::now();
     while cpu.instructions() < instructions {
+        // A reset wakes the core from its last wait.
+        cpu.reset();
+        cpu.set_cpsr(0xdf);
         for (register, value) in kernel.arguments.iter().enumerate() {
             cpu.set_register(register, *value);
         }
         cpu.set_register(13, DTCM_START + 0xff00);
         cpu.set_register(14, RETURN);
         cpu.set_pc(CODE + kernel.entry);
-        // The masked interrupt wakes the core from the wait before.
-        cpu.set_lines(true, false);
         loop {
             let until = cpu.cycles() + quantum;
             match cpu.run(&mut Nothing, until) {
-                Exit::Until => cpu.set_lines(false, false),
+                Exit::Until => {}
                 Exit::WaitForInterrupt => break,
                 exit => panic!("kernels do not use the bus: {exit:?}"),
             }

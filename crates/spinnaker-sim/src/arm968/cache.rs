@@ -68,6 +68,17 @@ impl BlockCache {
         self.numbers[slot(state.pc, state.thumb)] = number;
     }
 
+    /// Where the block that starts at the program counter ends; the program counter itself where none does.
+    pub fn block_end(&mut self, state: &mut State) -> u32 {
+        if state.pc >= ITCM_BYTES as u32 || !state.scoreboard.is_clear(state.cycles) {
+            return state.pc;
+        }
+        if self.find(state.pc, state.thumb).is_none() {
+            self.compile(state);
+        }
+        self.find(state.pc, state.thumb).map_or(state.pc, |block| block.end)
+    }
+
     /// Drops the blocks that were compiled from words of instruction memory that have been written: those at offsets
     /// `low` to `high`.
     #[cold]

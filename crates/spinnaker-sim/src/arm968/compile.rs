@@ -145,8 +145,9 @@ impl Compiler<'_> {
         self.push(Op { target, ..Op::new(Kind::End) });
     }
 
-    /// Tells the scoreboard of late results.
+    /// Tells the scoreboard of late results. What it holds from accesses on the bus may have been overwritten since.
     fn late(&mut self, pending: Pending) {
+        self.push(Op::new(Kind::Settle));
         let Pending { late_1, late_2, late_accumulators } = pending;
         let once = late_1 & !late_2;
         for (set, shift, rs) in [(once & !late_accumulators, 1, 0), (once & late_accumulators, 1, 1), (late_2, 2, 2)] {

@@ -523,6 +523,11 @@ fn run_block<B: Bus>(state: &mut State, block: &Block, bus: &mut B, until: u64) 
                 cycles = state.scoreboard.start(cycles, timing.sources, timing.accumulators);
             }
             Kind::Complete => state.scoreboard.complete(cycles, &block.timings[op.imm as usize]),
+            Kind::Settle => {
+                if !state.scoreboard.is_clear(cycles) {
+                    state.scoreboard.clear();
+                }
+            }
             Kind::Late => {
                 let (ready, accumulator) = (cycles + u64::from(op.shift), cycles + u64::from(op.rs));
                 state.scoreboard.set(op.imm as u16, ready, accumulator);

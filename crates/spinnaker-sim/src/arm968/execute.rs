@@ -42,7 +42,9 @@ pub(super) fn step<B: Bus>(state: &mut State, bus: &mut B) -> bool {
         step.state.cycles += FAILED_CYCLES;
         return step.used_bus;
     }
-    step.run(&instruction);
+    let timing = Timing::of(&instruction);
+    step.start = step.state.scoreboard.start(step.state.cycles, timing.sources, timing.accumulators);
+    step.run(&instruction, &timing);
     step.used_bus
 }
 
@@ -55,7 +57,7 @@ pub(super) fn step_scheduled<B: Bus>(state: &mut State, bus: &mut B, cycles: u8)
     state.cycles += u64::from(cycles.saturating_sub(timing.issue));
     state.pc = address.wrapping_add(if state.thumb { 2 } else { 4 });
     let mut step = Step { start: state.cycles, state, bus, address, wait: 0, used_bus: false, used_itcm: false };
-    step.run(&instruction);
+    step.run(&instruction, &timing);
     step.used_bus
 }
 
@@ -82,10 +84,8 @@ impl<B: Bus> Step<'_, B> {
         Some(decode(word, self.address, self.state.thumb))
     }
 
-    /// Executes an instruction whose condition passes, and charges its cycles.
-    fn run(&mut self, instruction: &Instruction) {
-        let timing = Timing::of(instruction);
-        self.start = self.state.scoreboard.start(self.state.cycles, timing.sources, timing.accumulators);
+    /// Executes an instruction whose condition passes and whose operands are ready, and charges its cycles.
+    fn run(&mut self, instruction: &Instruction, timing: &Timing) {
         self.state.r[15] = self.address.wrapping_add(if self.state.thumb { 4 } else { 8 });
         let result = self.execute(&instruction.operation);
         if self.used_itcm {
@@ -94,7 +94,7 @@ impl<B: Bus> Step<'_, B> {
         match result {
             Ok(()) => {
                 self.state.cycles = self.start + u64::from(timing.issue) + self.wait;
-                self.state.scoreboard.complete(self.state.cycles, &timing);
+                self.state.scoreboard.complete(self.state.cycles, timing);
             }
             Err(DataAbort) => {
                 self.state.cycles = self.start + DATA_ABORT_CYCLES + self.wait;

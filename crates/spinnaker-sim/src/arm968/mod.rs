@@ -16,6 +16,7 @@ mod arithmetic;
 mod bus;
 mod cache;
 mod compile;
+mod debug;
 mod decode_arm;
 mod decode_thumb;
 mod engine;
@@ -28,9 +29,13 @@ mod state;
 mod timing;
 
 pub use bus::{Access, Bus, BusError, Size};
+pub use debug::{Spent, Traced, disassemble};
 pub use state::{DTCM_BYTES, DTCM_START, ITCM_BYTES, Mode};
 
+use std::collections::BTreeMap;
+
 use cache::BlockCache;
+use debug::Debug;
 use engine::{Stop, run_blocks};
 use state::{Exception, State, TCM_END};
 use timing::EXCEPTION_CYCLES;
@@ -54,6 +59,7 @@ pub enum Exit {
 pub struct Cpu {
     state: State,
     cache: BlockCache,
+    debug: Option<Box<Debug>>,
 }
 
 impl Default for Cpu {
@@ -66,7 +72,7 @@ impl Cpu {
     /// A core after power-up: memories and registers zero, then [`Cpu::reset`].
     #[must_use]
     pub fn new() -> Self {
-        Self { state: State::new(), cache: BlockCache::default() }
+        Self { state: State::new(), cache: BlockCache::default(), debug: None }
     }
 
     /// The reset input: Supervisor mode, interrupts masked, PC = 0xFFFF0000 (high vectors). Memories, general registers,
@@ -113,6 +119,12 @@ impl Cpu {
             if let Some(exit) = self.begin_instruction(until) {
                 return exit;
             }
+            if self.debug.is_some() {
+                match self.run_watched(bus, until) {
+                    Some(exit) => return exit,
+                    None => continue,
+                }
+            }
             match run_blocks(&mut self.state, &mut self.cache, bus, until) {
                 Stop::Until => return Exit::Until,
                 Stop::Attention => return Exit::Attention,
@@ -131,7 +143,82 @@ impl Cpu {
         if let Some(exit) = self.begin_instruction(u64::MAX) {
             return exit;
         }
-        if self.step_plainly(bus) { Exit::Attention } else { Exit::Until }
+        let attention = if self.debug.is_some() { self.step_watched(bus) } else { self.step_plainly(bus) };
+        if attention { Exit::Attention } else { Exit::Until }
+    }
+
+    /// Executes what would be a block, instruction by instruction: a core that is watched does the same as one that is
+    /// not, and passes `until` as far.
+    fn run_watched<B: Bus>(&mut self, bus: &mut B, until: u64) -> Option<Exit> {
+        let end = self.cache.block_end(&mut self.state);
+        loop {
+            let (address, thumb) = (self.state.pc, self.state.thumb);
+            let instructions = self.state.instructions;
+            if self.debug.as_mut().is_some_and(|debug| debug.stops(address, instructions)) {
+                return Some(Exit::Breakpoint);
+            }
+            if self.step_watched(bus) {
+                return Some(Exit::Attention);
+            }
+            let next = address.wrapping_add(if thumb { 2 } else { 4 });
+            if self.state.pc != next || self.state.thumb != thumb || next >= end || self.state.waiting {
+                return (self.state.cycles >= until && !self.state.waiting).then_some(Exit::Until);
+            }
+        }
+    }
+
+    /// Executes one instruction by the plain interpreter and tells the watcher. Gives whether the bus asks for attention.
+    fn step_watched<B: Bus>(&mut self, bus: &mut B) -> bool {
+        let State { pc: address, thumb, cycles, .. } = self.state;
+        if let Some(sink) = self.debug.as_mut().and_then(|debug| debug.sink.as_mut()) {
+            let word = (address < DTCM_START).then(|| {
+                let word = self.state.itcm_word(address);
+                if thumb { word >> ((address & 2) * 8) & 0xffff } else { word }
+            });
+            sink(&Traced { cycles, address, thumb, word });
+        }
+        let attention = self.step_plainly(bus);
+        let spent = self.state.cycles - cycles;
+        if let Some(debug) = &mut self.debug {
+            debug.spend(address, spent);
+        }
+        attention
+    }
+
+    /// Sets or removes a breakpoint: `run` stops with [`Exit::Breakpoint`] before it executes the instruction at this
+    /// address, and passes it when called again.
+    pub fn set_breakpoint(&mut self, address: u32, set: bool) {
+        self.watch(|debug| {
+            if set {
+                debug.breakpoints.insert(address);
+            } else {
+                debug.breakpoints.remove(&address);
+            }
+        });
+    }
+
+    /// Gives every instruction to a sink before it is executed, or to nobody any more.
+    pub fn set_trace(&mut self, sink: Option<Box<dyn FnMut(&Traced) + Send>>) {
+        self.watch(|debug| debug.sink = sink);
+    }
+
+    /// Starts to count instructions and cycles by address, from zero, or stops.
+    pub fn set_profile(&mut self, on: bool) {
+        self.watch(|debug| debug.profile = on.then(BTreeMap::new));
+    }
+
+    /// Instructions and cycles by address since the profile was started.
+    #[must_use]
+    pub fn profile(&self) -> Option<&BTreeMap<u32, Spent>> {
+        self.debug.as_ref()?.profile.as_ref()
+    }
+
+    fn watch(&mut self, change: impl FnOnce(&mut Debug)) {
+        let debug = self.debug.get_or_insert_default();
+        change(debug);
+        if debug.is_idle() {
+            self.debug = None;
+        }
     }
 
     /// Wakes the core, and takes an interrupt. Gives why it cannot go on.

@@ -55,6 +55,8 @@ pub(super) enum Kind {
     IfEq, IfNe, IfCs, IfCc, IfMi, IfPl, IfVs, IfVc, IfHi, IfLs, IfGe, IfLt, IfGt, IfLe,
     // Waiting for operands and noting results by the scoreboard: an index of the block's timings in imm.
     Begin, Complete,
+    // Whatever the scoreboard has of late results is over.
+    Settle,
     // Registers in imm are late by shift cycles, and as accumulators by rs cycles.
     Late,
     // The block ends before the instruction at target.

@@ -15,8 +15,8 @@ mod neighbour;
 mod udp;
 
 use crate::chip::{Activity, BoardAddress, CORES, Chip, RomEvent, SYSTEM_RAM_BYTES, ram_words};
-use udp::Host;
 pub use udp::BOOT_PORT;
+use udp::Host;
 pub(crate) use udp::internet_sum;
 
 /// Where in DTCM blocks are collected, and how many of 256 words fit.

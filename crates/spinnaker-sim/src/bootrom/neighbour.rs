@@ -110,8 +110,7 @@ impl Chip {
         let mut data = vec![0; words * 4];
         self.noc.system_ram.read(BLOCK_BUFFER, &mut data);
         let place = COLLECT + (number * words * 4) as u32;
-        let good = crc32(&data) == crc
-            && self.cores[usize::from(self.rom.monitor)].cpu.write_tcm(place, &data).is_ok();
+        let good = crc32(&data) == crc && self.cores[usize::from(self.rom.monitor)].cpu.write_tcm(place, &data).is_ok();
         if let Some(image) = self.rom.image.as_mut().filter(|_| good) {
             image.good[number] = true;
             image.words = words as u32;

@@ -27,6 +27,11 @@ fn word(frame: &[u8], at: usize) -> u32 {
     u32::from_be_bytes([frame[at], frame[at + 1], frame[at + 2], frame[at + 3]])
 }
 
+/// What the ROM looks at in an IP packet: protocol, port, version of the boot protocol.
+fn is_boot_message(frame: &[u8]) -> bool {
+    frame.len() >= 60 && frame[23] == 17 && half(frame, 36) == BOOT_PORT && half(frame, 42) == 1
+}
+
 /// Internet check sum of an IP header or ICMP message.
 pub(crate) fn internet_sum(data: &[u8]) -> u16 {
     let pairs = data.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0)));
@@ -63,11 +68,7 @@ impl Chip {
         }
         match half(frame, 12) {
             0x0806 => self.rom_arp(frame, now_ps),
-            0x0800 if frame[23] == 17 && half(frame, 36) == BOOT_PORT => {
-                if frame.len() >= 60 && half(frame, 42) == 1 {
-                    self.boot_message(frame, now_ps);
-                }
-            }
+            0x0800 if is_boot_message(frame) => self.boot_message(frame, now_ps),
             0x0800 if frame[23] == 1 => self.rom_echo(frame, now_ps),
             _ => {}
         }
@@ -103,11 +104,8 @@ impl Chip {
         if image.good[number] || (number + 1) * words > BLOCKS_MAX * 256 {
             return;
         }
-        let bytes: Vec<u8> = data
-            .chunks_exact(4)
-            .take(words)
-            .flat_map(|word| [word[3], word[2], word[1], word[0]])
-            .collect();
+        let bytes: Vec<u8> =
+            data.chunks_exact(4).take(words).flat_map(|word| [word[3], word[2], word[1], word[0]]).collect();
         let place = COLLECT + (number * words * 4) as u32;
         let written = self.cores[usize::from(self.rom.monitor)].cpu.write_tcm(place, &bytes);
         image.good[number] = written.is_ok();

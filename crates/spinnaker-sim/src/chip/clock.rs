@@ -93,7 +93,10 @@ mod tests {
         let rom = ClockRegisters { pll1: 0x0006_0110, pll2: 0x0007_011A, mux: 0x8052_8821 };
         assert_eq!((rom.core_ps(0), rom.core_ps(1), rom.router_ps(), rom.system_ps()), (6250, 6250, 12_500, 12_500));
         let scamp = ClockRegisters { pll1: 0x0007_0128, pll2: 0x0007_011A, mux: 0x8094_88A5 };
-        assert_eq!((scamp.core_ps(3), scamp.core_ps(4), scamp.router_ps(), scamp.system_ps()), (5000, 5000, 7500, 7500));
+        assert_eq!(
+            (scamp.core_ps(3), scamp.core_ps(4), scamp.router_ps(), scamp.system_ps()),
+            (5000, 5000, 7500, 7500)
+        );
     }
 
     #[test]

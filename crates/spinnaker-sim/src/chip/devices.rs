@@ -190,11 +190,9 @@ impl Chip {
             self.clocks_changed(now_ps);
         }
         if effects.links {
-            let disabled = self.noc.system.link_disable >> 8 & 0x3F;
-            for (link, output) in self.noc.links.iter_mut().enumerate() {
-                output.disabled = disabled >> link & 1 != 0;
-            }
+            self.enable_links(now_ps);
         }
+        self.reset_subsystems(effects.subsystems, now_ps);
         for core in 0..CORES {
             let bit = 1 << core;
             if effects.cores & bit != 0 {
@@ -209,6 +207,26 @@ impl Chip {
                     self.noc.events.push(now_ps, Event::Rom(RomEvent::Mailbox(core as u8)));
                 }
             }
+        }
+    }
+
+    /// Router, SDRAM controller and link transmitters as after a reset; the rest of the subsystems has no state of its own
+    /// here.
+    fn reset_subsystems(&mut self, subsystems: u32, now_ps: u64) {
+        if subsystems & 1 != 0 {
+            self.noc.router.reset();
+            self.noc.lines_changed = true;
+        }
+        if subsystems & 2 != 0 {
+            self.noc.pl340 = super::pl340::Pl340::new();
+        }
+        if subsystems >> 4 & 0x3F != 0 {
+            for link in 0..6 {
+                if subsystems >> (4 + link) & 1 != 0 {
+                    self.noc.links[link].clear();
+                }
+            }
+            self.router_retry(now_ps);
         }
     }
 

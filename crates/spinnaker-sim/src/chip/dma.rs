@@ -2,7 +2,7 @@
 //!
 //! A transfer takes the fixed latency and its share of the SDRAM (as in the fidelity `fast`), and its data move when it
 //! ends. Bursts are not single events: the statistics count them with the mean duration of the transfer's bursts.
-//! The time-out register is kept but never fires.
+//! The time-out register is kept but never fires; the flag of the 32 kHz clock (GCTL bit 31) stays 0.
 
 use super::vic::source;
 
@@ -23,10 +23,38 @@ const ERRORS: u32 = CRC_ERROR | TCM_ERROR | AXI_ERROR | USER_ABORT;
 const CRC_POLYNOMIAL: u32 = 0xEDB8_8320;
 /// The matrix of the polynomial 0x04C11DB7, as the boot ROM writes it.
 const CRC_MATRIX: [u32; 32] = [
-    0xFB80_8B20, 0x7DC0_4590, 0xBEE0_22C8, 0x5F70_1164, 0x2FB8_08B2, 0x97DC_0459, 0xB06E_890C, 0x5837_4486,
-    0xAC1B_A243, 0xAD8D_5A01, 0xAD46_2620, 0x56A3_1310, 0x2B51_8988, 0x95A8_C4C4, 0xCAD4_6262, 0x656A_3131,
-    0x4935_93B8, 0x249A_C9DC, 0x924D_64EE, 0xC926_B277, 0x9F13_D21B, 0xB409_622D, 0x2184_3A36, 0x90C2_1D1B,
-    0x33E1_85AD, 0x6270_49F6, 0x3138_24FB, 0xE31C_995D, 0x8A0E_C78E, 0xC507_63C7, 0x1903_3AC3, 0xF701_1641,
+    0xFB80_8B20,
+    0x7DC0_4590,
+    0xBEE0_22C8,
+    0x5F70_1164,
+    0x2FB8_08B2,
+    0x97DC_0459,
+    0xB06E_890C,
+    0x5837_4486,
+    0xAC1B_A243,
+    0xAD8D_5A01,
+    0xAD46_2620,
+    0x56A3_1310,
+    0x2B51_8988,
+    0x95A8_C4C4,
+    0xCAD4_6262,
+    0x656A_3131,
+    0x4935_93B8,
+    0x249A_C9DC,
+    0x924D_64EE,
+    0xC926_B277,
+    0x9F13_D21B,
+    0xB409_622D,
+    0x2184_3A36,
+    0x90C2_1D1B,
+    0x33E1_85AD,
+    0x6270_49F6,
+    0x3138_24FB,
+    0xE31C_995D,
+    0x8A0E_C78E,
+    0xC507_63C7,
+    0x1903_3AC3,
+    0xF701_1641,
 ];
 
 /// A committed transfer.
@@ -41,21 +69,21 @@ pub(crate) struct Transfer {
 
 impl Transfer {
     /// Bytes of data (the CRC word not counted).
-    pub fn bytes(&self) -> u32 {
+    pub fn bytes(self) -> u32 {
         self.description & 0x1_FFFC
     }
 
     /// From the TCM to the system side.
-    pub fn to_system(&self) -> bool {
+    pub fn to_system(self) -> bool {
         self.description >> 19 & 1 != 0
     }
 
-    pub fn crc(&self) -> bool {
+    pub fn crc(self) -> bool {
         self.description >> 20 & 1 != 0
     }
 
     /// Bytes that one burst moves.
-    pub fn burst_bytes(&self) -> u32 {
+    pub fn burst_bytes(self) -> u32 {
         (4 << (self.description >> 24 & 1)) << (self.description >> 21 & 7).min(4)
     }
 }
@@ -160,12 +188,10 @@ impl Dma {
             0x08 => self.tcm = value & !3,
             0x0C => {
                 self.description = value & 0xFFF9_FFFC;
-                self.queued =
-                    Some(Transfer { system: self.system, tcm: self.tcm, description: self.description });
+                self.queued = Some(Transfer { system: self.system, tcm: self.tcm, description: self.description });
             }
             0x10 => self.control(value),
-            // Bit 31 is a flag that software can only clear.
-            0x18 => self.global = value & 0x001F_FC01 | value & self.global & 1 << 31,
+            0x18 => self.global = value & 0x001F_FC01,
             0x24 => self.timeout = value & 0x3E0,
             0x28 => {
                 self.statistics_enabled = value & 1 != 0;
@@ -248,18 +274,12 @@ impl Dma {
         (self.crc_calculated, self.crc_received) = (calculated, received);
     }
 
-    /// The slow clock of 32 kHz ticks.
-    pub fn slow_tick(&mut self) {
-        self.global |= 1 << 31;
-    }
-
     /// Interrupt sources.
     pub fn lines(&self) -> u32 {
         let enabled = self.status & self.global;
         u32::from(enabled & (DONE | DONE_TWICE) != 0) << source::DMA_DONE
             | u32::from(enabled & TIMEOUT != 0) << source::DMA_TIMEOUT
             | u32::from(enabled & 0x001F_E000 != 0) << source::DMA_ERROR
-            | (self.global >> 31) << source::SLOW_CLOCK
     }
 }
 

@@ -33,6 +33,9 @@ mod timer;
 mod vic;
 mod watchdog;
 
+#[cfg(test)]
+mod tests;
+
 use crate::arm968::{Cpu, Exit};
 use crate::bootrom::Rom;
 use crate::network::Link;
@@ -73,6 +76,8 @@ pub(crate) struct Core {
     /// In reset, or its bus is stalled: it does nothing.
     pub held: bool,
     in_reset: bool,
+    /// A debugger has it.
+    pub stopped: bool,
     /// When it runs next, ps; the end of time for a core that does not by itself.
     next_ps: u64,
     /// Its interrupt inputs, IRQ and FIQ.
@@ -90,7 +95,6 @@ pub struct LogEntry {
 
 /// What a chip is made of.
 pub(crate) struct Setup {
-    pub index: u32,
     /// Bit per core that works.
     pub working_cores: u32,
     /// The core that the boot ROM elects.
@@ -105,7 +109,6 @@ pub(crate) struct Setup {
 }
 
 pub(crate) struct Chip {
-    pub index: u32,
     pub cores: Vec<Core>,
     pub noc: Noc,
     pub rom: Rom,
@@ -115,6 +118,8 @@ pub(crate) struct Chip {
     going: u32,
     /// Bit per core that polls: it is run before whatever may change what it sees, and its clock may be behind meanwhile.
     polling: u32,
+    /// Breakpoints met so far.
+    pub stops: u64,
     /// Chip-level interrupt sources as the cores' controllers have them.
     lines: u32,
     seed: u64,
@@ -145,13 +150,13 @@ impl Chip {
             activity: if setup.working_cores >> number & 1 != 0 { Activity::Rom } else { Activity::Broken },
             held: false,
             in_reset: false,
+            stopped: false,
             next_ps: u64::MAX,
             inputs: (false, false),
         };
         let cores = (0..CORES).map(core).collect();
         let router_ps = system.clocks.router_ps();
         let mut chip = Self {
-            index: setup.index,
             cores,
             noc: Noc::new(setup.times, system, ethernet, setup.links),
             rom: Rom::new(setup.monitor, setup.board, setup.hardware_version),
@@ -159,6 +164,7 @@ impl Chip {
             router_ps,
             going: 0,
             polling: 0,
+            stops: 0,
             lines: 0,
             seed: setup.seed,
             parity_errors: setup.parity_errors,
@@ -221,7 +227,10 @@ impl Chip {
     /// Lets cores that poll see what there is until `bound_ps`.
     fn run_polling(&mut self, bound_ps: u64) {
         for core in bits(self.polling) {
-            self.run_core(core, bound_ps);
+            let unit = &self.cores[core];
+            if unit.cpu.cycles() < unit.clock.cycles(bound_ps) {
+                self.run_core(core, bound_ps);
+            }
         }
     }
 
@@ -236,7 +245,8 @@ impl Chip {
     /// Brings a core that was left alone up to a time.
     fn catch_up(&mut self, core: usize, now_ps: u64) {
         let unit = &self.cores[core];
-        if unit.activity == Activity::Running && !unit.held && unit.cpu.cycles() < unit.clock.cycles(now_ps) {
+        let goes = unit.activity == Activity::Running && !unit.held && !unit.stopped;
+        if goes && unit.cpu.cycles() < unit.clock.cycles(now_ps) {
             self.run_core(core, now_ps);
         }
     }
@@ -255,7 +265,13 @@ impl Chip {
                 attention: false,
             };
             match unit.cpu.run(&mut bus, until) {
-                Exit::Until | Exit::Breakpoint => {
+                Exit::Breakpoint => {
+                    unit.stopped = true;
+                    self.stops += 1;
+                    self.set_next(core, u64::MAX);
+                    return;
+                }
+                Exit::Until => {
                     let quiet = unit.cpu.quiet_until();
                     let next_ps = if quiet == u64::MAX { u64::MAX } else { unit.clock.ps(quiet) };
                     self.set_next(core, next_ps);
@@ -364,7 +380,7 @@ impl Chip {
     /// A core goes on at this time, unless it is held.
     pub(crate) fn set_going(&mut self, core: usize, now_ps: u64) {
         let unit = &mut self.cores[core];
-        if unit.activity != Activity::Running || unit.held {
+        if unit.activity != Activity::Running || unit.held || unit.stopped {
             self.set_next(core, u64::MAX);
             return;
         }
@@ -374,6 +390,25 @@ impl Chip {
         }
         let next_ps = unit.clock.ps(unit.cpu.cycles());
         self.set_next(core, next_ps);
+    }
+
+    /// A debugger takes a core, or gives it back.
+    pub fn stop(&mut self, core: usize, stopped: bool, now_ps: u64) {
+        self.catch_up(core, now_ps);
+        self.cores[core].stopped = stopped;
+        self.set_going(core, now_ps);
+    }
+
+    /// Executes one instruction of a core that a debugger has.
+    pub fn step(&mut self, core: usize, now_ps: u64) {
+        let unit = &mut self.cores[core];
+        let now = unit.clock.cycles(now_ps);
+        if unit.cpu.cycles() < now {
+            unit.cpu.set_cycles(now);
+        }
+        let (clock, local, noc) = (unit.clock, &mut unit.local, &mut self.noc);
+        unit.cpu.step(&mut CoreBus { core: core as u8, local, noc, clock, attention: false });
+        self.after_access(core);
     }
 
     /// A packet from another chip, or word that one was taken.

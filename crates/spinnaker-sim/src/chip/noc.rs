@@ -169,15 +169,6 @@ impl Noc {
         self.frames_out.push((end_ps, frame));
     }
 
-    /// Whether a read of this region changes anything.
-    pub fn read_has_effect(region: Region) -> bool {
-        match region {
-            Region::Router(offset) => Router::read_has_effect(offset),
-            Region::System(offset) => System::read_has_effect(offset),
-            _ => false,
-        }
-    }
-
     /// Reads `size` bytes of a region.
     pub fn read(&mut self, region: Region, size: Size, now_ps: u64) -> Result<u32, BusError> {
         Ok(match region {
@@ -259,7 +250,9 @@ impl Noc {
 
     /// Interrupt sources that all cores have in common.
     pub fn lines(&self) -> u32 {
-        u32::from(self.watchdog.interrupt()) << super::vic::source::WATCHDOG | self.router.lines() | self.ethernet.lines()
+        u32::from(self.watchdog.interrupt()) << super::vic::source::WATCHDOG
+            | self.router.lines()
+            | self.ethernet.lines()
     }
 
     /// Bytes at an address, as the system side sees them, for the machine's owner: no effects, zero where nothing is.

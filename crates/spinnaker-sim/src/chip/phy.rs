@@ -26,8 +26,7 @@ pub(crate) struct Phy {
 impl Phy {
     /// A PHY with or without a partner on the cable.
     pub fn new(link: bool) -> Self {
-        let mut phy =
-            Self { registers: [0; 32], state: State::Idle, history: 0, clock: false, output: true, link };
+        let mut phy = Self { registers: [0; 32], state: State::Idle, history: 0, clock: false, output: true, link };
         phy.reset();
         phy
     }
@@ -63,8 +62,7 @@ impl Phy {
             }
             State::Header { bits, value } => {
                 let value = value << 1 | u32::from(bit);
-                self.state =
-                    if bits == 11 { self.decode(value) } else { State::Header { bits: bits + 1, value } };
+                self.state = if bits == 11 { self.decode(value) } else { State::Header { bits: bits + 1, value } };
             }
             State::Read { edges, value } => {
                 // Two of turnaround: the first data bit is there after the second.
@@ -129,7 +127,7 @@ mod tests {
 
     fn read(phy: &mut Phy, register: u64) -> u16 {
         drive(phy, 0xFFFF_FFFF, 32);
-        drive(phy, 0b01_10_00000 << 5 | register, 14);
+        drive(phy, 0b0_1100_0000 << 5 | register, 14);
         let pulse = |phy: &mut Phy| {
             phy.pins(false, false, true);
             phy.pins(false, false, false);
@@ -145,7 +143,7 @@ mod tests {
 
     fn write(phy: &mut Phy, register: u64, value: u64) {
         drive(phy, 0xFFFF_FFFF, 32);
-        drive(phy, 0b01_01_00000 << 5 | register, 14);
+        drive(phy, 0b0_1010_0000 << 5 | register, 14);
         drive(phy, 0b10 << 16 | value, 18);
     }
 
@@ -173,7 +171,7 @@ mod tests {
     fn another_address_is_not_answered() {
         let mut phy = Phy::new(true);
         drive(&mut phy, 0xFFFF_FFFF, 32);
-        drive(&mut phy, 0b01_01_00001 << 5, 14);
+        drive(&mut phy, 0b0_1010_0001 << 5, 14);
         drive(&mut phy, 0b10 << 16 | 0x8000, 18);
         assert_eq!(read(&mut phy, 0), 0x3100);
     }

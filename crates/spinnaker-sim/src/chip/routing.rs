@@ -54,13 +54,8 @@ pub(crate) struct Routing {
     step_pending: bool,
     /// Number of the present wait.
     wait: u32,
-}
-
-impl Routing {
-    /// A reset of the router: what is in it is lost; links and cores must be told that theirs are taken.
-    pub fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.stalled.is_none()
-    }
+    /// Packets that came by links whose receiver is off.
+    held: [Vec<Packet>; 6],
 }
 
 impl Chip {
@@ -73,6 +68,10 @@ impl Chip {
 
     /// A packet has come over a link.
     pub(super) fn link_arrival(&mut self, link: u8, packet: Packet, now_ps: u64) {
+        if self.noc.system.link_disable >> link & 1 != 0 {
+            self.routing.held[usize::from(link)].push(packet);
+            return;
+        }
         self.before_router(Waiting { routed: Routed { packet, route: link }, from: From::Link(link) }, now_ps);
     }
 
@@ -82,6 +81,20 @@ impl Chip {
         let control = packet.control & !0x1C | link << 2;
         let packet = Packet { control, ..packet }.with_parity();
         self.before_router(Waiting { routed: Routed { packet, route: LOCAL }, from: From::Router }, now_ps);
+    }
+
+    /// Link enables were written: transmitters, and receivers that have packets waiting.
+    pub(super) fn enable_links(&mut self, now_ps: u64) {
+        let disabled = self.noc.system.link_disable;
+        for link in 0..6 {
+            self.noc.links[link].disabled = disabled >> (8 + link) & 1 != 0;
+            if disabled >> link & 1 == 0 {
+                for packet in std::mem::take(&mut self.routing.held[link]) {
+                    self.link_arrival(link as u8, packet, now_ps);
+                }
+            }
+        }
+        self.router_retry(now_ps);
     }
 
     fn before_router(&mut self, waiting: Waiting, now_ps: u64) {
@@ -174,8 +187,7 @@ impl Chip {
             left &= left - 1;
             let sent = if output < 6 {
                 self.give_link(output as usize, packet.routed.packet, 0, now_ps)
-                    || packet.diverting
-                        && self.give_link((output as usize + 5) % 6, packet.routed.packet, 2, now_ps)
+                    || packet.diverting && self.give_link((output as usize + 5) % 6, packet.routed.packet, 2, now_ps)
             } else {
                 self.give_core(output as usize - 6, packet.routed, now_ps)
             };

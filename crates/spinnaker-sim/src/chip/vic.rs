@@ -20,7 +20,6 @@ pub(crate) mod source {
     pub const SYSTEM_CONTROLLER: u32 = 18;
     pub const ETHERNET_TX: u32 = 19;
     pub const ETHERNET_RX: u32 = 20;
-    pub const SLOW_CLOCK: u32 = 22;
     pub const CC_TX_NOT_FULL: u32 = 23;
     pub const CC_MC: u32 = 24;
     pub const CC_P2P: u32 = 25;

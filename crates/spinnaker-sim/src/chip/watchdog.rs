@@ -17,7 +17,16 @@ pub(crate) struct Watchdog {
 
 impl Watchdog {
     pub fn new(period_ps: u64) -> Self {
-        Self { load: u32::MAX, control: 0, locked: false, count: u32::MAX, since_ps: 0, period_ps, raw: false, expired: false }
+        Self {
+            load: u32::MAX,
+            control: 0,
+            locked: false,
+            count: u32::MAX,
+            since_ps: 0,
+            period_ps,
+            raw: false,
+            expired: false,
+        }
     }
 
     fn running(&self) -> bool {
@@ -25,14 +34,22 @@ impl Watchdog {
     }
 
     /// When it comes to zero next.
+    fn zero_ps(&self) -> u64 {
+        self.since_ps.saturating_add(u64::from(self.count).max(1) * self.period_ps)
+    }
+
+    /// When it does something next.
     pub fn next_ps(&self) -> Option<u64> {
-        self.running().then(|| self.since_ps.saturating_add(u64::from(self.count).max(1) * self.period_ps))
+        // With the interrupt there and no reset wanted another zero changes nothing.
+        let matters = !self.raw || self.control & 2 != 0;
+        (self.running() && matters).then(|| self.zero_ps())
     }
 
     fn advance(&mut self, now_ps: u64) {
-        while let Some(zero) = self.next_ps().filter(|&zero| zero <= now_ps) {
+        while self.running() && self.zero_ps() <= now_ps {
+            let zero = self.zero_ps();
             self.expired = self.raw && self.control & 2 != 0;
-            // With the interrupt pending and no reset wanted nothing changes any more: skip whole turns.
+            // With the interrupt there nothing changes any more: skip whole turns.
             let turn = u64::from(self.load).max(1) * self.period_ps;
             let turns = if self.raw { (now_ps - zero) / turn } else { 0 };
             (self.raw, self.count, self.since_ps) = (true, self.load, zero + turns * turn);

@@ -14,6 +14,7 @@
 //! the configuration says. Same machine, configuration and calls: same bits, same times, same [`CycleMachine::trace_hash`].
 
 mod config;
+mod debug;
 mod host;
 mod schedule;
 mod snapshot;
@@ -27,8 +28,8 @@ pub use crate::chip::{BoardAddress, LogEntry};
 use crate::chip::{CORES, Chip, Setup, Times};
 use crate::network::{Link, Output};
 pub use config::{CycleConfig, CycleTiming, default_address};
-pub use host::{BOOT_PORT, Datagram};
 use host::HostSide;
+pub use host::{BOOT_PORT, Datagram};
 pub use snapshot::{ChipSnapshot, CoreActivity, CoreSnapshot, Counts, Snapshot};
 
 /// An instruction-level machine.
@@ -44,6 +45,8 @@ pub struct CycleMachine {
     now_ps: u64,
     lookahead_ps: u64,
     threads: usize,
+    /// Breakpoints met so far.
+    stops: u64,
 }
 
 /// A number from a seed and what it is for.
@@ -98,7 +101,6 @@ impl CycleMachine {
             let working = chip.cores.len() + 1;
             let (working_cores, monitor) = elect(config.seed, place, working, config.monitors.get(&xy).copied());
             Mutex::new(Chip::new(Setup {
-                index: i,
                 working_cores,
                 monitor,
                 board: boards.get(&i).copied(),
@@ -112,7 +114,18 @@ impl CycleMachine {
         let chips: Vec<_> = chips.collect();
         let next_ps = vec![0; chips.len()];
         let host = HostSide::new(boards);
-        Self { places, index, chips, next_ps, active: Vec::new(), host, now_ps: 0, lookahead_ps, threads: config.threads.max(1) }
+        Self {
+            places,
+            index,
+            chips,
+            next_ps,
+            active: Vec::new(),
+            host,
+            now_ps: 0,
+            lookahead_ps,
+            threads: config.threads.max(1),
+            stops: 0,
+        }
     }
 
     fn link(machine: &Machine, index: &BTreeMap<ChipXy, u32>, xy: ChipXy, link: usize, config: &CycleConfig) -> Link {

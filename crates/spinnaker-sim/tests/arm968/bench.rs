@@ -9,7 +9,8 @@ pub const BUS_BYTES: u32 = 0x1_0000;
 
 /// Plain memory on the bus; everything else is a bus error.
 pub struct Memory {
-    bytes: Vec<u8>,
+    /// Its content.
+    pub bytes: Vec<u8>,
     /// Cycles of a read.
     pub read_wait: u32,
     /// Cycles of a write.
@@ -72,3 +73,8 @@ pub fn cpu(address: u32, code: &[u8], thumb: bool) -> Cpu {
     cpu.set_pc(address);
     cpu
 }
+
+/// Wait for interrupt: MCR p15, 0, r6, c7, c0, 4. Programs end with it.
+pub const WAIT: u32 = 0xee07_6f90;
+/// Cycles of [`WAIT`] by the table, without the sleep.
+pub const WAIT_CYCLES: u64 = 3;

@@ -112,7 +112,8 @@ mod tests {
     #[test]
     fn the_filters_of_the_system_software() {
         let mut diagnostics = Diagnostics::new();
-        let filters = [0x01FE_7CF1, 0x01FE_BCF1, 0x01FE_7CF2, 0x01FE_BCF2, 0x01FE_7CF4, 0x01FE_BCF4, 0x01FE_7CF8, 0x01FE_BCF8];
+        let filters =
+            [0x01FE_7CF1, 0x01FE_BCF1, 0x01FE_7CF2, 0x01FE_BCF2, 0x01FE_7CF4, 0x01FE_BCF4, 0x01FE_7CF8, 0x01FE_BCF8];
         for (i, filter) in filters.into_iter().chain([0x0001_FCF1, 0x0001_FCF2]).enumerate() {
             diagnostics.set_filter(i, filter);
         }

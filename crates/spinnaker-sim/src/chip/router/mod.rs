@@ -116,6 +116,12 @@ impl Router {
         }
     }
 
+    /// The reset input: registers; the tables keep what they have.
+    pub fn reset(&mut self) {
+        let old = std::mem::replace(self, Self::new());
+        (self.table, self.p2p, self.packets, self.dropped) = (old.table, old.p2p, old.packets, old.dropped);
+    }
+
     /// As the boot ROM sets it up for the monitor it elected.
     pub fn initialise(&mut self, monitor: u32) {
         self.control = 0x2F2F_0007 | monitor << 8;

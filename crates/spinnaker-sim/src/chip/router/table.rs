@@ -58,12 +58,6 @@ impl Table {
         self.masks[entry % ENTRIES] = mask;
     }
 
-    /// Key, mask and route of an entry, which software cannot read back.
-    pub fn entry(&self, entry: usize) -> (u32, u32, u32) {
-        let entry = entry % ENTRIES;
-        (self.keys[entry], self.masks[entry], self.routes[entry])
-    }
-
     /// The entry that a key meets.
     pub fn look_up(&mut self, key: u32) -> Option<usize> {
         if self.stale {

@@ -1,0 +1,108 @@
+//! Watching a core: breakpoints, instruction trace, cycles by address. A core that nobody watches pays nothing for it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use yaxpeax_arch::{Decoder, U8Reader};
+use yaxpeax_arm::armv7::InstDecoder;
+
+/// An instruction that a core is about to execute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Traced {
+    /// The core's clock, in cycles, before the instruction waits for its operands.
+    pub cycles: u64,
+    /// Where the instruction lies.
+    pub address: u32,
+    /// Whether it is a Thumb instruction.
+    pub thumb: bool,
+    /// The instruction: 16 bits in Thumb state. Nothing where it could not be fetched by looking (code on the bus).
+    pub word: Option<u32>,
+}
+
+/// One line: clock, address, instruction word and text.
+impl fmt::Display for Traced {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:>12} {:08x} ", self.cycles, self.address)?;
+        match self.word {
+            Some(word) if self.thumb => write!(formatter, "    {word:04x} {}", disassemble(word, true)),
+            Some(word) => write!(formatter, "{word:08x} {}", disassemble(word, false)),
+            None => write!(formatter, "........"),
+        }
+    }
+}
+
+/// The assembly of an instruction (16 bits in Thumb state); "undefined" for what is none.
+#[must_use]
+pub fn disassemble(word: u32, thumb: bool) -> String {
+    let decoder = InstDecoder::armv5().with_thumb_mode(thumb);
+    let bytes = word.to_le_bytes();
+    // The halves of a Thumb BL are instructions of their own here, and a pair for the disassembler.
+    if thumb && matches!(word >> 11, 0b11101..=0b11111) {
+        return format!("{} #{:#x}", ["blx.suffix", "bl.prefix", "bl.suffix"][(word >> 11) as usize & 3], word & 0x7ff);
+    }
+    let length = if thumb { 2 } else { 4 };
+    match decoder.decode(&mut U8Reader::new(&bytes[..length])) {
+        Ok(instruction) => instruction.to_string(),
+        Err(_) => "undefined".into(),
+    }
+}
+
+/// What an address has cost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Instructions executed there.
+    pub instructions: u64,
+    /// Cycles that they took, with what they waited for.
+    pub cycles: u64,
+}
+
+/// Who gets the trace.
+type Sink = Box<dyn FnMut(&Traced) + Send>;
+
+/// What is watched in a core.
+#[derive(Default)]
+pub(super) struct Debug {
+    pub breakpoints: BTreeSet<u32>,
+    pub sink: Option<Sink>,
+    pub profile: Option<BTreeMap<u32, Spent>>,
+    /// Address and instruction count of the breakpoint that was last reported, which the next `run` passes.
+    pub reported: Option<(u32, u64)>,
+}
+
+impl Debug {
+    pub fn is_idle(&self) -> bool {
+        self.breakpoints.is_empty() && self.sink.is_none() && self.profile.is_none()
+    }
+
+    /// Whether to stop before the instruction at an address, which is number `instructions`.
+    pub fn stops(&mut self, address: u32, instructions: u64) -> bool {
+        let here = Some((address, instructions));
+        if self.reported == here || !self.breakpoints.contains(&address) {
+            return false;
+        }
+        self.reported = here;
+        true
+    }
+
+    /// Notes what an instruction took.
+    pub fn spend(&mut self, address: u32, cycles: u64) {
+        if let Some(profile) = &mut self.profile {
+            let spent = profile.entry(address).or_default();
+            spent.instructions += 1;
+            spent.cycles += cycles;
+        }
+    }
+}
+
+impl fmt::Debug for Debug {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { breakpoints, sink, profile, reported } = self;
+        formatter
+            .debug_struct("Debug")
+            .field("breakpoints", breakpoints)
+            .field("sink", &sink.is_some())
+            .field("profile", profile)
+            .field("reported", reported)
+            .finish()
+    }
+}
