@@ -8,7 +8,7 @@ use spinnaker_wire::scp::{Command, DATA_BYTES_MAX, FloodBlock, NnpControl, Signa
 use spinnaker_wire::sdp::Endpoint;
 use spinnaker_wire::sv::{SDRAM_SYS_ADDRESS, SDRAM_SYS_BYTES};
 use spinnaker_wire::vcpu::{self, CoreState, Vcpu};
-use spinnaker_wire::{AppId, ChipAddress, CoreMask};
+use spinnaker_wire::{AppId, ChipAddress, CoreMask, LinkId};
 use zerocopy::FromBytes;
 
 use crate::link::Link;
@@ -33,7 +33,32 @@ impl<L: Link> Transceiver<L> {
     pub fn load(&mut self, chip: ChipAddress, file: &[u8], start: StartWord) -> Result<()> {
         check_application(file, start.cores)?;
         self.write(Endpoint::core(chip, 0), SDRAM_SYS_ADDRESS, file)?;
-        self.start(chip, Command::ApplicationRun(start), start)
+        self.start(chip, Command::ApplicationRun(start), start).map(drop)
+    }
+
+    /// Lets a chip copy the application that its neighbour was loaded with ([`Transceiver::load`] or this), and start it. The way
+    /// to bring an application to all chips of a machine: from (0, 0) outward, each chip by its link to its parent
+    /// ([`spinnaker_wire::scp::ChipInfo::parent`]), also those that start no cores.
+    ///
+    /// # Errors
+    /// [`HostError::Refused`] with [`spinnaker_wire::scp::ReturnCode::BadSum`] (SC&MP 3) or [`HostError::CopyDiffers`]
+    /// (SC&MP 4) if the copy differs, and those of [`Transceiver::load`].
+    pub fn copy_from_neighbour(
+        &mut self,
+        chip: ChipAddress,
+        link: LinkId,
+        file: &[u8],
+        start: StartWord,
+    ) -> Result<()> {
+        check_file(file)?;
+        check_cores(start.cores)?;
+        let length_bytes = file.len().next_multiple_of(4) as u32;
+        // A sum of 0 would mean that there is none.
+        let checksum = Aplx::new_checked(file)?.checksum() & 0x1FFF_FFFF;
+        let command = Command::ApplicationCopyRun { link, checksum, length_bytes, start };
+        let payload = self.start(chip, command, start)?;
+        // SC&MP 4 says "done" in any case, but adds the sum that it got where it is another.
+        if payload.is_empty() { Ok(()) } else { Err(HostError::CopyDiffers { chip }) }
     }
 
     /// Starts an application that lies anywhere in a chip's shared memory.
@@ -41,21 +66,25 @@ impl<L: Link> Transceiver<L> {
     /// # Errors
     /// As [`Transceiver::request`].
     pub fn start_at(&mut self, chip: ChipAddress, address: u32, start: StartWord) -> Result<()> {
-        self.start(chip, Command::ApplicationStart { address, start }, start)
+        self.start(chip, Command::ApplicationStart { address, start }, start).map(drop)
     }
 
     /// A start whose reply is lost must not be repeated blindly: the cores would start twice. Their blocks tell.
-    fn start(&mut self, chip: ChipAddress, command: Command<'_>, start: StartWord) -> Result<()> {
-        let Some(core) = (0..18).find(|core| start.cores.0 & 1 << core != 0) else { return Ok(()) };
+    fn start(&mut self, chip: ChipAddress, command: Command<'_>, start: StartWord) -> Result<Vec<u8>> {
+        let first = (0..18).find(|core| start.cores.0 & 1 << core != 0);
         let mut tries = 3;
         loop {
-            match self.request(Endpoint::core(chip, 0), &command) {
-                Err(HostError::Silent { .. }) if tries > 1 => tries -= 1,
-                result => return result.map(drop),
+            match (self.request(Endpoint::core(chip, 0), &command), first) {
+                // A copy without a start may be repeated.
+                (Err(HostError::Silent { .. }), None) if tries > 1 => {}
+                (Err(HostError::Silent { .. }), Some(core)) if tries > 1 => {
+                    if self.vcpu(chip, core)?.app() == start.app {
+                        return Ok(Vec::new());
+                    }
+                }
+                (result, _) => return result,
             }
-            if self.vcpu(chip, core)?.app() == start.app {
-                return Ok(());
-            }
+            tries -= 1;
         }
     }
 
@@ -183,15 +212,25 @@ impl<L: Link> Transceiver<L> {
     }
 }
 
-fn check_application(file: &[u8], cores: CoreMask) -> Result<()> {
+fn check_file(file: &[u8]) -> Result<()> {
     Aplx::new_checked(file)?;
     if file.len() > SDRAM_SYS_BYTES {
         return Err(HostError::Argument(format!("{} bytes: an application has at most {SDRAM_SYS_BYTES}", file.len())));
     }
+    Ok(())
+}
+
+fn check_cores(cores: CoreMask) -> Result<()> {
     if cores.0 & 1 != 0 || cores.0 & !CoreMask::BITS != 0 {
         return Err(HostError::Argument(format!("{cores}: applications run on cores 1 to 17")));
     }
-    // Nothing is written for nobody.
+    Ok(())
+}
+
+/// What is loaded for nobody is a mistake.
+fn check_application(file: &[u8], cores: CoreMask) -> Result<()> {
+    check_file(file)?;
+    check_cores(cores)?;
     if cores.count() == 0 {
         return Err(HostError::Argument("no cores to start".to_string()));
     }

@@ -62,6 +62,12 @@ pub enum HostError {
         /// Bytes that came.
         got_bytes: usize,
     },
+    /// A copy from chip to chip differs from what was sent.
+    #[error("chip {chip} has copied another application than its neighbour was loaded with")]
+    CopyDiffers {
+        /// The chip.
+        chip: ChipAddress,
+    },
     /// A format does not hold what it should.
     #[error(transparent)]
     Wire(#[from] WireError),

@@ -11,7 +11,7 @@ use spinnaker_wire::iptag::Target;
 use spinnaker_wire::router::{self, CopyEntry, P2pRoute, Route};
 use spinnaker_wire::scp::{LedAction, Signal, SignalWord, StartWord};
 use spinnaker_wire::sdp::{self, Endpoint};
-use spinnaker_wire::sv::Board;
+use spinnaker_wire::sv::{Board, SDRAM_SYS_ADDRESS};
 use spinnaker_wire::vcpu::{CoreState, RunTimeError};
 use spinnaker_wire::{AppId, ChipAddress, CoreMask, CorePort, LinkId, aplx};
 
@@ -237,6 +237,26 @@ fn applications(board: &mut Transceiver<VirtualLink>) {
     let idle = board.vcpu(chip, 1).unwrap();
     assert_eq!((idle.state(), idle.name()), (CoreState::Idle, "sark"));
     assert_eq!(idle.user[0].get(), 0x1234_5678, "user words survive");
+
+    // From chip to chip: (0, 0) has it, (1, 1) copies it from there, (0, 1) only keeps it.
+    let file = program();
+    board.load(ROOT, &file, start).unwrap();
+    for chip in [ROOT, ChipAddress::new(1, 1), ChipAddress::new(0, 1)] {
+        board.fill(monitor(chip), 0xE500_70F0, 0, 4).unwrap();
+    }
+    let wrong = [&file[..file.len() - 4], &[0; 4]].concat();
+    let differs = board.copy_from_neighbour(ChipAddress::new(1, 1), LinkId::SouthWest, &wrong, start);
+    assert!(matches!(differs, Err(HostError::CopyDiffers { .. })), "{differs:?}");
+    board.copy_from_neighbour(ChipAddress::new(1, 1), LinkId::SouthWest, &file, start).unwrap();
+    let nobody = StartWord { cores: CoreMask(0), ..start };
+    board.copy_from_neighbour(ChipAddress::new(0, 1), LinkId::South, &file, nobody).unwrap();
+    board.link().machine.run_for(1_000_000);
+    assert_eq!(board.vcpu(ChipAddress::new(1, 1), 1).unwrap().user[0].get(), 0x1234_5678);
+    assert_eq!(board.vcpu(ChipAddress::new(0, 1), 1).unwrap().user[0].get(), 0);
+    let kept = board.read(monitor(ChipAddress::new(0, 1)), SDRAM_SYS_ADDRESS, file.len()).unwrap();
+    assert!(kept == file);
+    board.stop(APP).unwrap();
+    board.link().machine.run_for(20_000_000);
 
     // All chips of the board are counted: 17 idle cores each.
     assert_eq!(board.count(ROOT, AppId(0), CoreState::Idle).unwrap(), 68);
