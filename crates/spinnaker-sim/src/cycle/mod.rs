@@ -113,7 +113,7 @@ impl CycleMachine {
         });
         let chips: Vec<_> = chips.collect();
         let next_ps = vec![0; chips.len()];
-        let host = HostSide::new(boards);
+        let host = HostSide::new(boards, config.host_losses_per_65536, drawn(config.seed, 1 << 41));
         Self {
             places,
             index,
@@ -208,6 +208,9 @@ impl CycleMachine {
     }
 
     fn deliver_frame(&mut self, chip: u32, time_ps: u64, frame: Vec<u8>) {
+        if self.host.loses() {
+            return;
+        }
         let index = chip as usize;
         if let Ok(chip) = self.chips[index].get_mut() {
             chip.deliver_frame(time_ps, frame);
