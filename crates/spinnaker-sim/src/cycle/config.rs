@@ -12,6 +12,9 @@ use crate::chip::BoardAddress;
 pub struct CycleConfig {
     /// Host threads. Results do not depend on it.
     pub threads: usize,
+    /// Rounds of the simulation with at least so many chips and cores at work are shared among threads: handing over less
+    /// costs more than it saves. Results do not depend on it.
+    pub hand_off_cores: usize,
     /// Seed of everything random: which core of a chip becomes monitor, which one does not work where one is missing.
     pub seed: u64,
     /// Times of network, DMA and SDRAM, those of the fidelity `fast`.
@@ -50,6 +53,7 @@ impl Default for CycleConfig {
     fn default() -> Self {
         Self {
             threads: 1,
+            hand_off_cores: 40,
             seed: 0,
             timing: Timing::default(),
             cycle_timing: CycleTiming::default(),
