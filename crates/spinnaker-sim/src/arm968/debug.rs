@@ -37,8 +37,14 @@ pub fn disassemble(word: u32, thumb: bool) -> String {
     let decoder = InstDecoder::armv5().with_thumb_mode(thumb);
     let bytes = word.to_le_bytes();
     // The halves of a Thumb BL are instructions of their own here, and a pair for the disassembler.
-    if thumb && matches!(word >> 11, 0b11101..=0b11111) {
-        return format!("{} #{:#x}", ["blx.suffix", "bl.prefix", "bl.suffix"][(word >> 11) as usize & 3], word & 0x7ff);
+    let half = match word >> 11 {
+        0b11101 => "blx.suffix",
+        0b11110 => "bl.prefix",
+        0b11111 => "bl.suffix",
+        _ => "",
+    };
+    if thumb && !half.is_empty() {
+        return format!("{half} #{:#x}", word & 0x7ff);
     }
     let length = if thumb { 2 } else { 4 };
     match decoder.decode(&mut U8Reader::new(&bytes[..length])) {

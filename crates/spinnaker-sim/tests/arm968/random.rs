@@ -324,7 +324,7 @@ fn thumb_code(random: &mut Random, length: u32) -> (Vec<u8>, u32) {
         }
     }
     code.extend([0x46c0; 4]);
-    if code.len() % 2 != 0 {
+    if !code.len().is_multiple_of(2) {
         code.push(0x46c0);
     }
     let end = code.len() as u32 * 2;
