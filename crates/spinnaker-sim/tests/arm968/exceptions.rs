@@ -28,20 +28,20 @@ fn check_entry(cpu: &Cpu, mode: Mode, vector: u32, return_address: u32, masks_fi
 #[test]
 fn every_exception_enters_its_mode_at_its_vector_with_its_return_address() {
     let missing = 0x5000_0000;
-    let rows: [(&[u8], bool, u32, Mode, u32, u32); 9] = [
-        (&words(&[0xef00_0012]), false, 0, Mode::Supervisor, 0x08, START + 4),
-        (&halves(&[0xdf01]), true, 0, Mode::Supervisor, 0x08, START + 2),
-        (&words(&[0xe7f0_00f0]), false, 0, Mode::Undefined, 0x04, START + 4),
-        (&halves(&[0xde00]), true, 0, Mode::Undefined, 0x04, START + 2),
-        (&words(&[0xe120_0071]), false, 0, Mode::Abort, 0x0c, START + 4),
-        (&halves(&[0xbe00]), true, 0, Mode::Abort, 0x0c, START + 4),
-        (&words(&[0xe591_0000]), false, missing, Mode::Abort, 0x10, START + 8),
-        (&halves(&[0x6808]), true, missing, Mode::Abort, 0x10, START + 8),
-        (&words(&[0xe591_0000]), false, DTCM_START + 2, Mode::Abort, 0x10, START + 8),
+    let rows = [
+        (words(&[0xef00_0012]), false, 0, Mode::Supervisor, 0x08, START + 4),
+        (halves(&[0xdf01]), true, 0, Mode::Supervisor, 0x08, START + 2),
+        (words(&[0xe7f0_00f0]), false, 0, Mode::Undefined, 0x04, START + 4),
+        (halves(&[0xde00]), true, 0, Mode::Undefined, 0x04, START + 2),
+        (words(&[0xe120_0071]), false, 0, Mode::Abort, 0x0c, START + 4),
+        (halves(&[0xbe00]), true, 0, Mode::Abort, 0x0c, START + 4),
+        (words(&[0xe591_0000]), false, missing, Mode::Abort, 0x10, START + 8),
+        (halves(&[0x6808]), true, missing, Mode::Abort, 0x10, START + 8),
+        (words(&[0xe591_0000]), false, DTCM_START + 2, Mode::Abort, 0x10, START + 8),
     ];
     for (code, thumb, r1, mode, vector, return_address) in rows {
         for high in [false, true] {
-            let mut cpu = ready(code, thumb, r1);
+            let mut cpu = ready(&code, thumb, r1);
             let base = if high { 0xffff_0000 } else { 0 };
             cpu.set_control(if high { 0x3f7e } else { 0x1f7e });
             cpu.step(&mut Memory::default());

@@ -68,3 +68,10 @@ fn instructions_disassemble() {
     assert_eq!(disassemble(0xe7f0_00f0, false), "undefined");
     assert_eq!(disassemble(0xf802, true), "bl.suffix #0x2");
 }
+
+/// Cores move between the threads that run them.
+#[test]
+fn cores_can_be_sent() {
+    fn check<T: Send>() {}
+    check::<spinnaker_sim::arm968::Cpu>();
+}
