@@ -22,6 +22,8 @@ pub(super) enum Stop {
     Until,
     /// The next instruction is for the plain interpreter.
     Plain,
+    /// An interrupt may have been allowed.
+    Status,
     /// The bus asked for attention.
     Attention,
 }
@@ -30,6 +32,8 @@ pub(super) enum Stop {
 enum Left {
     /// To the address in the state's program counter.
     Next,
+    /// The same, with masks or mode changed.
+    Status,
     Attention,
 }
 
@@ -52,6 +56,7 @@ pub(super) fn run_blocks<B: Bus>(state: &mut State, cache: &mut BlockCache, bus:
         }
         match left {
             Left::Attention => return Stop::Attention,
+            Left::Status => return Stop::Status,
             Left::Next if state.cycles >= until => return Stop::Until,
             Left::Next => {}
         }
@@ -125,11 +130,14 @@ fn run_block<B: Bus>(state: &mut State, block: &Block, bus: &mut B, until: u64) 
         }
         /// Leaves for an address in the present state.
         macro_rules! leave {
-            ($target:expr) => {{
+            ($target:expr) => {
+                leave!($target, Left::Next)
+            };
+            ($target:expr, $left:expr) => {{
                 state.pc = $target;
                 state.cycles = cycles;
                 state.instructions += u64::from(op.index()) + 1;
-                return Left::Next;
+                return $left;
             }};
         }
         /// Branches to a known address, maybe the block's start.
@@ -384,6 +392,7 @@ fn run_block<B: Bus>(state: &mut State, block: &Block, bus: &mut B, until: u64) 
                 state.q |= saturated;
                 result!(value);
             }
+            Kind::ReadStatus => result!(state.cpsr()),
             Kind::Clz => result!(register!(op.rm).leading_zeros()),
             Kind::Ldr => load!(offset, 3, load_word, u32, false),
             Kind::LdrPre => load!(offset, 3, load_word, u32, true),
@@ -481,6 +490,16 @@ fn run_block<B: Bus>(state: &mut State, block: &Block, bus: &mut B, until: u64) 
                 state.branch_exchange(register!(op.rm));
                 register!(14u8) = op.imm;
                 leave!(state.pc);
+            }
+            Kind::ReturnFromException => {
+                cycles += u64::from(op.cycles);
+                state.return_from_exception(register!(op.rm));
+                leave!(state.pc, Left::Status);
+            }
+            Kind::WriteStatus => {
+                cycles += u64::from(op.cycles);
+                state.write_cpsr(op.imm as u8, register!(op.rm));
+                leave!(op.target, Left::Status);
             }
             Kind::BranchLoaded => {
                 state.branch_loaded(register!(op.rm));

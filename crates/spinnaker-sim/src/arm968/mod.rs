@@ -45,6 +45,9 @@ use engine::{Stop, run_blocks};
 use state::{Exception, State, TCM_END};
 use timing::EXCEPTION_CYCLES;
 
+/// No run goes on for longer: room for sums of cycles. At 200 MHz this is 700 years.
+const CYCLES_MAX: u64 = 1 << 62;
+
 /// Why [`Cpu::run`] returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -120,6 +123,7 @@ impl Cpu {
     /// by what is left of a block of code: up to 64 instructions.
     pub fn run<B: Bus>(&mut self, bus: &mut B, until: u64) -> Exit {
         self.state.quiet_until = 0;
+        let until = until.min(CYCLES_MAX);
         loop {
             if let Some(exit) = self.begin_instruction(until) {
                 return exit;
@@ -133,6 +137,7 @@ impl Cpu {
             match run_blocks(&mut self.state, &mut self.cache, bus, until) {
                 Stop::Until => return Exit::Until,
                 Stop::Attention => return Exit::Attention,
+                Stop::Status => {}
                 Stop::Plain => {
                     if self.step_plainly(bus) {
                         return Exit::Attention;

@@ -37,6 +37,8 @@ pub(super) enum Kind {
     // imm: bit 0 subtract, bit 1 double.
     Saturate,
     Clz,
+    // rd = CPSR.
+    ReadStatus,
     // Loads and stores: offset, pre-indexed with write-back, post-indexed.
     Ldr, LdrPre, LdrPost, Ldrb, LdrbPre, LdrbPost, Ldrh, LdrhPre, LdrhPost,
     Ldrsb, LdrsbPre, LdrsbPost, Ldrsh, LdrshPre, LdrshPost,
@@ -49,6 +51,8 @@ pub(super) enum Kind {
     Ldm, Stm,
     // Leaving, to target; or the address in rm.
     Branch, BranchLink, BranchLinkExchange, BranchRegister, BranchExchange, BranchLinkExchangeRegister, BranchLoaded,
+    // Leaving with interrupts to be looked at: CPSR = SPSR and to the address in rm; CPSR fields imm = operand, to target.
+    ReturnFromException, WriteStatus,
     BranchEq, BranchNe, BranchCs, BranchCc, BranchMi, BranchPl, BranchVs, BranchVc,
     BranchHi, BranchLs, BranchGe, BranchLt, BranchGt, BranchLe,
     // Passing over the next imm operations unless the condition holds.

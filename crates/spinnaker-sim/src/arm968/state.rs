@@ -282,6 +282,16 @@ impl State {
         self.set_control_bits(value);
     }
 
+    /// Writes fields of CPSR as MSR does: in User mode only the flags, and the Thumb bit never.
+    pub fn write_cpsr(&mut self, fields: u8, value: u32) {
+        if fields & 0b1000 != 0 {
+            self.set_flags(value);
+        }
+        if fields & 0b0001 != 0 && self.privileged() {
+            self.set_control_bits(value);
+        }
+    }
+
     /// SPSR of the present mode; User and System have none (unpredictable) and read CPSR.
     pub fn spsr(&self) -> u32 {
         match self.mode.bank() {

@@ -85,6 +85,37 @@ fn interrupts_return_to_the_next_instruction_plus_four_and_fiq_comes_first() {
     }
 }
 
+/// In runs, ten interrupts of a loop, whose handler counts.
+#[test]
+fn handlers_return_to_what_they_interrupted() {
+    for thumb in [false, true] {
+        // A count of 100 turns, then the wait; in Thumb after BX PC.
+        let code = match thumb {
+            false => words(&[0xe3a0_0064, 0xe280_2001, 0xe250_0001, 0x1aff_fffc, WAIT]),
+            true => {
+                let mut code = halves(&[0x2064, 0x1c42, 0x3801, 0xd1fc, 0x4778, 0x46c0]);
+                code.extend(words(&[WAIT]));
+                code
+            }
+        };
+        let mut cpu = ready(&code, thumb, 0);
+        // ADD r9, r9, #1; SUBS PC, LR, #4.
+        cpu.write_tcm(0x18, &words(&[0xe289_9001, 0xe25e_f004])).expect("vectors fit");
+        cpu.set_register(9, 0);
+        let mut bus = Memory::default();
+        for _ in 0..10 {
+            let until = cpu.cycles() + 30;
+            assert_eq!(cpu.run(&mut bus, until), Exit::Until);
+            cpu.set_lines(true, false);
+            let until = cpu.cycles() + 1;
+            assert_eq!(cpu.run(&mut bus, until), Exit::Until);
+            cpu.set_lines(false, false);
+        }
+        assert_eq!(cpu.run(&mut bus, 10_000), Exit::WaitForInterrupt);
+        assert_eq!((cpu.register(0), cpu.register(9), cpu.mode()), (0, 10, Mode::System));
+    }
+}
+
 #[test]
 fn masked_interrupts_wait_until_they_are_allowed() {
     // MSR CPSR_c, #0x1f: System mode with interrupts allowed.

@@ -188,3 +188,13 @@ fn attention_returns_after_the_instruction_that_drew_it() {
     assert_eq!((cpu.pc(), cpu.instructions(), cpu.cycles()), (START + 8, 2, 2));
     assert_eq!(cpu.run(&mut device, 1000), Exit::Until);
 }
+
+#[test]
+fn an_endless_loop_until_the_end_of_time_returns() {
+    // B to itself; SUBS r0, r0, #1; BNE back.
+    for code in [vec![0xeaff_fffe], vec![0xe250_0001, 0x1aff_fffd, WAIT]] {
+        let mut cpu = cpu(START, &words(&code), false);
+        cpu.run(&mut Memory::default(), u64::MAX);
+        assert!(cpu.cycles() >= 1 << 34);
+    }
+}
