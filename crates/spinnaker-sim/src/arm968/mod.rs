@@ -33,11 +33,13 @@ mod op;
 mod repeat;
 mod schedule;
 mod state;
+mod store;
 mod timing;
 
 pub use bus::{Access, Bus, BusError, Size};
 pub use debug::{Spent, TraceSink, Traced, disassemble};
 pub use state::{DTCM_BYTES, DTCM_START, ITCM_BYTES, Mode};
+pub use store::CodeStore;
 
 use cache::BlockCache;
 use debug::Debug;
@@ -80,7 +82,13 @@ impl Cpu {
     /// A core after power-up: memories and registers zero, then [`Cpu::reset`].
     #[must_use]
     pub fn new() -> Self {
-        Self { state: State::new(), cache: BlockCache::default(), debug: None }
+        Self::with_code_store(CodeStore::new())
+    }
+
+    /// As [`Cpu::new`], with compiled code to share with other cores.
+    #[must_use]
+    pub fn with_code_store(store: CodeStore) -> Self {
+        Self { state: State::new(), cache: BlockCache::new(store), debug: None }
     }
 
     /// The reset input: Supervisor mode, interrupts masked, PC = 0xFFFF0000 (high vectors). Memories, general registers,

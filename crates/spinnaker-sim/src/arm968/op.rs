@@ -17,7 +17,7 @@ pub(super) const PC_VALUE: Register = 18;
 pub(super) const REGISTERS: usize = 32;
 
 /// What to do. Comments give the fields that are not named for what they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[rustfmt::skip]
 pub(super) enum Kind {
     // Data processing without and with flags, operand as above.
@@ -103,7 +103,7 @@ impl Kind {
 }
 
 /// One operation: 16 bytes.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Op {
     pub kind: Kind,
     /// Cycles with the stall before it.

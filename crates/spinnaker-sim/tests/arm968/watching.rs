@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::bench::{Memory, WAIT, cpu, words};
 use crate::random::{DTCM_MIDDLE, Program, Random, core};
-use spinnaker_sim::arm968::{Exit, Spent, disassemble};
+use spinnaker_sim::arm968::{CodeStore, Cpu, Exit, Spent, disassemble};
 
 const START: u32 = 0x200;
 /// MOV r0, #3; SUBS r0, r0, #1; BNE back to it; wait.
@@ -74,4 +74,23 @@ fn instructions_disassemble() {
 fn cores_can_be_sent() {
     fn check<T: Send>() {}
     check::<spinnaker_sim::arm968::Cpu>();
+}
+
+#[test]
+fn cores_with_the_same_code_share_what_was_compiled() {
+    let store = CodeStore::new();
+    let mut counts = Vec::new();
+    for core in 0..4 {
+        let mut cpu = Cpu::with_code_store(store.clone());
+        let mut code = COUNT;
+        // The last one counts from another number.
+        code[0] += u32::from(core == 3);
+        cpu.write_tcm(START, &words(&code)).expect("code fits");
+        cpu.set_pc(START);
+        assert_eq!(cpu.run(&mut Memory::default(), 1000), Exit::WaitForInterrupt);
+        counts.push((cpu.instructions(), store.len()));
+    }
+    let alone = counts[0].1;
+    assert_eq!(counts[..3], [(8, alone); 3]);
+    assert!(counts[3].0 == 10 && counts[3].1 > alone);
 }
