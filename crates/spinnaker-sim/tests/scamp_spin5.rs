@@ -118,7 +118,8 @@ fn three_boards_in_a_triad() {
 fn threads_do_not_matter() {
     let Some(image) = image() else { return };
     let run = |threads| {
-        let mut machine = CycleMachine::new(&Machine::spin5(), &CycleConfig { threads, ..CycleConfig::default() });
+        let mut machine =
+            CycleMachine::new(&Machine::spin5(), &CycleConfig { threads, hand_off_cores: 4, ..CycleConfig::default() });
         boot(&mut machine, &image);
         machine.run_for(550 * MS);
         machine.snapshot()

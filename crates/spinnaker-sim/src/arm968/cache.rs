@@ -1,9 +1,12 @@
 //! The compiled blocks of a core, found by the address and state that they start in.
 
+use std::sync::Arc;
+
 use super::compile::{BLOCK_INSTRUCTIONS, compile};
 use super::op::Op;
 use super::repeat::Repeat;
 use super::state::{ITCM_BYTES, State};
+use super::store::CodeStore;
 use super::timing::Timing;
 
 /// Bytes of code that a block can come from.
@@ -11,7 +14,7 @@ const BLOCK_BYTES: u32 = BLOCK_INSTRUCTIONS as u32 * 4;
 const WORDS: usize = ITCM_BYTES / 4;
 
 /// A block of compiled code.
-#[derive(Debug)]
+#[derive(Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Block {
     pub ops: Box<[Op]>,
     pub timings: Box<[Timing]>,
@@ -26,9 +29,10 @@ pub(super) struct BlockCache {
     /// Number of the block that starts at each word in ARM state, then at each half-word in Thumb state; zero for none.
     /// Empty until the first block.
     numbers: Vec<u16>,
-    blocks: Vec<Block>,
+    blocks: Vec<Arc<Block>>,
     /// Numbers of blocks that are no longer.
     free: Vec<u16>,
+    store: CodeStore,
 }
 
 /// Place of a block's number.
@@ -37,10 +41,15 @@ fn slot(address: u32, thumb: bool) -> usize {
 }
 
 impl BlockCache {
+    /// A cache without blocks, whose blocks will come from a store.
+    pub fn new(store: CodeStore) -> Self {
+        Self { store, ..Self::default() }
+    }
+
     /// The block for code at an address of instruction memory (below its size), if there is one.
     pub fn find(&self, address: u32, thumb: bool) -> Option<&Block> {
         let number = *self.numbers.get(slot(address, thumb))?;
-        self.blocks.get(usize::from(number).wrapping_sub(1))
+        self.blocks.get(usize::from(number).wrapping_sub(1)).map(|block| &**block)
     }
 
     /// Compiles the code at the program counter, which lies within instruction memory.
@@ -55,6 +64,7 @@ impl BlockCache {
             state.code_words[word as usize / 64] |= 1 << (word % 64);
         }
         let block = Block { ops: compiled.ops.into(), timings: compiled.timings.into(), repeat: compiled.repeat, end };
+        let block = self.store.share(block);
         let number = match self.free.pop() {
             Some(number) => {
                 self.blocks[usize::from(number) - 1] = block;
@@ -104,7 +114,7 @@ impl BlockCache {
         let number = self.numbers[slot];
         if number != 0 && self.blocks[usize::from(number) - 1].end > low {
             self.numbers[slot] = 0;
-            self.blocks[usize::from(number) - 1].ops = Box::default();
+            self.blocks[usize::from(number) - 1] = Arc::default();
             self.free.push(number);
         }
     }

@@ -41,7 +41,7 @@ pub(super) fn compile(itcm: &[u8; ITCM_BYTES], start: u32, thumb: bool) -> Compi
         }
         code.push(instruction);
         address += step;
-        if instruction.condition == ALWAYS && instruction.operation.changes_pc() {
+        if instruction.condition == ALWAYS && instruction.operation.ends_block() {
             break;
         }
     }
@@ -61,13 +61,13 @@ pub(super) fn compile(itcm: &[u8; ITCM_BYTES], start: u32, thumb: bool) -> Compi
 fn is_compilable(instruction: &Instruction, before: Option<&Instruction>, thumb: bool) -> bool {
     let any_pc = |registers: &[Register]| registers.contains(&15);
     match instruction.operation {
-        Operation::DataProcessing { alu, set_flags, rd, operand, rn } => {
+        Operation::DataProcessing { alu, rd, operand, rn, .. } => {
             let by_register = match operand {
                 Operand::ShiftedRegister { rm, rs, .. } => any_pc(&[rd, rn, rm, rs]),
                 _ => false,
             };
             let to_pc = rd == 15 && !alu.is_test();
-            !by_register && !(to_pc && (set_flags || matches!(alu, Alu::Adc | Alu::Sbc | Alu::Rsc)))
+            !(by_register || to_pc && matches!(alu, Alu::Adc | Alu::Sbc | Alu::Rsc))
         }
         Operation::AddressOfPc { .. } | Operation::LongBranchPrefix { .. } | Operation::Preload => true,
         Operation::Multiply { set_flags, accumulate, rd, rn, rs, rm } => {
@@ -82,6 +82,9 @@ fn is_compilable(instruction: &Instruction, before: Option<&Instruction>, thumb:
         Operation::Saturating { rd, rn, rm, .. } => !any_pc(&[rd, rn, rm]),
         Operation::CountLeadingZeros { rd, rm } => !any_pc(&[rd, rm]),
         Operation::Branch { .. } | Operation::BranchLinkExchange { .. } => true,
+        Operation::ReadStatus { spsr, rd } => !spsr && rd != 15,
+        // Those that take three cycles, so that nothing is late after them.
+        Operation::WriteStatus { spsr, fields, .. } => !spsr && fields & 0b0111 != 0,
         Operation::BranchExchange { rm, .. } => rm != 15,
         Operation::LongBranchSuffix { .. } => {
             thumb && matches!(before, Some(Instruction { operation: Operation::LongBranchPrefix { .. }, .. }))
@@ -135,7 +138,7 @@ impl Compiler<'_> {
             self.instruction(entry);
         }
         let last = scheduled[scheduled.len() - 1];
-        if last.instruction.condition == ALWAYS && last.instruction.operation.changes_pc() {
+        if last.instruction.condition == ALWAYS && last.instruction.operation.ends_block() {
             return;
         }
         if !last.dynamic {
@@ -220,6 +223,14 @@ impl Compiler<'_> {
             Operation::Saturating { double, subtract, rd, rn, rm } => {
                 let imm = u32::from(double) << 1 | u32::from(subtract);
                 self.push_main(Op { rd, rn, rm, imm, ..Op::new(Kind::Saturate) });
+            }
+            Operation::ReadStatus { rd, .. } => self.push_main(Op { rd, ..Op::new(Kind::ReadStatus) }),
+            Operation::WriteStatus { fields, operand, .. } => {
+                let (rm, shift, imm) = self.operand(operand, false);
+                self.push(Op { rd: TEMPORARY, rm, shift, imm, ..Op::new(Kind::Mov) });
+                let target = self.address() + self.step;
+                let imm = u32::from(fields);
+                self.push_main(Op { rm: TEMPORARY, imm, target, ..Op::new(Kind::WriteStatus) });
             }
             Operation::CountLeadingZeros { rd, rm } => self.push_main(Op { rd, rm, ..Op::new(Kind::Clz) }),
             Operation::Branch { offset, .. } => {
@@ -314,15 +325,17 @@ impl Compiler<'_> {
             };
             return self.push_main(Op { rd, rm, imm: u32::from(amount), ..Op::new(kind) });
         }
-        let kind = data_kind(alu, set_flags);
+        let to_pc = rd == 15 && !alu.is_test();
+        let kind = data_kind(alu, set_flags && !to_pc);
         let logical =
             matches!(alu, Alu::And | Alu::Eor | Alu::Tst | Alu::Teq | Alu::Orr | Alu::Mov | Alu::Bic | Alu::Mvn);
-        let (rm, shift, imm) = self.operand(operand, set_flags && logical);
+        let (rm, shift, imm) = self.operand(operand, set_flags && logical && !to_pc);
         let rn = if alu.is_move() { ZERO } else { self.source(rn) };
         let op = Op { rd, rn, rm, shift, imm, ..Op::new(kind) };
-        if rd == 15 && !alu.is_test() {
+        if to_pc {
             self.push(Op { rd: TEMPORARY, ..op });
-            self.push_main(Op { rm: TEMPORARY, ..Op::new(Kind::BranchRegister) });
+            let kind = if set_flags { Kind::ReturnFromException } else { Kind::BranchRegister };
+            self.push_main(Op { rm: TEMPORARY, ..Op::new(kind) });
         } else {
             self.push_main(op);
         }

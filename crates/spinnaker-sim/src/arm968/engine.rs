@@ -8,7 +8,7 @@ use super::instruction::Shift;
 use super::op::{Kind, Op};
 use super::repeat::{Count, Repeat};
 use super::state::{
-    DTCM_START, ITCM_BYTES, State, load_byte, load_half, load_word, store_byte, store_half, store_word,
+    DTCM_BYTES, DTCM_START, ITCM_BYTES, State, load_byte, load_half, load_word, store_byte, store_half, store_word,
 };
 use super::timing::ITCM_DATA_CYCLES;
 
@@ -22,6 +22,8 @@ pub(super) enum Stop {
     Until,
     /// The next instruction is for the plain interpreter.
     Plain,
+    /// An interrupt may have been allowed.
+    Status,
     /// The bus asked for attention.
     Attention,
 }
@@ -30,6 +32,8 @@ pub(super) enum Stop {
 enum Left {
     /// To the address in the state's program counter.
     Next,
+    /// The same, with masks or mode changed.
+    Status,
     Attention,
 }
 
@@ -52,6 +56,7 @@ pub(super) fn run_blocks<B: Bus>(state: &mut State, cache: &mut BlockCache, bus:
         }
         match left {
             Left::Attention => return Stop::Attention,
+            Left::Status => return Stop::Status,
             Left::Next if state.cycles >= until => return Stop::Until,
             Left::Next => {}
         }
@@ -65,17 +70,15 @@ fn run_block<B: Bus>(state: &mut State, block: &Block, bus: &mut B, until: u64) 
     let step: u32 = if state.thumb { 1 } else { 2 };
     let mut cycles = state.cycles;
     let mut turn = Turn { cycles, bus_reads: state.bus_reads };
-    let mut position = 0;
+    let mut rest = ops.iter();
 
     macro_rules! register {
         ($index:expr) => {
             state.r[usize::from($index & 31)]
         };
     }
-    loop {
-        let op = &ops[position];
-        position += 1;
-
+    // A block ends with an operation that leaves it, so the operations do not run out.
+    while let Some(op) = rest.next() {
         /// The second operand.
         macro_rules! operand {
             () => {
@@ -127,11 +130,14 @@ fn run_block<B: Bus>(state: &mut State, block: &Block, bus: &mut B, until: u64) 
         }
         /// Leaves for an address in the present state.
         macro_rules! leave {
-            ($target:expr) => {{
+            ($target:expr) => {
+                leave!($target, Left::Next)
+            };
+            ($target:expr, $left:expr) => {{
                 state.pc = $target;
                 state.cycles = cycles;
                 state.instructions += u64::from(op.index()) + 1;
-                return Left::Next;
+                return $left;
             }};
         }
         /// Branches to a known address, maybe the block's start.
@@ -152,7 +158,7 @@ fn run_block<B: Bus>(state: &mut State, block: &Block, bus: &mut B, until: u64) 
                     }
                     turn = Turn { cycles, bus_reads: state.bus_reads };
                 }
-                position = 0;
+                rest = ops.iter();
             }};
         }
         macro_rules! branch_if {
@@ -169,7 +175,7 @@ fn run_block<B: Bus>(state: &mut State, block: &Block, bus: &mut B, until: u64) 
             ($condition:expr) => {
                 if !$condition {
                     cycles += 1;
-                    position += op.imm as usize;
+                    rest = rest.as_slice().get(op.imm as usize..).unwrap_or_default().iter();
                 }
             };
         }
@@ -186,11 +192,9 @@ fn run_block<B: Bus>(state: &mut State, block: &Block, bus: &mut B, until: u64) 
                     }
                     None => {
                         cycles = state.cycles;
-                        let next = op.index() + 1;
-                        while position < ops.len() && ops[position].index() < next {
-                            position += 1;
-                        }
-                        if position == ops.len() {
+                        let same = rest.as_slice().iter().take_while(|other| other.index() == op.index()).count();
+                        rest = rest.as_slice()[same..].iter();
+                        if rest.as_slice().is_empty() {
                             state.instructions += u64::from(op.index()) + 1;
                             return Left::Next;
                         }
@@ -388,6 +392,7 @@ fn run_block<B: Bus>(state: &mut State, block: &Block, bus: &mut B, until: u64) 
                 state.q |= saturated;
                 result!(value);
             }
+            Kind::ReadStatus => result!(state.cpsr()),
             Kind::Clz => result!(register!(op.rm).leading_zeros()),
             Kind::Ldr => load!(offset, 3, load_word, u32, false),
             Kind::LdrPre => load!(offset, 3, load_word, u32, true),
@@ -486,6 +491,16 @@ fn run_block<B: Bus>(state: &mut State, block: &Block, bus: &mut B, until: u64) 
                 register!(14u8) = op.imm;
                 leave!(state.pc);
             }
+            Kind::ReturnFromException => {
+                cycles += u64::from(op.cycles);
+                state.return_from_exception(register!(op.rm));
+                leave!(state.pc, Left::Status);
+            }
+            Kind::WriteStatus => {
+                cycles += u64::from(op.cycles);
+                state.write_cpsr(op.imm as u8, register!(op.rm));
+                leave!(op.target, Left::Status);
+            }
             Kind::BranchLoaded => {
                 state.branch_loaded(register!(op.rm));
                 leave!(state.pc);
@@ -532,26 +547,23 @@ fn run_block<B: Bus>(state: &mut State, block: &Block, bus: &mut B, until: u64) 
                 let (ready, accumulator) = (cycles + u64::from(op.shift), cycles + u64::from(op.rs));
                 state.scoreboard.set(op.imm as u16, ready, accumulator);
             }
-            Kind::End => {
-                state.pc = op.target;
-                state.cycles = cycles;
-                state.instructions += u64::from(op.index()) + 1;
-                return Left::Next;
-            }
+            Kind::End => leave!(op.target),
         }
     }
+    Left::Next
 }
 
 /// Whether so many words from an address lie in data memory, aligned and without passing its end.
 fn is_dtcm(address: u32, words: u32) -> bool {
-    address & (TCM_MASK | 3) == DTCM_START && address & !TCM_MASK <= !TCM_MASK - 4 * words
+    let end = DTCM_BYTES as u32;
+    address & (TCM_MASK | 3) == DTCM_START && address & (end - 1) <= end - 4 * words
 }
 
-/// Loads the registers that an operation lists from data memory.
+/// Loads the registers that an operation lists from data memory, where [`is_dtcm`] found them.
 fn load_registers(state: &mut State, op: &Op, address: u32) {
     let mut numbers = u64::from(op.imm) | u64::from(op.target) << 32;
-    for word in 0..u32::from(op.rm) {
-        state.r[(numbers & 15) as usize] = load_word(&state.dtcm, address.wrapping_add(4 * word));
+    for word in dtcm_words(&state.dtcm[..], op, address).chunks_exact(4) {
+        state.r[(numbers & 15) as usize] = u32::from_le_bytes(word.try_into().expect("four bytes"));
         numbers >>= 4;
     }
 }
@@ -559,11 +571,18 @@ fn load_registers(state: &mut State, op: &Op, address: u32) {
 /// Stores the registers that an operation lists to data memory.
 fn store_registers(state: &mut State, op: &Op, address: u32) {
     let mut numbers = u64::from(op.imm) | u64::from(op.target) << 32;
-    for word in 0..u32::from(op.rm) {
-        let value = state.r[(numbers & 15) as usize];
-        store_word(&mut state.dtcm, address.wrapping_add(4 * word), value);
+    let start = address as usize & (DTCM_BYTES - 4);
+    let end = start + 4 * usize::from(op.rm);
+    for word in state.dtcm.get_mut(start..end).unwrap_or_default().chunks_exact_mut(4) {
+        word.copy_from_slice(&state.r[(numbers & 15) as usize].to_le_bytes());
         numbers >>= 4;
     }
+}
+
+/// The words of data memory that an operation moves.
+fn dtcm_words<'a>(dtcm: &'a [u8], op: &Op, address: u32) -> &'a [u8] {
+    let start = address as usize & (DTCM_BYTES - 4);
+    dtcm.get(start..start + 4 * usize::from(op.rm)).unwrap_or_default()
 }
 
 /// Executes an instruction of a block by the plain interpreter. Nothing comes back if the block can go on with the next

@@ -456,22 +456,16 @@ impl<B: Bus> Step<'_, B> {
         Ok(())
     }
 
-    /// In User mode only the flags can be written; the Thumb bit never.
     fn write_status(&mut self, spsr: bool, fields: u8, operand: Operand) {
         let (value, _) = self.operand(operand);
-        if spsr {
-            let bytes = [0xff, 0xff00, 0x00ff_0000, 0xff00_0000u32];
-            let mask = (0..4).filter(|field| fields >> field & 1 != 0).fold(0, |mask, field| mask | bytes[field]);
-            let merged = self.state.spsr() & !mask | value & mask;
-            self.state.set_spsr(merged);
+        if !spsr {
+            self.state.write_cpsr(fields, value);
             return;
         }
-        if fields & 0b1000 != 0 {
-            self.state.set_flags(value);
-        }
-        if fields & 0b0001 != 0 && self.state.privileged() {
-            self.state.set_control_bits(value);
-        }
+        let bytes = [0xff, 0xff00, 0x00ff_0000, 0xff00_0000u32];
+        let mask = (0..4).filter(|field| fields >> field & 1 != 0).fold(0, |mask, field| mask | bytes[field]);
+        let merged = self.state.spsr() & !mask | value & mask;
+        self.state.set_spsr(merged);
     }
 
     /// With PC as destination, the top four bits go to the flags. Coprocessor 14 has no debugger behind it and reads

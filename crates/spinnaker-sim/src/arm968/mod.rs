@@ -10,7 +10,14 @@
 //! * Timing is that of the reference page arm968.md, sections 9 to 12 (`timing`). A data access to instruction memory
 //!   delays its instruction by one cycle, however many words it moves.
 //! * Code outside of instruction memory is fetched word by word, every instruction anew.
-//! * Unpredictable instructions do something harmless: see `execute`.
+//! * Stores wait as long as the bus says: whether an address is buffered is the bus's to know.
+//! * Where the manual says unpredictable, the core does something harmless: it ignores fields that should be zero or one;
+//!   writes to PC that are no branches, mode numbers that do not exist, the Thumb bit in MSR, and write-back to PC have no
+//!   effect; a loaded base wins over its write-back; STM stores the old base if that comes first in its list and the new one
+//!   otherwise; an empty list moves nothing; an odd address in ARM state counts as aligned.
+//! * A core that is stepped or watched takes the same cycles as one that runs compiled code, to the cycle, but for one
+//!   case: when the bus asks for attention on an access without wait directly after a load, what waits for that load may
+//!   start up to a cycle early.
 
 mod arithmetic;
 mod bus;
@@ -26,19 +33,22 @@ mod op;
 mod repeat;
 mod schedule;
 mod state;
+mod store;
 mod timing;
 
 pub use bus::{Access, Bus, BusError, Size};
-pub use debug::{Spent, Traced, disassemble};
+pub use debug::{Spent, TraceSink, Traced, disassemble};
 pub use state::{DTCM_BYTES, DTCM_START, ITCM_BYTES, Mode};
-
-use std::collections::BTreeMap;
+pub use store::CodeStore;
 
 use cache::BlockCache;
 use debug::Debug;
 use engine::{Stop, run_blocks};
 use state::{Exception, State, TCM_END};
 use timing::EXCEPTION_CYCLES;
+
+/// No run goes on for longer: room for sums of cycles. At 200 MHz this is 700 years.
+const CYCLES_MAX: u64 = 1 << 62;
 
 /// Why [`Cpu::run`] returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +82,13 @@ impl Cpu {
     /// A core after power-up: memories and registers zero, then [`Cpu::reset`].
     #[must_use]
     pub fn new() -> Self {
-        Self { state: State::new(), cache: BlockCache::default(), debug: None }
+        Self::with_code_store(CodeStore::new())
+    }
+
+    /// As [`Cpu::new`], with compiled code to share with other cores.
+    #[must_use]
+    pub fn with_code_store(store: CodeStore) -> Self {
+        Self { state: State::new(), cache: BlockCache::new(store), debug: None }
     }
 
     /// The reset input: Supervisor mode, interrupts masked, PC = 0xFFFF0000 (high vectors). Memories, general registers,
@@ -115,6 +131,7 @@ impl Cpu {
     /// by what is left of a block of code: up to 64 instructions.
     pub fn run<B: Bus>(&mut self, bus: &mut B, until: u64) -> Exit {
         self.state.quiet_until = 0;
+        let until = until.min(CYCLES_MAX);
         loop {
             if let Some(exit) = self.begin_instruction(until) {
                 return exit;
@@ -128,6 +145,7 @@ impl Cpu {
             match run_blocks(&mut self.state, &mut self.cache, bus, until) {
                 Stop::Until => return Exit::Until,
                 Stop::Attention => return Exit::Attention,
+                Stop::Status => {}
                 Stop::Plain => {
                     if self.step_plainly(bus) {
                         return Exit::Attention;
@@ -145,80 +163,6 @@ impl Cpu {
         }
         let attention = if self.debug.is_some() { self.step_watched(bus) } else { self.step_plainly(bus) };
         if attention { Exit::Attention } else { Exit::Until }
-    }
-
-    /// Executes what would be a block, instruction by instruction: a core that is watched does the same as one that is
-    /// not, and passes `until` as far.
-    fn run_watched<B: Bus>(&mut self, bus: &mut B, until: u64) -> Option<Exit> {
-        let end = self.cache.block_end(&mut self.state);
-        loop {
-            let (address, thumb) = (self.state.pc, self.state.thumb);
-            let instructions = self.state.instructions;
-            if self.debug.as_mut().is_some_and(|debug| debug.stops(address, instructions)) {
-                return Some(Exit::Breakpoint);
-            }
-            if self.step_watched(bus) {
-                return Some(Exit::Attention);
-            }
-            let next = address.wrapping_add(if thumb { 2 } else { 4 });
-            if self.state.pc != next || self.state.thumb != thumb || next >= end || self.state.waiting {
-                return (self.state.cycles >= until && !self.state.waiting).then_some(Exit::Until);
-            }
-        }
-    }
-
-    /// Executes one instruction by the plain interpreter and tells the watcher. Gives whether the bus asks for attention.
-    fn step_watched<B: Bus>(&mut self, bus: &mut B) -> bool {
-        let State { pc: address, thumb, cycles, .. } = self.state;
-        if let Some(sink) = self.debug.as_mut().and_then(|debug| debug.sink.as_mut()) {
-            let word = (address < DTCM_START).then(|| {
-                let word = self.state.itcm_word(address);
-                if thumb { word >> ((address & 2) * 8) & 0xffff } else { word }
-            });
-            sink(&Traced { cycles, address, thumb, word });
-        }
-        let attention = self.step_plainly(bus);
-        let spent = self.state.cycles - cycles;
-        if let Some(debug) = &mut self.debug {
-            debug.spend(address, spent);
-        }
-        attention
-    }
-
-    /// Sets or removes a breakpoint: `run` stops with [`Exit::Breakpoint`] before it executes the instruction at this
-    /// address, and passes it when called again.
-    pub fn set_breakpoint(&mut self, address: u32, set: bool) {
-        self.watch(|debug| {
-            if set {
-                debug.breakpoints.insert(address);
-            } else {
-                debug.breakpoints.remove(&address);
-            }
-        });
-    }
-
-    /// Gives every instruction to a sink before it is executed, or to nobody any more.
-    pub fn set_trace(&mut self, sink: Option<Box<dyn FnMut(&Traced) + Send>>) {
-        self.watch(|debug| debug.sink = sink);
-    }
-
-    /// Starts to count instructions and cycles by address, from zero, or stops.
-    pub fn set_profile(&mut self, on: bool) {
-        self.watch(|debug| debug.profile = on.then(BTreeMap::new));
-    }
-
-    /// Instructions and cycles by address since the profile was started.
-    #[must_use]
-    pub fn profile(&self) -> Option<&BTreeMap<u32, Spent>> {
-        self.debug.as_ref()?.profile.as_ref()
-    }
-
-    fn watch(&mut self, change: impl FnOnce(&mut Debug)) {
-        let debug = self.debug.get_or_insert_default();
-        change(debug);
-        if debug.is_idle() {
-            self.debug = None;
-        }
     }
 
     /// Wakes the core, and takes an interrupt. Gives why it cannot go on.

@@ -17,7 +17,7 @@ pub(super) const PC_VALUE: Register = 18;
 pub(super) const REGISTERS: usize = 32;
 
 /// What to do. Comments give the fields that are not named for what they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[rustfmt::skip]
 pub(super) enum Kind {
     // Data processing without and with flags, operand as above.
@@ -37,6 +37,8 @@ pub(super) enum Kind {
     // imm: bit 0 subtract, bit 1 double.
     Saturate,
     Clz,
+    // rd = CPSR.
+    ReadStatus,
     // Loads and stores: offset, pre-indexed with write-back, post-indexed.
     Ldr, LdrPre, LdrPost, Ldrb, LdrbPre, LdrbPost, Ldrh, LdrhPre, LdrhPost,
     Ldrsb, LdrsbPre, LdrsbPost, Ldrsh, LdrshPre, LdrshPost,
@@ -49,6 +51,8 @@ pub(super) enum Kind {
     Ldm, Stm,
     // Leaving, to target; or the address in rm.
     Branch, BranchLink, BranchLinkExchange, BranchRegister, BranchExchange, BranchLinkExchangeRegister, BranchLoaded,
+    // Leaving with interrupts to be looked at: CPSR = SPSR and to the address in rm; CPSR fields imm = operand, to target.
+    ReturnFromException, WriteStatus,
     BranchEq, BranchNe, BranchCs, BranchCc, BranchMi, BranchPl, BranchVs, BranchVc,
     BranchHi, BranchLs, BranchGe, BranchLt, BranchGt, BranchLe,
     // Passing over the next imm operations unless the condition holds.
@@ -99,7 +103,7 @@ impl Kind {
 }
 
 /// One operation: 16 bytes.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Op {
     pub kind: Kind,
     /// Cycles with the stall before it.

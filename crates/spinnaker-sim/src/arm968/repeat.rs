@@ -7,7 +7,7 @@ use super::instruction::{ALWAYS, Alu, Instruction, Offset, Operand, Operation, R
 use super::schedule::Scheduled;
 
 /// What the branch of a block to its own start repeats.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub(super) enum Repeat {
     /// Anything.
     #[default]
@@ -22,7 +22,7 @@ pub(super) enum Repeat {
 }
 
 /// A loop of one subtraction with flags, the branch back and perhaps instructions without effect.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Count {
     /// Number of the branch in its block.
     pub branch: u32,

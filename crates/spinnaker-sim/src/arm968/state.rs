@@ -1,5 +1,7 @@
 //! Registers, modes, the status registers, coprocessor 15 and the tightly coupled memories.
 
+use std::fmt;
+
 use super::bus::Size;
 use super::op::REGISTERS;
 use super::timing::Scoreboard;
@@ -77,7 +79,6 @@ const CONTROL_ONES: u32 = 0x0f70;
 const CONTROL_WRITABLE: u32 = 0xb08e;
 
 /// The architectural state of a core and its memories.
-#[derive(Debug)]
 pub(super) struct State {
     /// Registers of the present mode, and those of compiled code. While an instruction executes, `r[15]` is what it
     /// reads as PC.
@@ -281,6 +282,16 @@ impl State {
         self.set_control_bits(value);
     }
 
+    /// Writes fields of CPSR as MSR does: in User mode only the flags, and the Thumb bit never.
+    pub fn write_cpsr(&mut self, fields: u8, value: u32) {
+        if fields & 0b1000 != 0 {
+            self.set_flags(value);
+        }
+        if fields & 0b0001 != 0 && self.privileged() {
+            self.set_control_bits(value);
+        }
+    }
+
     /// SPSR of the present mode; User and System have none (unpredictable) and read CPSR.
     pub fn spsr(&self) -> u32 {
         match self.mode.bank() {
@@ -383,6 +394,14 @@ impl State {
     /// The instruction word at an address of instruction memory (repeated), aligned down.
     pub fn itcm_word(&self, address: u32) -> u32 {
         load_word(&self.itcm, address)
+    }
+}
+
+/// Registers and clock; the memories would fill pages.
+impl fmt::Debug for State {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "State {{ pc: {:#010x}, cpsr: {:#010x}, r: {:#x?}", self.pc, self.cpsr(), &self.r[..15])?;
+        write!(formatter, ", cycles: {}, instructions: {} }}", self.cycles, self.instructions)
     }
 }
 

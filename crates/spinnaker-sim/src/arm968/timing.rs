@@ -20,7 +20,7 @@ pub(super) const WAIT_FOR_INTERRUPT_CYCLES: u8 = 3;
 pub(super) const ITCM_DATA_CYCLES: u32 = 1;
 
 /// What the pipeline needs to know of an instruction. Sets of registers are masks; PC is in none.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub(super) struct Timing {
     /// Issue cycles with zero-wait memory.
     pub issue: u8,

@@ -180,6 +180,11 @@ impl Chip {
         self.noc.events.next_ps().min(self.next_core_ps())
     }
 
+    /// Cores that execute.
+    pub fn running_cores(&self) -> usize {
+        self.going.count_ones() as usize
+    }
+
     fn next_core_ps(&self) -> u64 {
         let mut least = u64::MAX;
         for core in bits(self.going) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use spinnaker_machine::ChipXy;
+use spinnaker_machine::{ChipXy, VirtualLocator};
 
 use crate::Timing;
 use crate::chip::BoardAddress;
@@ -12,6 +12,9 @@ use crate::chip::BoardAddress;
 pub struct CycleConfig {
     /// Host threads. Results do not depend on it.
     pub threads: usize,
+    /// Rounds of the simulation with at least so many chips and cores at work are shared among threads: handing over less
+    /// costs more than it saves. Results do not depend on it.
+    pub hand_off_cores: usize,
     /// Seed of everything random: which core of a chip becomes monitor, which one does not work where one is missing.
     pub seed: u64,
     /// Times of network, DMA and SDRAM, those of the fidelity `fast`.
@@ -26,12 +29,31 @@ pub struct CycleConfig {
     pub hardware_version: Option<u8>,
     /// Packets in 65,536 that a link turns a bit of. (Such a packet goes to the error registers of the next router.)
     pub parity_errors_per_65536: u16,
+    /// Frames in 65,536 that are lost between host and board, each way.
+    pub host_losses_per_65536: u16,
+}
+
+impl From<&VirtualLocator> for CycleConfig {
+    /// What a locator says; as many threads as the host has processors where it says nothing. A packet that is to be lost
+    /// on a link has a bit turned: the next router drops it.
+    fn from(locator: &VirtualLocator) -> Self {
+        let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+        let of_65536 = |probability: f64| (probability.clamp(0.0, 1.0) * 65_536.0).min(65_535.0) as u16;
+        Self {
+            threads: locator.threads.unwrap_or_else(processors),
+            seed: locator.seed,
+            parity_errors_per_65536: of_65536(locator.drop_probability),
+            host_losses_per_65536: of_65536(locator.host_drop_probability),
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for CycleConfig {
     fn default() -> Self {
         Self {
             threads: 1,
+            hand_off_cores: 40,
             seed: 0,
             timing: Timing::default(),
             cycle_timing: CycleTiming::default(),
@@ -39,6 +61,7 @@ impl Default for CycleConfig {
             addresses: BTreeMap::new(),
             hardware_version: None,
             parity_errors_per_65536: 0,
+            host_losses_per_65536: 0,
         }
     }
 }

@@ -42,6 +42,10 @@ struct Board {
 /// The hosts' side of all boards' cables.
 pub(super) struct HostSide {
     boards: BTreeMap<u32, Board>,
+    /// Frames in 65,536 that are lost, the seed of which, and frames so far.
+    losses: u16,
+    seed: u64,
+    frames: u64,
     pub received: VecDeque<Datagram>,
     pub other: VecDeque<(u64, u32, Vec<u8>)>,
 }
@@ -53,14 +57,20 @@ fn host_mac(ip: Ipv4Addr) -> [u8; 6] {
 }
 
 impl HostSide {
-    pub fn new(boards: BTreeMap<u32, BoardAddress>) -> Self {
+    pub fn new(boards: BTreeMap<u32, BoardAddress>, losses: u16, seed: u64) -> Self {
         let board = |address| Board { address, free_ps: 0, identification: 0 };
         let boards = boards.into_iter().map(|(chip, address)| (chip, board(address))).collect();
-        Self { boards, received: VecDeque::new(), other: VecDeque::new() }
+        Self { boards, losses, seed, frames: 0, received: VecDeque::new(), other: VecDeque::new() }
     }
 
     pub fn boards(&self) -> impl Iterator<Item = (u32, BoardAddress)> + '_ {
         self.boards.iter().map(|(&chip, board)| (chip, board.address))
+    }
+
+    /// Whether the next frame is lost on its way.
+    pub fn loses(&mut self) -> bool {
+        self.frames += 1;
+        self.losses > 0 && super::drawn(self.seed, self.frames) & 0xFFFF < u64::from(self.losses)
     }
 
     /// Puts a frame on the cable to a board: when it is there.
@@ -102,6 +112,9 @@ impl HostSide {
     /// A frame has come out of a board: a datagram, an ARP request whose answer is given back with the time at which it
     /// is at the board, or something else.
     pub fn take(&mut self, chip: u32, xy: ChipXy, time_ps: u64, frame: Vec<u8>) -> Option<(u64, Vec<u8>)> {
+        if self.loses() {
+            return None;
+        }
         let half = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
         if frame.len() >= 42 && half(12) == 0x0806 && half(20) == 1 {
             return self.answer_arp(chip, time_ps, &frame);
@@ -150,7 +163,7 @@ mod tests {
     use crate::cycle::default_address;
 
     fn side() -> HostSide {
-        HostSide::new(BTreeMap::from([(0, default_address(0))]))
+        HostSide::new(BTreeMap::from([(0, default_address(0))]), 0, 0)
     }
 
     #[test]
@@ -166,6 +179,13 @@ mod tests {
         assert_eq!(time_ps, 1000 + 84 * 80_000);
         assert_eq!(&answer[..22], &[0, 0, 0xA4, 0, 0x3E, 0x0E, 2, 0, 192, 168, 240, 254, 8, 6, 0, 1, 8, 0, 6, 4, 0, 2]);
         assert_eq!(&answer[28..32], &[192, 168, 240, 254]);
+    }
+
+    #[test]
+    fn losses_come_as_often_as_wanted() {
+        let mut side = HostSide::new(BTreeMap::from([(0, default_address(0))]), 6554, 7);
+        let lost = (0..10_000).filter(|_| side.loses()).count();
+        assert!((900..1100).contains(&lost), "{lost} of 10,000 at 10 %");
     }
 
     #[test]

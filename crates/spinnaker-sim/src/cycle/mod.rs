@@ -10,7 +10,7 @@
 //!
 //! # Determinism
 //!
-//! Chips are simulated apart in windows of the least time that a packet takes from router to router, on as many threads as
+//! Chips are simulated apart for as long as no other can reach them (`schedule`), on as many threads as
 //! the configuration says. Same machine, configuration and calls: same bits, same times, same [`CycleMachine::trace_hash`].
 
 mod config;
@@ -39,8 +39,13 @@ pub struct CycleMachine {
     chips: Vec<Mutex<Chip>>,
     /// When each chip has something to do next, ps.
     next_ps: Vec<u64>,
-    /// Chips of a window: a buffer.
-    active: Vec<usize>,
+    /// How much each chip has to do in a round.
+    work: Vec<usize>,
+    hand_off_work: usize,
+    /// Other chips nearer than [`schedule::NEAR_HOPS`], with the least time to them.
+    near: Vec<Vec<(u32, u64)>>,
+    /// Chips of a round: a buffer.
+    active: Vec<(usize, u64)>,
     host: HostSide,
     now_ps: u64,
     lookahead_ps: u64,
@@ -113,12 +118,17 @@ impl CycleMachine {
         });
         let chips: Vec<_> = chips.collect();
         let next_ps = vec![0; chips.len()];
-        let host = HostSide::new(boards);
+        let work = vec![1; chips.len()];
+        let near = (0..chips.len()).map(|chip| Self::nearby(machine, &places, &index, chip, lookahead_ps)).collect();
+        let host = HostSide::new(boards, config.host_losses_per_65536, drawn(config.seed, 1 << 41));
         Self {
             places,
             index,
             chips,
             next_ps,
+            work,
+            hand_off_work: config.hand_off_cores,
+            near,
             active: Vec::new(),
             host,
             now_ps: 0,
@@ -126,6 +136,31 @@ impl CycleMachine {
             threads: config.threads.max(1),
             stops: 0,
         }
+    }
+
+    /// The chips that few hops lead from to a chip, each with the time of so many hops.
+    fn nearby(
+        machine: &Machine,
+        places: &[ChipXy],
+        index: &BTreeMap<ChipXy, u32>,
+        chip: usize,
+        hop_ps: u64,
+    ) -> Vec<(u32, u64)> {
+        let mut found: Vec<(ChipXy, u64)> = vec![(places[chip], 0)];
+        let mut from = 0;
+        for hops in 1..schedule::NEAR_HOPS as u64 {
+            let to = found.len();
+            for at in from..to {
+                let place = found[at].0;
+                for there in Direction::ALL.iter().filter_map(|&link| machine.neighbour(place, link)) {
+                    if found.iter().all(|&(known, _)| known != there) {
+                        found.push((there, hops * hop_ps));
+                    }
+                }
+            }
+            from = to;
+        }
+        found[1..].iter().map(|&(place, time_ps)| (index[&place], time_ps)).collect()
     }
 
     fn link(machine: &Machine, index: &BTreeMap<ChipXy, u32>, xy: ChipXy, link: usize, config: &CycleConfig) -> Link {
@@ -208,6 +243,9 @@ impl CycleMachine {
     }
 
     fn deliver_frame(&mut self, chip: u32, time_ps: u64, frame: Vec<u8>) {
+        if self.host.loses() {
+            return;
+        }
         let index = chip as usize;
         if let Ok(chip) = self.chips[index].get_mut() {
             chip.deliver_frame(time_ps, frame);

@@ -107,7 +107,8 @@ fn dot_product() {
 /// executed or not), BX 3.
 #[test]
 fn soft_float_multiply() {
-    let number = |index: u32| (mixed(index) % 2_000_003) as f32 * if index % 3 == 0 { -0.37 } else { 1.9e-3 } + 0.5;
+    let number =
+        |index: u32| (mixed(index) % 2_000_003) as f32 * if index.is_multiple_of(3) { -0.37 } else { 1.9e-3 } + 0.5;
     let (mut cpu, turns) = (prepare(|index| number(index).to_bits()), 1000);
     let cycles = call(&mut cpu, code::FMULS, [A, B, turns, OUT]);
     let multiplication = 11 + 3 + 1 + 1 + 12 + 3;

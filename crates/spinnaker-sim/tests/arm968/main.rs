@@ -2,7 +2,12 @@
 
 mod bench;
 mod blocks;
+mod exceptions;
+mod hostile;
+mod instructions;
 mod kernels;
 mod oracle;
 mod random;
 mod timing;
+mod waiting;
+mod watching;

@@ -114,11 +114,11 @@ fn batch(seed: u64, wanted: u64) -> (Vec<u8>, u32, u64) {
 /// instructions; the others are fields that "should be" zero or one, PLD's 15:12 and the coprocessor number.
 const FIELDS: [u32; 6] = [0x0001_2304, 0x000f_ff0f, 0x000f_1f0e, 0x0001_f00e, 0x0000_0000, 0x0002_1e03];
 
-/// All values of the bits that decide, for conditions that pass, AL and 1111.
+/// All values of the bits that decide, for the conditions AL and 1111.
 fn arm_encodings() -> Vec<u32> {
     let mut words = Vec::new();
     for fields in FIELDS {
-        for condition in [0u32, 14, 15] {
+        for condition in [14u32, 15] {
             for high in 0..256 {
                 for low in 0..16 {
                     words.push(condition << 28 | high << 20 | fields | low << 4);
@@ -147,10 +147,57 @@ fn classify(words: &[u32], thumb: bool) -> Vec<u8> {
     words.iter().map(classify).collect()
 }
 
-/// Encodings on which Unicorn and the processor differ, and why.
+/// Encodings that the comparison leaves out: unpredictable ones, which Unicorn takes for undefined and this core executes as
+/// if nothing were wrong; and those that Unicorn takes from a later architecture whatever the core.
 fn is_excluded(word: u32, thumb: bool) -> bool {
-    let _ = (word, thumb);
-    false
+    if thumb { is_excluded_thumb(word & 0xffff) } else { is_excluded_arm(word) }
+}
+
+fn is_excluded_thumb(half: u32) -> bool {
+    match half {
+        // BX, BLX: bits 2:0 should be zero.
+        0x4700..=0x47ff => half & 7 != 0,
+        // Undefined in ARMv5 (manual, figure A6-1); Unicorn knows them as CBZ, CBNZ, IT and hints of Thumb-2.
+        0xb100..=0xb1ff | 0xb300..=0xb3ff | 0xb900..=0xb9ff | 0xbb00..=0xbbff | 0xbf00..=0xbfff => true,
+        // Empty lists of PUSH, POP, STMIA, LDMIA are unpredictable.
+        0xb400 | 0xbc00 => true,
+        0xc000..=0xcfff => half & 0xff == 0,
+        // The second half of BLX with bit 0 set is undefined (manual, A7.1.16); Unicorn ignores that bit.
+        0xe800..=0xefff => half & 1 != 0,
+        _ => false,
+    }
+}
+
+fn is_excluded_arm(word: u32) -> bool {
+    let bits = |low: u32, count: u32| word >> low & ((1 << count) - 1);
+    if bits(28, 4) == 15 {
+        return false;
+    }
+    match bits(25, 3) {
+        // MUL without accumulation: 15:12 should be zero. SWP: 11:8.
+        0b000 if word & 0x90 == 0x90 && bits(5, 2) == 0 => match bits(20, 8) {
+            0 | 1 => bits(12, 4) != 0,
+            0x10 | 0x14 => bits(8, 4) != 0,
+            _ => false,
+        },
+        // Half-word, signed and double transfers: 11:8 of a register offset; post-indexed with W.
+        0b000 if word & 0x90 == 0x90 => bits(22, 1) == 0 && bits(8, 4) != 0 || bits(24, 1) == 0 && bits(21, 1) == 1,
+        // MRS, MSR, BX, CLZ, QADD, SMULxy, SMULWy: fields that should be zero or one.
+        0b000 if bits(23, 2) == 2 && bits(20, 1) == 0 => bits(16, 4) != 15 || bits(8, 4) != 0 || bits(12, 4) != 0,
+        // MSR with a constant: 15:12 should be one.
+        0b001 if bits(23, 2) == 2 && bits(20, 1) == 0 => bits(12, 4) != 15,
+        // TST, TEQ, CMP, CMN: 15:12 should be zero. MOV, MVN: 19:16.
+        0b000 | 0b001 => match bits(21, 4) {
+            8..=11 => bits(20, 1) != 0 && bits(12, 4) != 0,
+            13 | 15 => bits(16, 4) != 0,
+            _ => false,
+        },
+        // LDM, STM: empty lists; PC as base; User registers with write-back.
+        0b100 => bits(0, 16) == 0 || bits(16, 4) == 15 || bits(21, 2) == 3 && !(bits(20, 1) == 1 && bits(15, 1) == 1),
+        // Coprocessor 14: Unicorn has other debug registers.
+        0b111 => bits(24, 1) == 0 && bits(8, 4) == 14,
+        _ => false,
+    }
 }
 
 /// Compares the classification of encodings.
@@ -178,5 +225,6 @@ fn arm_encodings_are_undefined_as_in_unicorn() {
 
 #[test]
 fn thumb_encodings_are_undefined_as_in_unicorn() {
-    compare_classes(&(0..0x1_0000).collect::<Vec<_>>(), true);
+    // Behind each the second half of a BL, so that a first half is not alone.
+    compare_classes(&(0..0x1_0000).map(|half| 0xf800_0000 | half).collect::<Vec<_>>(), true);
 }

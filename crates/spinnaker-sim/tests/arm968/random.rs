@@ -233,7 +233,7 @@ pub fn arm_instruction(random: &mut Random, ahead: u32) -> u32 {
             let bits = random.below(16) << 21 & 0x01a0_0000 | random.below(2) << 20;
             condition | 0x0800_0000 | bits | random.of(&ARM_BASES) << 16 | list
         }
-        18 => match random.below(4) {
+        18 => match random.below(5) {
             0 => {
                 let rd = free(random);
                 let rm = free(random);
@@ -241,6 +241,8 @@ pub fn arm_instruction(random: &mut Random, ahead: u32) -> u32 {
             }
             1 => 0xf5d0_f000 | random.of(&ARM_BASES) << 16,
             2 => condition | 0x0128_f000 | any(random),
+            // MSR CPSR_c, #0xdf: as it is.
+            3 => condition | 0x0321_f0df,
             _ => condition | 0x0328_f000 | random.next() & 0xfff,
         },
         _ => condition | 0x0a00_0000 | random.below(2) << 24 | (random.below(ahead + 1).wrapping_sub(1) & 0x00ff_ffff),
@@ -324,7 +326,7 @@ fn thumb_code(random: &mut Random, length: u32) -> (Vec<u8>, u32) {
         }
     }
     code.extend([0x46c0; 4]);
-    if code.len() % 2 != 0 {
+    if !code.len().is_multiple_of(2) {
         code.push(0x46c0);
     }
     let end = code.len() as u32 * 2;

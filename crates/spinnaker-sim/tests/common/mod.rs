@@ -137,3 +137,30 @@ pub fn ask(machine: &mut CycleMachine, request: Vec<u8>) -> Option<(u16, Vec<u8>
     let code = u16::from_le_bytes([*reply.data.get(10)?, *reply.data.get(11)?]);
     Some((code, reply.data.get(14..)?.to_vec()))
 }
+
+/// Bytes moved a microsecond by requests to read or write 256 bytes, with so many under way, over 400 of them.
+pub fn megabytes_per_second(machine: &mut CycleMachine, chip: ChipXy, command: u16, data: &[u8], window: usize) -> f64 {
+    const REQUESTS: usize = 400;
+    const STEP_NS: u64 = 2_000;
+    let begin = machine.now_ns();
+    let (mut sent, mut done) = (0, 0);
+    let mut last = begin;
+    while done < REQUESTS {
+        while sent < REQUESTS && sent - done < window {
+            let address = 0x6300_0000 + 256 * sent as u32;
+            let datagram = datagram(machine, 17893, scp(chip, 0, command, [address, 256, 2], data));
+            machine.send(&datagram);
+            sent += 1;
+        }
+        machine.run_for(STEP_NS);
+        while machine.receive().is_some() {
+            done += 1;
+            last = machine.now_ns();
+        }
+        // A lost one is not asked for again here.
+        if machine.now_ns() - last > 100 * MS {
+            break;
+        }
+    }
+    256.0 * done as f64 / ((last - begin) as f64 / 1e3)
+}
