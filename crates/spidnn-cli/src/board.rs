@@ -71,15 +71,8 @@ fn cycle_locator(text: &str) -> Result<VirtualLocator, Error> {
              (virtual:spin5?fidelity=cycle)"
         )));
     }
-    let plain = VirtualLocator::default();
-    for (given, name) in [
-        (locator.drop_probability != plain.drop_probability, "drop"),
-        (locator.host_drop_probability != plain.host_drop_probability, "hostdrop"),
-        (locator.host_mbps != plain.host_mbps, "host_mbps"),
-    ] {
-        if given {
-            return Err(Error::Argument(format!("{text}: `{name}` is not part of fidelity=cycle: leave it out")));
-        }
+    if locator.host_mbps != VirtualLocator::default().host_mbps {
+        return Err(Error::Argument(format!("{text}: boards of fidelity=cycle have 100 Mbit/s: leave host_mbps out")));
     }
     Ok(locator)
 }
@@ -128,7 +121,7 @@ fn config(locator: &VirtualLocator, server: &Server) -> CycleConfig {
         };
         addresses.insert(ports.chip, BoardAddress { ip: ports.address, mask, gateway, ..default_address(number) });
     }
-    CycleConfig { threads: locator.threads.unwrap_or(1), seed: locator.seed, addresses, ..CycleConfig::default() }
+    CycleConfig { addresses, ..CycleConfig::from(locator) }
 }
 
 fn variables(machine: &Machine) -> BootVariables {

@@ -146,7 +146,7 @@ fn what_cannot_be_served_is_told() {
     let cycle = "virtual:spin3?fidelity=cycle";
     refused(&["--machine", "virtual:spin3"], "add fidelity=cycle");
     refused(&["--machine", "board:localhost"], "virtual machines");
-    refused(&["--machine", "virtual:spin3?fidelity=cycle&drop=0.1"], "`drop` is not part of");
+    refused(&["--machine", "virtual:spin3?fidelity=cycle&host_mbps=10"], "leave host_mbps out");
     refused(&["--machine", cycle, "--listen", "0.0.0.0"], "IPv4 address of this computer");
     refused(&["--machine", cycle, "--listen", "192.0.2.1:0"], "cannot listen on 192.0.2.1:0");
     refused(&["--machine", cycle, "--pace", "0"], "--pace 0");

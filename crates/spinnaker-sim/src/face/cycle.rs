@@ -31,7 +31,9 @@ pub struct CycleBoard {
 
 impl CycleBoard {
     /// The machine at power on.
-    pub fn new(machine: Machine, config: CycleConfig) -> Self {
+    pub fn new(machine: Machine, mut config: CycleConfig) -> Self {
+        // A part of a machine has the hardware of the whole.
+        config.hardware_version.get_or_insert(if machine.chips.len() <= 4 { 3 } else { 5 });
         let running = CycleMachine::new(&machine, &config);
         let addresses: Vec<_> = running.boards().map(|(chip, address)| (chip, address.ip)).collect();
         let boards = addresses.iter().map(|(chip, _)| (*chip, true)).collect();
@@ -213,7 +215,10 @@ mod tests {
         let datagram = Datagram { board: chips[0], host, port: 17893, time_ns: 0, data: vec![0; 10] };
         assert!(!board.send(&datagram), "a board without power");
 
-        board.power(&[Some(true), None, None]);
+        board.power(&[None, Some(false), None]);
+        assert!(hellos(&mut board, 6).is_empty(), "all off");
+
+        board.power(&[Some(true), Some(true), None]);
         let mut seen = hellos(&mut board, 6);
         seen.sort();
         seen.dedup();
