@@ -7,7 +7,9 @@ use std::process::ExitCode;
 /// Which of our crates each crate may use (see ARCHITECTURE.md).
 const ARROWS: &[(&str, &[&str])] = &[
     ("spinnaker-machine", &[]),
-    ("spinnaker-sim", &["spinnaker-machine"]),
+    ("spinnaker-wire", &[]),
+    ("spinnaker-host", &["spinnaker-wire"]),
+    ("spinnaker-sim", &["spinnaker-machine", "spinnaker-wire"]),
     ("spidnn-kernels", &[]),
     ("spidnn-core", &["spidnn-kernels"]),
     ("spidnn-graph", &[]),
@@ -25,7 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "spinnaker-sim",
         ],
     ),
-    ("spidnn-cli", &["spidnn", "spidnn-import", "spinnaker-machine"]),
+    ("spidnn-cli", &["spidnn", "spidnn-import", "spinnaker-machine", "spinnaker-sim", "spinnaker-wire"]),
 ];
 
 fn main() -> ExitCode {

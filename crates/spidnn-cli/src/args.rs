@@ -131,12 +131,38 @@ pub enum Command {
         #[arg(value_name = "M", long_help = MACHINE_HELP)]
         locator: Option<String>,
     },
+    /// A virtual board on UDP for any client; with --json the first line of standard output says where it listens. On standard
+    /// input it takes the words `snapshot` and `quit`
+    Board(Board),
     /// The figures that the README quotes, as ratios where they are times
     Bench {
         /// Only the figures whose name contains this
         #[arg(long, value_name = "TEXT")]
         only: Option<String>,
     },
+}
+
+/// Options of `board`.
+#[derive(Debug, Args)]
+pub struct Board {
+    /// Address of the first board, and the port of its monitor (0: any that is free); further boards have the addresses after it
+    #[arg(long, value_name = "ADDR[:PORT]", default_value = "127.0.0.1:17893")]
+    pub listen: String,
+    /// Port of the boot ROMs; default: 54321, or any that is free if the monitor's is
+    #[arg(long, value_name = "PORT")]
+    pub boot_port: Option<u16>,
+    /// Address of the management processor (its port is that of the monitors); default: the one after the last board
+    #[arg(long, value_name = "ADDR")]
+    pub bmp: Option<std::net::Ipv4Addr>,
+    /// Boot the machine with this image at the start instead of waiting for a client to do it
+    #[arg(long, value_name = "FILE")]
+    pub boot_image: Option<PathBuf>,
+    /// Machine time: so many times real time, or `fast`
+    #[arg(long, value_name = "N|fast", default_value = "1")]
+    pub pace: String,
+    /// Log every request and reply
+    #[arg(long)]
+    pub packets: bool,
 }
 
 #[derive(Debug, Args)]

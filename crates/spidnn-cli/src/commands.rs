@@ -17,7 +17,7 @@ use spidnn::{
 
 use crate::args::{self, Cli, Command, Common, Format};
 use crate::output::{self, Answer};
-use crate::{bench, progress, trace};
+use crate::{bench, board, progress, trace};
 
 /// Carries out a command.
 ///
@@ -39,6 +39,7 @@ pub fn run(cli: &Cli) -> Result<Answer, Error> {
         }
         Command::Fit(fit) => train(fit, common),
         Command::Machine { locator } => machine(locator.as_deref().unwrap_or(&common.machine)),
+        Command::Board(options) => board::run(options, common),
         Command::Bench { only } => bench::run(only.as_deref(), common),
     }
 }

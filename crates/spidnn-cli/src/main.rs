@@ -5,6 +5,7 @@
 
 mod args;
 mod bench;
+mod board;
 mod commands;
 mod output;
 mod progress;

@@ -15,10 +15,17 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Nothing more to say.
+    pub fn said() -> Self {
+        Self { text: String::new(), json: Map::new() }
+    }
+
     /// Writes one of the forms to standard output.
     pub fn print(&self, as_json: bool) -> std::io::Result<()> {
         let mut out = std::io::stdout().lock();
-        if as_json {
+        if as_json && self.json.is_empty() {
+            return Ok(());
+        } else if as_json {
             writeln!(out, "{}", Value::Object(self.json.clone()))?;
         } else if !self.text.is_empty() {
             writeln!(out, "{}", self.text.trim_end())?;

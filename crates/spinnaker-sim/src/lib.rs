@@ -23,10 +23,16 @@
 //! own traffic, refresh of SDRAM, and clock drift between boards.
 #![forbid(unsafe_code)]
 
+pub mod arm968;
+mod bootrom;
+mod chip;
 mod config;
 mod core;
+pub mod cycle;
 mod error;
+pub mod face;
 mod memory;
+mod network;
 mod packet;
 mod queue;
 mod router;

@@ -1,0 +1,158 @@
+//! `spidnn board` as a client sees it.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use spinnaker_host::{BootOptions, HostError, Transceiver};
+use spinnaker_wire::sdp::Endpoint;
+use spinnaker_wire::sv::Board;
+use spinnaker_wire::vcpu::CoreState;
+use spinnaker_wire::{AppId, ChipAddress};
+
+/// A running command; it ends with the test.
+struct Served {
+    child: Child,
+    line: Value,
+}
+
+impl Served {
+    fn start(args: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_spidnn"))
+            .args(["board", "--json"])
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().expect("piped")).read_line(&mut line).expect("a line");
+        let line = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        Self { child, line }
+    }
+
+    fn transceiver(&self) -> Transceiver<spinnaker_host::UdpLink> {
+        let port = |name: &str| self.line[name].as_u64().expect("a port") as u16;
+        let address = self.line["address"].as_str().expect("an address");
+        Transceiver::connect_ports(address, port("scp_port"), port("boot_port")).expect("sockets")
+    }
+
+    /// Says a word, and everything that it has said on standard error when it has ended.
+    fn quit(mut self, words: &str) -> String {
+        self.child.stdin.take().expect("piped").write_all(words.as_bytes()).expect("it listens");
+        let child = std::mem::replace(&mut self.child, Command::new("true").spawn().expect("starts"));
+        let output = child.wait_with_output().expect("ends");
+        assert!(output.status.success(), "{output:?}");
+        assert!(output.stdout.is_empty(), "one line is all");
+        String::from_utf8(output.stderr).expect("text")
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+const ROOT: Endpoint = Endpoint::core(ChipAddress::ROOT, 0);
+
+#[test]
+fn a_blank_board_says_nothing_but_is_there() {
+    let served = Served::start(&["--machine", "virtual:spin3?fidelity=cycle", "--listen", "127.0.51.1:0"]);
+    assert_eq!(served.line["machine"]["chips"], 4);
+    assert_eq!(served.line["boards"].as_array().map(Vec::len), Some(1));
+    assert!(matches!(served.transceiver().version(ROOT), Err(HostError::Silent { .. })));
+    let log = served.quit("what\nsnapshot\nquit\n");
+    for text in ["core", "is monitor", "client 127.0.0.1:", "chip 1,1: monitor", "`what`: the words are"] {
+        assert!(log.contains(text), "no `{text}` in {log}");
+    }
+}
+
+/// Where the environment variable says, else in an installed SpiNNMan.
+fn boot_image() -> Option<String> {
+    const SCRIPT: &str = "import importlib.util as u; print(u.find_spec('spinnman').submodule_search_locations[0])";
+    let installed = || {
+        let output = Command::new("python3").args(["-c", SCRIPT]).output().ok()?;
+        let folder = String::from_utf8(output.stdout).ok()?;
+        Some(format!("{}/messages/spinnaker_boot/boot_data/scamp.boot", folder.trim()))
+    };
+    let path = std::env::var("SPINNAKER_BOOT_IMAGE")
+        .ok()
+        .or_else(installed)
+        .filter(|path| std::fs::exists(path).unwrap_or(false));
+    if path.is_none() {
+        println!("not run: no official boot image (SPINNAKER_BOOT_IMAGE, or an installed SpiNNMan)");
+    }
+    path
+}
+
+#[test]
+fn the_official_monitor_is_booted_over_sockets() {
+    let Some(path) = boot_image() else { return };
+    let machine = "virtual:spin3?fidelity=cycle";
+    let served = Served::start(&["--machine", machine, "--listen", "127.0.52.1:0", "--pace", "4", "--packets"]);
+    let image = std::fs::read(path).expect("reads");
+    let mut board = served.transceiver();
+    let kernel = board.boot(&image, &BootOptions::new(Board::Spin3, 0x5F00_0000)).expect("boots");
+    assert_eq!((kernel.name.as_str(), kernel.version), ("SC&MP", (4, 0, 0)));
+    let found = board.discover().expect("discovers");
+    assert_eq!(found.chips.len(), 4);
+    let ethernet = found.chips.iter().find(|chip| chip.info.ip.is_some()).expect("an Ethernet chip");
+    assert_eq!(ethernet.info.ip, Some([127, 0, 52, 1]), "a board knows its address");
+    let address = board.alloc_sdram(ChipAddress::new(1, 1), AppId(30), 20_000, 1).expect("memory");
+    let data: Vec<u8> = (0..20_000u32).map(|i| (i * 31 / 7) as u8).collect();
+    let monitor = Endpoint::core(ChipAddress::new(1, 1), 0);
+    board.write(monitor, address, &data).expect("writes");
+    assert!(board.read(monitor, address, data.len()).expect("reads") == data);
+    let idle = board.wait_for(ChipAddress::new(0, 0), AppId(0), CoreState::Idle, 68, Duration::from_secs(5));
+    idle.expect("all cores idle");
+    let log = served.quit("q\n");
+    for text in ["boot start 30 blocks", "4 chips (0,0 to 1,1): network is up", "INFO", "scp reply ok"] {
+        assert!(log.contains(text), "no `{text}` in the log");
+    }
+}
+
+#[test]
+fn an_image_given_at_the_start_boots_the_machine() {
+    let Some(path) = boot_image() else { return };
+    let machine = "virtual:spin3?fidelity=cycle";
+    let served =
+        Served::start(&["--machine", machine, "--listen", "127.0.53.1:0", "--pace", "fast", "--boot-image", &path]);
+    let mut board = served.transceiver();
+    let mut tries = 20;
+    // Before the monitor is up nobody answers.
+    let kernel = loop {
+        match board.wait_ready(Duration::from_secs(20)) {
+            Err(HostError::Silent { .. }) if tries > 0 => tries -= 1,
+            ready => break ready.expect("boots"),
+        }
+    };
+    assert_eq!(kernel.name, "SC&MP");
+    served.quit("quit\n");
+}
+
+#[test]
+fn what_cannot_be_served_is_told() {
+    let refused = |args: &[&str], word: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_spidnn")).arg("board").args(args).output().expect("runs");
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        let text = String::from_utf8_lossy(&output.stderr);
+        let text = text.split_whitespace().filter(|w| *w != "│").collect::<Vec<_>>().join(" ");
+        assert!(text.contains(word), "{args:?}: no `{word}` in {text}");
+    };
+    let cycle = "virtual:spin3?fidelity=cycle";
+    refused(&["--machine", "virtual:spin3"], "add fidelity=cycle");
+    refused(&["--machine", "board:localhost"], "virtual machines");
+    refused(&["--machine", "virtual:spin3?fidelity=cycle&host_mbps=10"], "leave host_mbps out");
+    refused(&["--machine", cycle, "--listen", "0.0.0.0"], "IPv4 address of this computer");
+    refused(&["--machine", cycle, "--listen", "192.0.2.1:0"], "cannot listen on 192.0.2.1:0");
+    refused(&["--machine", cycle, "--pace", "0"], "--pace 0");
+    refused(&["--machine", cycle, "--listen", "127.0.54.1:777", "--boot-port", "777"], "different ports");
+    refused(&["--machine", cycle, "--boot-image", "/dev/null", "--listen", "127.0.54.1:0"], "no boot image");
+    let served = Served::start(&["--machine", cycle, "--listen", "127.0.54.1:0"]);
+    let busy = format!("127.0.54.1:{}", served.line["scp_port"]);
+    refused(&["--machine", cycle, "--listen", &busy, "--boot-port", "0"], "cannot listen on 127.0.54.1:");
+}

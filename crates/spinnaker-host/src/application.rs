@@ -1,0 +1,238 @@
+//! Applications: load, start, signal, count, look into.
+
+use std::time::Duration;
+
+use spinnaker_wire::aplx::Aplx;
+use spinnaker_wire::heap::{IOBUF_HEADER_BYTES, IoBuf, IoBufHeader};
+use spinnaker_wire::scp::{Command, DATA_BYTES_MAX, FloodBlock, NnpControl, Signal, SignalWord, StartWord};
+use spinnaker_wire::sdp::Endpoint;
+use spinnaker_wire::sv::{SDRAM_SYS_ADDRESS, SDRAM_SYS_BYTES};
+use spinnaker_wire::vcpu::{self, CoreState, Vcpu};
+use spinnaker_wire::{AppId, ChipAddress, CoreMask, LinkId};
+use zerocopy::FromBytes;
+
+use crate::link::Link;
+use crate::{HostError, Result, Transceiver};
+
+/// Number of a flood fill; even. One is enough: fills of one host follow each other.
+const FILL_ID: u16 = 12;
+/// How flood-fill packets are sent on: all links, two repeats, 24 microseconds before each.
+const FILL_LINKS: u8 = 0x3F;
+const FILL_CONTROL: NnpControl = NnpControl::new(false, FILL_LINKS, 2, 3);
+/// The same for blocks of data, whose repeats wait longer.
+const FILL_BLOCK_REPEAT: u8 = 0x1E;
+/// Text blocks of a core that are followed at most.
+const IOBUF_BLOCKS_MAX: usize = 4096;
+
+impl<L: Link> Transceiver<L> {
+    /// Loads an application onto one chip and starts it on some of its cores.
+    ///
+    /// # Errors
+    /// [`HostError::Wire`] for a file that is none, [`HostError::Argument`] for the monitor's core, and those of
+    /// [`Transceiver::request`].
+    pub fn load(&mut self, chip: ChipAddress, file: &[u8], start: StartWord) -> Result<()> {
+        check_application(file, start.cores)?;
+        self.write(Endpoint::core(chip, 0), SDRAM_SYS_ADDRESS, file)?;
+        self.start(chip, Command::ApplicationRun(start), start).map(drop)
+    }
+
+    /// Lets a chip copy the application that its neighbour was loaded with ([`Transceiver::load`] or this), and start it. The way
+    /// to bring an application to all chips of a machine: from (0, 0) outward, each chip by its link to its parent
+    /// ([`spinnaker_wire::scp::ChipInfo::parent`]), also those that start no cores.
+    ///
+    /// # Errors
+    /// [`HostError::Refused`] with [`spinnaker_wire::scp::ReturnCode::BadSum`] (SC&MP 3) or [`HostError::CopyDiffers`]
+    /// (SC&MP 4) if the copy differs, and those of [`Transceiver::load`].
+    pub fn copy_from_neighbour(
+        &mut self,
+        chip: ChipAddress,
+        link: LinkId,
+        file: &[u8],
+        start: StartWord,
+    ) -> Result<()> {
+        check_file(file)?;
+        check_cores(start.cores)?;
+        let length_bytes = file.len().next_multiple_of(4) as u32;
+        // A sum of 0 would mean that there is none.
+        let checksum = Aplx::new_checked(file)?.checksum() & 0x1FFF_FFFF;
+        let command = Command::ApplicationCopyRun { link, checksum, length_bytes, start };
+        let payload = self.start(chip, command, start)?;
+        // SC&MP 4 says "done" in any case, but adds the sum that it got where it is another.
+        if payload.is_empty() { Ok(()) } else { Err(HostError::CopyDiffers { chip }) }
+    }
+
+    /// Starts an application that lies anywhere in a chip's shared memory.
+    ///
+    /// # Errors
+    /// As [`Transceiver::request`].
+    pub fn start_at(&mut self, chip: ChipAddress, address: u32, start: StartWord) -> Result<()> {
+        self.start(chip, Command::ApplicationStart { address, start }, start).map(drop)
+    }
+
+    /// A start whose reply is lost must not be repeated blindly: the cores would start twice. Their blocks tell.
+    fn start(&mut self, chip: ChipAddress, command: Command<'_>, start: StartWord) -> Result<Vec<u8>> {
+        let first = (0..18).find(|core| start.cores.0 & 1 << core != 0);
+        let mut tries = 3;
+        loop {
+            match (self.request(Endpoint::core(chip, 0), &command), first) {
+                // A copy without a start may be repeated.
+                (Err(HostError::Silent { .. }), None) if tries > 1 => {}
+                (Err(HostError::Silent { .. }), Some(core)) if tries > 1 => {
+                    if self.vcpu(chip, core)?.app() == start.app {
+                        return Ok(Vec::new());
+                    }
+                }
+                (result, _) => return result,
+            }
+            tries -= 1;
+        }
+    }
+
+    /// Loads an application onto all chips at once and starts it on the same cores of each (SC&MP 3, and 4 by the same
+    /// packets: every chip that takes part loads).
+    ///
+    /// # Errors
+    /// As [`Transceiver::load`].
+    pub fn flood_fill(&mut self, file: &[u8], start: StartWord) -> Result<()> {
+        check_application(file, start.cores)?;
+        let root = Endpoint::core(ChipAddress::ROOT, 0);
+        let mut padded = file.to_vec();
+        padded.resize(file.len().next_multiple_of(4), 0);
+        let blocks = padded.len().div_ceil(DATA_BYTES_MAX) as u32;
+        if blocks > 255 {
+            return Err(HostError::Argument(format!("{} bytes: a flood fill has 255 blocks of 256 bytes", file.len())));
+        }
+        let id = u32::from(FILL_ID);
+        let nnp = |key, payload, control| Command::NearestNeighbour { key, payload, control };
+        let fresh = NnpControl(FILL_CONTROL.0 | 1 << 31);
+        self.request(root, &nnp(0x0600_0000 | id << 16 | blocks << 8, 0xFFFF, fresh))?;
+        self.request(root, &nnp(0x0700_0000 | start.cores.0, 0, FILL_CONTROL))?;
+        // In order: a chip's relay holds only a few packets.
+        for (number, data) in padded.chunks(DATA_BYTES_MAX).enumerate() {
+            let command = Command::FloodFillData(FloodBlock {
+                links: FILL_LINKS,
+                repeat: FILL_BLOCK_REPEAT,
+                id: FILL_ID,
+                block: number as u16,
+                address: SDRAM_SYS_ADDRESS + (number * DATA_BYTES_MAX) as u32,
+                data,
+            });
+            self.request(root, &command)?;
+        }
+        self.request(root, &nnp(0x0F00_0000 | id, start.word(), FILL_CONTROL)).map(drop)
+    }
+
+    /// Sends a signal to the cores of an application, everywhere.
+    ///
+    /// # Errors
+    /// As [`Transceiver::request`].
+    pub fn signal(&mut self, word: SignalWord) -> Result<()> {
+        let command = Command::Signal { transport: word.signal.transport(), word };
+        self.request(Endpoint::core(ChipAddress::ROOT, 0), &command).map(drop)
+    }
+
+    /// Ends an application everywhere and frees what it holds.
+    ///
+    /// # Errors
+    /// As [`Transceiver::request`].
+    pub fn stop(&mut self, app: AppId) -> Result<()> {
+        let word = SignalWord::to_app(Signal::Stop, app).word();
+        let command = Command::NearestNeighbour {
+            key: 0x003F_0000,
+            payload: 0x5000_0000 | word,
+            control: NnpControl::new(true, FILL_LINKS, 0, 0),
+        };
+        self.request(Endpoint::core(ChipAddress::ROOT, 0), &command).map(drop)
+    }
+
+    /// How many cores of an application are in a state, on the board of an Ethernet chip.
+    ///
+    /// # Errors
+    /// As [`Transceiver::request_data`].
+    pub fn count(&mut self, ethernet_chip: ChipAddress, app: AppId, state: CoreState) -> Result<u32> {
+        self.request_word(Endpoint::core(ethernet_chip, 0), &Command::Count { app, state })
+    }
+
+    /// Waits until so many cores of an application are in a state, on one board.
+    ///
+    /// # Errors
+    /// [`HostError::Waiting`] with what was counted last, and those of [`Transceiver::count`].
+    pub fn wait_for(
+        &mut self,
+        ethernet_chip: ChipAddress,
+        app: AppId,
+        state: CoreState,
+        wanted: u32,
+        within: Duration,
+    ) -> Result<()> {
+        let start = self.link.now();
+        loop {
+            let got = self.count(ethernet_chip, app, state)?;
+            let waited = self.link.now().saturating_sub(start);
+            if got == wanted {
+                return Ok(());
+            } else if waited >= within {
+                return Err(HostError::Waiting { state: state.to_string(), wanted, got, waited });
+            }
+            self.pause(Duration::from_millis(20))?;
+        }
+    }
+
+    /// A core as its monitor shows it: state, application, registers after a run-time error.
+    ///
+    /// # Errors
+    /// As [`Transceiver::read_into`].
+    pub fn vcpu(&mut self, chip: ChipAddress, core: u8) -> Result<Vcpu> {
+        let bytes = self.read(Endpoint::core(chip, 0), vcpu::address(core), vcpu::BYTES)?;
+        Vcpu::read_from_bytes(&bytes).map_err(|_| HostError::Argument("a VCPU block has another size".to_string()))
+    }
+
+    /// The text that a core has written (`io_buf`). Read it before the application is stopped.
+    ///
+    /// # Errors
+    /// As [`Transceiver::read_into`].
+    pub fn text(&mut self, chip: ChipAddress, core: u8) -> Result<String> {
+        let size_bytes = self.system_variables(chip)?.boot.iobuf_size.get() as usize;
+        let mut address = self.vcpu(chip, core)?.iobuf.get();
+        let monitor = Endpoint::core(chip, 0);
+        let mut text = Vec::new();
+        for _ in 0..IOBUF_BLOCKS_MAX {
+            if address == 0 {
+                break;
+            }
+            let head = self.read(monitor, address, IOBUF_HEADER_BYTES)?;
+            let Ok((header, _)) = IoBufHeader::ref_from_prefix(&head) else { break };
+            let used_bytes = (header.length_bytes.get() as usize).min(size_bytes);
+            let block = self.read(monitor, address, IOBUF_HEADER_BYTES + used_bytes)?;
+            // The count may have grown in between.
+            text.extend_from_slice(IoBuf::read(&block).map_or(&block[IOBUF_HEADER_BYTES..], |b| b.text));
+            address = header.next.get();
+        }
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+}
+
+fn check_file(file: &[u8]) -> Result<()> {
+    Aplx::new_checked(file)?;
+    if file.len() > SDRAM_SYS_BYTES {
+        return Err(HostError::Argument(format!("{} bytes: an application has at most {SDRAM_SYS_BYTES}", file.len())));
+    }
+    Ok(())
+}
+
+fn check_cores(cores: CoreMask) -> Result<()> {
+    if cores.0 & 1 != 0 || cores.0 & !CoreMask::BITS != 0 {
+        return Err(HostError::Argument(format!("{cores}: applications run on cores 1 to 17")));
+    }
+    Ok(())
+}
+
+/// What is loaded for nobody is a mistake.
+fn check_application(file: &[u8], cores: CoreMask) -> Result<()> {
+    check_file(file)?;
+    check_cores(cores)?;
+    if cores.count() == 0 {
+        return Err(HostError::Argument("no cores to start".to_string()));
+    }
+    Ok(())
+}

@@ -1,0 +1,118 @@
+//! What can go wrong between a host and a board.
+
+use std::time::Duration;
+
+use spinnaker_wire::scp::{CommandCode, ReturnCode};
+use spinnaker_wire::sdp::Endpoint;
+use spinnaker_wire::{ChipAddress, WireError};
+
+/// Why an operation on a board failed.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// The operating system's answer.
+    #[error("{board}: {source}")]
+    Io {
+        /// The board's address.
+        board: String,
+        /// What it said.
+        source: std::io::Error,
+    },
+    /// No address by that name.
+    #[error("{host}: no such host")]
+    NoSuchHost {
+        /// The name.
+        host: String,
+    },
+    /// No answer, however often it was sent.
+    #[error(
+        "{board} does not answer: {command} to {destination} was sent {tries} times in {} ms. Is it powered, booted and reached by this network?",
+        waited.as_millis()
+    )]
+    Silent {
+        /// The board's address.
+        board: String,
+        /// What was asked.
+        command: CommandCode,
+        /// Of whom.
+        destination: Endpoint,
+        /// How often.
+        tries: u32,
+        /// For how long.
+        waited: Duration,
+    },
+    /// The answer is an error.
+    #[error("{destination} answers {command} with: {code}")]
+    Refused {
+        /// What was asked.
+        command: CommandCode,
+        /// Of whom.
+        destination: Endpoint,
+        /// The answer.
+        code: ReturnCode,
+    },
+    /// The answer says "done" but has not the data that are due, by which SC&MP 4.0.0 says that it failed.
+    #[error("{destination} fails to do {command}: {got_bytes} bytes where {needed_bytes} are due")]
+    NoData {
+        /// What was asked.
+        command: CommandCode,
+        /// Of whom.
+        destination: Endpoint,
+        /// Bytes that are due.
+        needed_bytes: usize,
+        /// Bytes that came.
+        got_bytes: usize,
+    },
+    /// A copy from chip to chip differs from what was sent.
+    #[error("chip {chip} has copied another application than its neighbour was loaded with")]
+    CopyDiffers {
+        /// The chip.
+        chip: ChipAddress,
+    },
+    /// A format does not hold what it should.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// There is something, but not what can be worked with.
+    #[error("{board}: {name} {}.{}.{}: needs SC&MP 3 or 4", version.0, version.1, version.2)]
+    Version {
+        /// The board's address.
+        board: String,
+        /// What answers.
+        name: String,
+        /// Its version.
+        version: (u16, u16, u16),
+    },
+    /// The monitor answers, but does not come up.
+    #[error("{board}: the monitor still sets up its network after {} s", waited.as_secs())]
+    NotReady {
+        /// The board's address.
+        board: String,
+        /// For how long it was asked.
+        waited: Duration,
+    },
+    /// No memory, or no routing entries.
+    #[error("chip {chip} has not {wanted}")]
+    Exhausted {
+        /// The chip.
+        chip: ChipAddress,
+        /// What was wanted.
+        wanted: String,
+    },
+    /// An argument that makes no sense.
+    #[error("{0}")]
+    Argument(String),
+    /// Cores did not come into a state.
+    #[error("{got} of {wanted} cores of the application are {state} after {} ms", waited.as_millis())]
+    Waiting {
+        /// The state.
+        state: String,
+        /// How many cores were to be there.
+        wanted: u32,
+        /// How many are.
+        got: u32,
+        /// For how long it was asked.
+        waited: Duration,
+    },
+}
+
+/// The result of an operation on a board.
+pub type Result<T> = std::result::Result<T, HostError>;

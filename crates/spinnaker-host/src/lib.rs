@@ -1,0 +1,39 @@
+//! The host's side of a SpiNNaker board: boot it, and work with its monitor.
+//!
+//! A [`Transceiver`] speaks with one board over a [`Link`]: UDP sockets ([`UdpLink`]), or anything else that carries datagrams and
+//! knows the time, such as a virtual board in the same process. Requests are windowed, repeated and matched with their replies by
+//! a state machine without sockets or clock, [`Window`].
+//!
+//! What is not there yet: several boards at once, machines from a server, streams, and waits that are not blocking.
+//!
+//! ```no_run
+//! use spinnaker_host::{BootOptions, Transceiver};
+//! use spinnaker_wire::{ChipAddress, sdp::Endpoint, sv::Board};
+//!
+//! let mut board = Transceiver::connect("192.168.240.1")?;
+//! let image = std::fs::read("scamp.boot").expect("a boot image");
+//! board.boot(&image, &BootOptions::new(Board::Spin5, 1_800_000_000))?;
+//! let machine = board.discover()?;
+//! println!("{} chips", machine.chips.len());
+//! let monitor = Endpoint::core(ChipAddress::new(0, 0), 0);
+//! board.write(monitor, 0x6024_0000, b"hello")?;
+//! assert_eq!(board.read(monitor, 0x6024_0000, 5)?, b"hello");
+//! # Ok::<(), spinnaker_host::HostError>(())
+//! ```
+#![forbid(unsafe_code)]
+
+mod application;
+mod boot;
+mod error;
+mod link;
+mod memory;
+mod network;
+mod transceiver;
+mod window;
+
+pub use boot::{BootOptions, Kernel};
+pub use error::{HostError, Result};
+pub use link::{Channel, Link, UdpLink};
+pub use network::{FoundChip, FoundMachine, RouteEntry};
+pub use transceiver::{Options, Transceiver};
+pub use window::{Event, Window, WindowConfig, WindowCounts};

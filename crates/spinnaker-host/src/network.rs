@@ -1,0 +1,206 @@
+//! What a machine consists of, routes, IP tags, LEDs.
+
+use spinnaker_wire::iptag::{self, TAG_NONE, TAGS, Target};
+use spinnaker_wire::router::{LoadEntry, P2pRoute, Route, p2p_table};
+use spinnaker_wire::scp::{AllocCommand, ChipInfo, Command, RouterCommand};
+use spinnaker_wire::sdp::Endpoint;
+use spinnaker_wire::sv::SDRAM_SYS_ADDRESS;
+use spinnaker_wire::{AppId, ChipAddress};
+use zerocopy::IntoBytes;
+
+use crate::link::Link;
+use crate::transceiver::Part;
+use crate::{HostError, Result, Transceiver};
+
+/// A route to be loaded; cores are virtual.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteEntry {
+    /// Links and cores.
+    pub route: Route,
+    /// Key; no bits outside the mask.
+    pub key: u32,
+    /// Mask.
+    pub mask: u32,
+}
+
+/// A chip that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundChip {
+    /// Where.
+    pub chip: ChipAddress,
+    /// What it says of itself.
+    pub info: ChipInfo,
+}
+
+/// A machine that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundMachine {
+    /// Width in chips.
+    pub width: u8,
+    /// Height in chips.
+    pub height: u8,
+    /// The chip that was booted.
+    pub root: ChipAddress,
+    /// Chips that answer, by column and row.
+    pub chips: Vec<FoundChip>,
+    /// Chips that have a route but do not answer.
+    pub silent: Vec<ChipAddress>,
+}
+
+impl<L: Link> Transceiver<L> {
+    /// What a chip says of itself.
+    ///
+    /// # Errors
+    /// As [`Transceiver::request_data`].
+    pub fn chip_info(&mut self, chip: ChipAddress) -> Result<ChipInfo> {
+        let payload = self.request_data(Endpoint::core(chip, 0), &Command::Info, 36)?;
+        Ok(ChipInfo::parse(&payload)?)
+    }
+
+    /// Finds the chips of the machine: those that the root chip has routes to, and that answer.
+    ///
+    /// # Errors
+    /// As [`Transceiver::read_into`].
+    pub fn discover(&mut self) -> Result<FoundMachine> {
+        let variables = self.system_variables(ChipAddress::ROOT)?;
+        let (width, height) = variables.dimensions();
+        let root = variables.chip();
+        let mut addresses = Vec::new();
+        for x in 0..width {
+            let column = ChipAddress::new(x, 0);
+            let address = p2p_table::word_address(column);
+            let length_bytes = p2p_table::column_bytes(height) as usize;
+            let words = self.read(Endpoint::core(root, 0), address, length_bytes)?;
+            for y in 0..height {
+                let chip = ChipAddress::new(x, y);
+                let at = usize::from(y / 8) * 4;
+                let word = words.get(at..at + 4).and_then(|w| w.try_into().ok()).map_or(0, u32::from_le_bytes);
+                if p2p_table::entry(word, chip) != P2pRoute::Drop {
+                    addresses.push(chip);
+                }
+            }
+        }
+        let mut machine = FoundMachine { width, height, root, chips: Vec::new(), silent: Vec::new() };
+        for chip in addresses {
+            match self.chip_info(chip) {
+                Ok(info) => machine.chips.push(FoundChip { chip, info }),
+                Err(HostError::Refused { .. } | HostError::Silent { .. } | HostError::NoData { .. }) => {
+                    machine.silent.push(chip);
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        Ok(machine)
+    }
+
+    /// Loads routes for an application into free entries of a chip, and returns the first entry's number. If loading fails, the
+    /// entries are freed again.
+    ///
+    /// # Errors
+    /// [`HostError::Exhausted`], [`HostError::Wire`] for a key outside its mask, and those of [`Transceiver::request`].
+    pub fn load_routes(&mut self, chip: ChipAddress, app: AppId, routes: &[RouteEntry]) -> Result<u32> {
+        if routes.is_empty() || routes.len() > 1023 {
+            return Err(HostError::Argument(format!("{} routes: a chip takes 1 to 1023", routes.len())));
+        }
+        let mut table = Vec::new();
+        for (index, entry) in routes.iter().enumerate() {
+            let entry = LoadEntry::new(index as u16, entry.route, entry.key, entry.mask)?;
+            table.extend_from_slice(entry.as_bytes());
+        }
+        let monitor = Endpoint::core(chip, 0);
+        let count = routes.len() as u32;
+        let first = match self.request_word(monitor, &Command::Alloc(AllocCommand::Routes { app, count }))? {
+            0 => return Err(HostError::Exhausted { chip, wanted: format!("{count} routing entries in a row") }),
+            first => first,
+        };
+        let load = RouterCommand::Load { app, count: count as u16, table: SDRAM_SYS_ADDRESS, base: first };
+        let loaded =
+            self.write(monitor, SDRAM_SYS_ADDRESS, &table).and_then(|()| self.request(monitor, &Command::Router(load)));
+        if let Err(error) = loaded {
+            // If the board is gone, so is the block; the first error is the one to tell.
+            let _ = self.free_routes(chip, first);
+            return Err(error);
+        }
+        Ok(first)
+    }
+
+    /// Frees a block of routing entries and clears it.
+    ///
+    /// # Errors
+    /// As [`Transceiver::request`].
+    pub fn free_routes(&mut self, chip: ChipAddress, first: u32) -> Result<()> {
+        let command = Command::Alloc(AllocCommand::FreeRoutes { first, clear: true });
+        self.request(Endpoint::core(chip, 0), &command).map(drop)
+    }
+
+    /// Frees all routing entries of an application on a chip and clears them.
+    ///
+    /// # Errors
+    /// As [`Transceiver::request_data`].
+    pub fn free_routes_of(&mut self, chip: ChipAddress, app: AppId) -> Result<u32> {
+        let command = Command::Alloc(AllocCommand::FreeRoutesOf { app, clear: true });
+        self.request_word(Endpoint::core(chip, 0), &command)
+    }
+
+    /// Clears all routes of users on a chip.
+    ///
+    /// # Errors
+    /// As [`Transceiver::request`].
+    pub fn clear_routes(&mut self, chip: ChipAddress) -> Result<()> {
+        self.request(Endpoint::core(chip, 0), &Command::Router(RouterCommand::ClearAll)).map(drop)
+    }
+
+    /// Sets an IP tag of an Ethernet chip; returns its number.
+    ///
+    /// # Errors
+    /// [`HostError::Argument`] for a tag that is not a user's, [`HostError::Exhausted`], and those of
+    /// [`Transceiver::request_data`].
+    pub fn set_ip_tag(&mut self, ethernet_chip: ChipAddress, tag: u8, target: Target) -> Result<u32> {
+        if tag >= iptag::TAGS_FIXED {
+            return Err(HostError::Argument(format!("IP tag {tag}: users have tags 0 to 7")));
+        }
+        let command = Command::IpTag(iptag::Command::Set { tag, target });
+        match self.request_word(Endpoint::core(ethernet_chip, 0), &command)? {
+            TAG_NONE => Err(HostError::Exhausted { chip: ethernet_chip, wanted: format!("IP tag {tag}") }),
+            number => Ok(number),
+        }
+    }
+
+    /// Clears an IP tag.
+    ///
+    /// # Errors
+    /// As [`Transceiver::request`].
+    pub fn clear_ip_tag(&mut self, ethernet_chip: ChipAddress, tag: u8) -> Result<()> {
+        let command = Command::IpTag(iptag::Command::Clear { tag });
+        self.request(Endpoint::core(ethernet_chip, 0), &command).map(drop)
+    }
+
+    /// All sixteen IP tags of an Ethernet chip.
+    ///
+    /// # Errors
+    /// As [`Transceiver::request_data`].
+    pub fn ip_tags(&mut self, ethernet_chip: ChipAddress) -> Result<Vec<iptag::Entry>> {
+        let destination = Endpoint::core(ethernet_chip, 0);
+        let mut entries = vec![None; TAGS.into()];
+        let parts = (0..TAGS).map(|tag| {
+            let command = Command::IpTag(iptag::Command::Get { tag, count: 1 });
+            Part { destination, command, reply_bytes: size_of::<iptag::Entry>() }
+        });
+        self.run(parts, |index, payload| {
+            let (entry, _) = iptag::Entry::read(payload)?;
+            if let Some(room) = entries.get_mut(index) {
+                *room = Some(*entry);
+            }
+            Ok(())
+        })?;
+        Ok(entries.into_iter().flatten().collect())
+    }
+
+    /// Switches LEDs of a chip; see [`spinnaker_wire::scp::LedAction`].
+    ///
+    /// # Errors
+    /// As [`Transceiver::request`].
+    pub fn leds(&mut self, chip: ChipAddress, actions: u32) -> Result<()> {
+        self.request(Endpoint::core(chip, 0), &Command::Led(actions)).map(drop)
+    }
+}

@@ -1,0 +1,192 @@
+//! One board, its commands one method each; many requests in flight where a command has many parts.
+
+use std::time::Duration;
+
+use spinnaker_wire::scp::{Command, CommandCode, DATA_BYTES_MAX, ReturnCode};
+use spinnaker_wire::sdp::Endpoint;
+
+use crate::link::{Channel, Link, UdpLink};
+use crate::window::{Event, Window, WindowConfig, WindowCounts};
+use crate::{HostError, Result};
+
+/// How a transceiver behaves.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Times and bounds of requests.
+    pub window: WindowConfig,
+    /// The first sequence number.
+    pub first_seq: u16,
+}
+
+/// A connection to one board.
+///
+/// It sends nothing by itself. Methods block until they are done or have failed, in bounded time: see [`WindowConfig`].
+pub struct Transceiver<L> {
+    pub(crate) link: L,
+    window: Window,
+    buffer: Vec<u8>,
+}
+
+impl Transceiver<UdpLink> {
+    /// A connection over UDP to a host name or address, with the ports that boards have.
+    ///
+    /// # Errors
+    /// [`HostError::NoSuchHost`], [`HostError::Io`].
+    pub fn connect(host: &str) -> Result<Self> {
+        Self::connect_ports(host, spinnaker_wire::sdp::UDP_PORT, spinnaker_wire::boot::UDP_PORT)
+    }
+
+    /// The same with other ports, for virtual boards.
+    ///
+    /// # Errors
+    /// As [`Transceiver::connect`].
+    pub fn connect_ports(host: &str, scp_port: u16, boot_port: u16) -> Result<Self> {
+        // Another number in every process, so that late replies to an earlier one belong to nobody.
+        let first_seq = std::process::id() as u16;
+        Ok(Self::over(UdpLink::connect(host, scp_port, boot_port)?, Options { first_seq, ..Options::default() }))
+    }
+}
+
+/// A request as part of a larger operation: where it goes, what it is, and the bytes that its reply must have.
+pub(crate) struct Part<'a> {
+    pub destination: Endpoint,
+    pub command: Command<'a>,
+    pub reply_bytes: usize,
+}
+
+impl<L: Link> Transceiver<L> {
+    /// A connection over any link.
+    pub fn over(link: L, options: Options) -> Self {
+        let window = Window::new(options.window, options.first_seq);
+        Self { link, window, buffer: vec![0; 2048] }
+    }
+
+    /// The way to the board.
+    pub fn link(&mut self) -> &mut L {
+        &mut self.link
+    }
+
+    /// What is known of the traffic.
+    pub fn counts(&self) -> WindowCounts {
+        self.window.counts()
+    }
+
+    /// Sends a request and returns the payload of its reply.
+    ///
+    /// # Errors
+    /// [`HostError::Silent`], [`HostError::Refused`], [`HostError::Io`].
+    pub fn request(&mut self, destination: Endpoint, command: &Command<'_>) -> Result<Vec<u8>> {
+        let mut answer = Vec::new();
+        let part = Part { destination, command: *command, reply_bytes: 0 };
+        self.run(std::iter::once(part), |_, payload| {
+            answer = payload.to_vec();
+            Ok(())
+        })?;
+        Ok(answer)
+    }
+
+    /// Sends a request whose reply must have some bytes.
+    ///
+    /// # Errors
+    /// As [`Transceiver::request`], and [`HostError::NoData`].
+    pub fn request_data(&mut self, destination: Endpoint, command: &Command<'_>, bytes: usize) -> Result<Vec<u8>> {
+        let payload = self.request(destination, command)?;
+        check_length(destination, command.code(), &payload, bytes)?;
+        Ok(payload)
+    }
+
+    /// Sends a request whose reply is a word.
+    pub(crate) fn request_word(&mut self, destination: Endpoint, command: &Command<'_>) -> Result<u32> {
+        let payload = self.request_data(destination, command, 4)?;
+        Ok(spinnaker_wire::scp::word_reply(command.code(), &payload)?)
+    }
+
+    /// Sends many requests, several in flight, and hands every payload with its part's number to `done`, in any order.
+    pub(crate) fn run<'a>(
+        &mut self,
+        parts: impl Iterator<Item = Part<'a>>,
+        done: impl FnMut(usize, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let result = self.run_parts(parts, done);
+        if result.is_err() {
+            self.window.abandon();
+        }
+        result
+    }
+
+    fn run_parts<'a>(
+        &mut self,
+        parts: impl Iterator<Item = Part<'a>>,
+        mut done: impl FnMut(usize, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let mut parts = parts.enumerate().peekable();
+        // What is checked when a reply comes; of the parts under way only.
+        let mut expected: Vec<(usize, Endpoint, CommandCode, usize)> = Vec::new();
+        loop {
+            while self.window.has_room() {
+                let Some((index, part)) = parts.next() else { break };
+                expected.push((index, part.destination, part.command.code(), part.reply_bytes));
+                self.window.submit(self.link.now(), part.destination, &part.command, index as u64)?;
+            }
+            if self.window.is_empty() {
+                return Ok(());
+            }
+            match self.step()? {
+                None => {}
+                Some(Event::Silent { command, destination, tries, waited, .. }) => {
+                    let board = self.link.board();
+                    return Err(HostError::Silent { board, command, destination, tries, waited });
+                }
+                Some(Event::Reply { token, code, payload }) => {
+                    let Some(at) = expected.iter().position(|e| e.0 as u64 == token) else { continue };
+                    let (index, destination, command, bytes) = expected.swap_remove(at);
+                    if code != ReturnCode::Ok {
+                        return Err(HostError::Refused { command, destination, code });
+                    }
+                    check_length(destination, command, &payload, bytes)?;
+                    done(index, &payload)?;
+                }
+            }
+        }
+    }
+
+    /// Sends what is due, then waits for one thing to happen.
+    fn step(&mut self) -> Result<Option<Event>> {
+        let io_error = |board: String| move |source| HostError::Io { board, source };
+        loop {
+            let now = self.link.now();
+            let Some(datagram) = self.window.poll_transmit(now) else { break };
+            self.link.send(Channel::Scp, datagram).map_err(io_error(self.link.board()))?;
+        }
+        let Some(deadline) = self.window.deadline() else { return Ok(None) };
+        let received = self.link.receive(Channel::Scp, &mut self.buffer, deadline);
+        let received = received.map_err(io_error(self.link.board()))?;
+        let now = self.link.now();
+        Ok(match received {
+            Some(length) => self.window.on_datagram(now, self.buffer.get(..length).unwrap_or_default()),
+            None => self.window.on_time(now),
+        })
+    }
+
+    /// Lets time pass; datagrams that come are dropped.
+    pub(crate) fn pause(&mut self, time: Duration) -> Result<()> {
+        let deadline = self.link.now() + time;
+        while self.link.now() < deadline {
+            let received = self.link.receive(Channel::Scp, &mut self.buffer, deadline);
+            received.map_err(|source| HostError::Io { board: self.link.board(), source })?;
+        }
+        Ok(())
+    }
+}
+
+fn check_length(destination: Endpoint, command: CommandCode, payload: &[u8], needed_bytes: usize) -> Result<()> {
+    if payload.len() < needed_bytes {
+        return Err(HostError::NoData { command, destination, needed_bytes, got_bytes: payload.len() });
+    }
+    Ok(())
+}
+
+/// Pieces of at most 256 bytes: offset and length.
+pub(crate) fn pieces(length_bytes: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..length_bytes).step_by(DATA_BYTES_MAX).map(move |offset| (offset, (length_bytes - offset).min(DATA_BYTES_MAX)))
+}

@@ -1,0 +1,284 @@
+//! The transceiver against the official monitor, unmodified, on the instruction-level virtual machine in this process.
+
+use std::io;
+use std::net::SocketAddrV4;
+use std::time::Duration;
+
+use spinnaker_host::{BootOptions, Channel, HostError, Link, Options, RouteEntry, Transceiver};
+use spinnaker_machine::{ChipXy, Machine};
+use spinnaker_sim::cycle::{BOOT_PORT, CycleConfig, CycleMachine, Datagram};
+use spinnaker_wire::iptag::Target;
+use spinnaker_wire::router::{self, CopyEntry, P2pRoute, Route};
+use spinnaker_wire::scp::{LedAction, Signal, SignalWord, StartWord};
+use spinnaker_wire::sdp::{self, Endpoint};
+use spinnaker_wire::sv::{Board, SDRAM_SYS_ADDRESS};
+use spinnaker_wire::vcpu::{CoreState, RunTimeError};
+use spinnaker_wire::{AppId, ChipAddress, CoreMask, CorePort, LinkId, aplx};
+
+/// What the official image lies at: where the environment variable says, else in an installed SpiNNMan.
+fn boot_image() -> Option<Vec<u8>> {
+    const SCRIPT: &str = "import importlib.util as u; print(u.find_spec('spinnman').submodule_search_locations[0])";
+    let named = std::env::var_os("SPINNAKER_BOOT_IMAGE").map(std::path::PathBuf::from);
+    let installed = || {
+        let output = std::process::Command::new("python3").args(["-c", SCRIPT]).output().ok()?;
+        let folder = String::from_utf8(output.stdout).ok()?;
+        Some(std::path::Path::new(folder.trim()).join("messages/spinnaker_boot/boot_data/scamp.boot"))
+    };
+    let image = named.or_else(installed).and_then(|path| std::fs::read(path).ok());
+    if image.is_none() {
+        println!("not run: no official boot image (SPINNAKER_BOOT_IMAGE, or an installed SpiNNMan)");
+    }
+    image
+}
+
+/// A board of a virtual machine; waiting lets its time pass.
+struct VirtualLink {
+    machine: CycleMachine,
+    board: ChipXy,
+    host: SocketAddrV4,
+}
+
+/// Machine time between looks at what has come out.
+const STEP: Duration = Duration::from_micros(20);
+
+impl Link for VirtualLink {
+    fn board(&self) -> String {
+        "virtual".to_string()
+    }
+
+    fn now(&self) -> Duration {
+        Duration::from_nanos(self.machine.now_ns())
+    }
+
+    fn send(&mut self, channel: Channel, datagram: &[u8]) -> io::Result<()> {
+        let port = if channel == Channel::Scp { sdp::UDP_PORT } else { BOOT_PORT };
+        let (board, host) = (self.board, self.host);
+        self.machine.send(&Datagram { board, host, port, time_ns: 0, data: datagram.to_vec() });
+        Ok(())
+    }
+
+    fn receive(&mut self, channel: Channel, buffer: &mut [u8], deadline: Duration) -> io::Result<Option<usize>> {
+        let port = if channel == Channel::Scp { sdp::UDP_PORT } else { BOOT_PORT };
+        loop {
+            while let Some(datagram) = self.machine.receive() {
+                if datagram.port == port && datagram.host == self.host {
+                    buffer[..datagram.data.len()].copy_from_slice(&datagram.data);
+                    return Ok(Some(datagram.data.len()));
+                }
+            }
+            let now = self.now();
+            if now >= deadline {
+                return Ok(None);
+            }
+            self.machine.run_until((now + STEP).min(deadline).as_nanos() as u64);
+        }
+    }
+}
+
+const ROOT: ChipAddress = ChipAddress::new(0, 0);
+const APP: AppId = AppId(30);
+
+fn monitor(chip: ChipAddress) -> Endpoint {
+    Endpoint::core(chip, 0)
+}
+
+fn booted() -> Option<Transceiver<VirtualLink>> {
+    let image = boot_image()?;
+    let machine = CycleMachine::new(&Machine::spin3(), &CycleConfig::default());
+    let link = VirtualLink { machine, board: ChipXy::new(0, 0), host: "192.168.240.254:12345".parse().unwrap() };
+    let mut board = Transceiver::over(link, Options::default());
+    let options = BootOptions::new(Board::Spin3, 0x5F00_0000);
+    let kernel = board.boot(&image, &options).expect("boots");
+    assert_eq!((kernel.name.as_str(), kernel.chip), ("SC&MP", ROOT));
+    Some(board)
+}
+
+/// A program of a few instructions: sets user0 of virtual core 1's block and stays.
+fn program() -> Vec<u8> {
+    let code = [
+        0xE59F_0008u32, // ldr r0, [pc, #8]
+        0xE59F_1008,    // ldr r1, [pc, #8]
+        0xE580_1000,    // str r1, [r0]
+        0xEAFF_FFFE,    // b .
+        0xE500_70F0,    // user0 of core 1
+        0x1234_5678,
+    ];
+    let mut file = vec![0; aplx::HEADER_BYTES];
+    aplx::emit_header(code.len() as u32 * 4, 0, 0, &mut file).unwrap();
+    file.extend(code.iter().flat_map(|word| word.to_le_bytes()));
+    file
+}
+
+#[test]
+fn the_operations_of_a_host() {
+    let Some(mut board) = booted() else { return };
+
+    // Discovery.
+    let machine = board.discover().expect("discovers");
+    assert_eq!((machine.width, machine.height, machine.root), (2, 2, ROOT));
+    assert_eq!(machine.chips.len(), 4);
+    assert!(machine.silent.is_empty());
+    for found in &machine.chips {
+        assert_eq!((found.info.cores, found.info.routes_free), (18, 1023), "{}", found.chip);
+        assert_eq!(found.info.states[0], CoreState::Run);
+        assert!(found.info.states[1..].iter().all(|state| *state == CoreState::Idle));
+        assert_eq!(found.info.ethernet_up, found.chip == ROOT);
+        assert_eq!(found.info.parent == Some(P2pRoute::Monitor), found.chip == ROOT);
+    }
+    let sark = board.version(Endpoint::core(ChipAddress::new(1, 1), 5)).unwrap();
+    assert_eq!((sark.name.as_str(), sark.version), ("SARK", (4, 0, 0)));
+
+    memory(&mut board);
+    allocations(&mut board);
+    routes(&mut board);
+    tags(&mut board);
+    errors(&mut board);
+    applications(&mut board);
+}
+
+fn memory(board: &mut Transceiver<VirtualLink>) {
+    let data: Vec<u8> = (0..5000u32).map(|i| (i * 7 + i / 256) as u8).collect();
+    let chips = [ROOT, ChipAddress::new(1, 1)];
+    for chip in chips {
+        let base = board.alloc_sdram(chip, APP, 0x2_0000, 1).unwrap();
+        for address in [base, base + 0x1_0001] {
+            board.write(monitor(chip), address, &data).expect("writes");
+            assert!(board.read(monitor(chip), address, data.len()).expect("reads") == data, "{chip} {address:#x}");
+        }
+        board.fill(monitor(chip), base, 0xDEAD_BEEF, 4096).unwrap();
+        let filled = board.read(monitor(chip), base + 4092, 8).unwrap();
+        assert_eq!((&filled[..4], &filled[4..]), (&[0xEF, 0xBE, 0xAD, 0xDE][..], &data[4096..4100]));
+    }
+    // By the neighbour: the chip's own id register, and memory.
+    assert_eq!(board.link_read(ROOT, LinkId::East, 0xE200_0000, 4).unwrap(), [0x12, 0x10, 0x11, 0x59]);
+    let there = board.alloc_sdram(chips[1], APP, 0x2_0000, 1).unwrap();
+    board.link_write(ROOT, LinkId::NorthEast, there + 0x100, &[1, 2, 3, 4, 5, 6, 7, 8]).unwrap();
+    assert_eq!(board.read(monitor(chips[1]), there + 0x100, 8).unwrap(), [1, 2, 3, 4, 5, 6, 7, 8]);
+    assert!(board.link_read(ROOT, LinkId::West, there, 4).is_err(), "no neighbour there");
+    board.leds(ROOT, LedAction::Toggle.for_led(0)).unwrap();
+    for chip in chips {
+        assert_eq!(board.free_sdram_of(chip, APP).unwrap(), 1);
+    }
+}
+
+fn allocations(board: &mut Transceiver<VirtualLink>) {
+    let (before, _) = board.sdram_space(ROOT).unwrap();
+    let first = board.alloc_sdram(ROOT, APP, 1000, 5).unwrap();
+    assert_eq!(board.alloc_sdram(ROOT, APP, 1000, 5).unwrap(), first, "a retry gives the same block");
+    let second = board.alloc_sdram(ROOT, APP, 2000, 0).unwrap();
+    assert_eq!(board.sdram_space(ROOT).unwrap().0, before - 1000 - 2000 - 16);
+    board.free_sdram(ROOT, second).unwrap();
+    assert_eq!(board.free_sdram_of(ROOT, APP).unwrap(), 1);
+    assert_eq!(board.sdram_space(ROOT).unwrap().0, before);
+    let error = board.alloc_sdram(ROOT, APP, 0x1000_0000, 0).unwrap_err();
+    assert!(matches!(error, HostError::Exhausted { .. }), "{error}");
+}
+
+fn routes(board: &mut Transceiver<VirtualLink>) {
+    let entries = [
+        RouteEntry { route: Route::new(0b001, 0b10), key: 0x1000, mask: 0xFFFF_F000 },
+        RouteEntry { route: Route::new(0, 0b100), key: 0x2000, mask: 0xFFFF_F000 },
+    ];
+    let chip = ChipAddress::new(0, 1);
+    let first = board.load_routes(chip, APP, &entries).unwrap();
+    let copy = board.system_variables(chip).unwrap().rtr_copy.get();
+    let address = copy + first * router::ENTRY_BYTES as u32;
+    let bytes = board.read(monitor(chip), address, 2 * router::ENTRY_BYTES).unwrap();
+    let (entry, rest) = CopyEntry::read(&bytes).unwrap();
+    assert_eq!((entry.key.get(), entry.mask.get()), (0x1000, 0xFFFF_F000));
+    assert_eq!(entry.route.get() & 0xFF_FFFF, entries[0].route.0, "virtual cores in the copy");
+    assert_eq!(CopyEntry::read(rest).unwrap().0.key.get(), 0x2000);
+    assert_eq!(board.free_routes_of(chip, APP).unwrap(), 1);
+    let bytes = board.read(monitor(chip), address, router::ENTRY_BYTES).unwrap();
+    assert!(CopyEntry::read(&bytes).unwrap().0.is_unused());
+    let many = vec![entries[0]; 1023];
+    let all = board.load_routes(chip, APP, &many).unwrap();
+    assert!(matches!(board.load_routes(chip, APP, &entries), Err(HostError::Exhausted { .. })));
+    board.free_routes(chip, all).unwrap();
+    board.load_routes(chip, APP, &entries).unwrap();
+    board.clear_routes(chip).unwrap();
+    assert_eq!(board.chip_info(chip).unwrap().routes_free, 1023);
+}
+
+fn tags(board: &mut Transceiver<VirtualLink>) {
+    assert_eq!(board.set_ip_tag(ROOT, 3, Target::to_sender(true)).unwrap(), 3);
+    let reverse = Target::reverse(12321, ChipAddress::new(1, 0), CorePort::new(4, 2));
+    assert_eq!(board.set_ip_tag(ROOT, 4, reverse).unwrap(), 4);
+    let tags = board.ip_tags(ROOT).unwrap();
+    assert_eq!(tags.len(), 16);
+    assert_eq!((tags[3].ip, tags[3].tx_port.get()), ([192, 168, 240, 254], 12345));
+    assert_eq!(tags[4].destination(), (ChipAddress::new(1, 0), CorePort::new(4, 2)));
+    assert_eq!(tags[4].rx_port.get(), 12321);
+    board.clear_ip_tag(ROOT, 3).unwrap();
+    board.clear_ip_tag(ROOT, 4).unwrap();
+    let tags = board.ip_tags(ROOT).unwrap();
+    assert!(!tags[3].is_valid() && !tags[4].is_valid());
+}
+
+fn errors(board: &mut Transceiver<VirtualLink>) {
+    let no_core = board.version(Endpoint::core(ROOT, 19)).unwrap_err();
+    assert_eq!(no_core.to_string(), "0,0,19 answers VER with: no such core");
+    let no_chip = board.version(monitor(ChipAddress::new(7, 7))).unwrap_err();
+    assert_eq!(no_chip.to_string(), "7,7,0 answers VER with: no route");
+    let port = Endpoint { chip: ROOT, port: CorePort::new(0, 3) };
+    assert!(board.version(port).unwrap_err().to_string().ends_with("bad port"));
+}
+
+fn applications(board: &mut Transceiver<VirtualLink>) {
+    // One chip: the program writes a word that the host can see.
+    let start = StartWord { app: APP, flags: 0, cores: CoreMask(0b10) };
+    let chip = ChipAddress::new(1, 0);
+    board.load(chip, &program(), start).unwrap();
+    board.link().machine.run_for(1_000_000);
+    let core = board.vcpu(chip, 1).unwrap();
+    assert_eq!((core.user[0].get(), core.app(), core.state()), (0x1234_5678, APP, CoreState::Init));
+    board.stop(APP).unwrap();
+    board.link().machine.run_for(20_000_000);
+    let idle = board.vcpu(chip, 1).unwrap();
+    assert_eq!((idle.state(), idle.name()), (CoreState::Idle, "sark"));
+    assert_eq!(idle.user[0].get(), 0x1234_5678, "user words survive");
+
+    // From chip to chip: (0, 0) has it, (1, 1) copies it from there, (0, 1) only keeps it.
+    let file = program();
+    board.load(ROOT, &file, start).unwrap();
+    for chip in [ROOT, ChipAddress::new(1, 1), ChipAddress::new(0, 1)] {
+        board.fill(monitor(chip), 0xE500_70F0, 0, 4).unwrap();
+    }
+    let wrong = [&file[..file.len() - 4], &[0; 4]].concat();
+    let differs = board.copy_from_neighbour(ChipAddress::new(1, 1), LinkId::SouthWest, &wrong, start);
+    assert!(matches!(differs, Err(HostError::CopyDiffers { .. })), "{differs:?}");
+    board.copy_from_neighbour(ChipAddress::new(1, 1), LinkId::SouthWest, &file, start).unwrap();
+    let nobody = StartWord { cores: CoreMask(0), ..start };
+    board.copy_from_neighbour(ChipAddress::new(0, 1), LinkId::South, &file, nobody).unwrap();
+    board.link().machine.run_for(1_000_000);
+    assert_eq!(board.vcpu(ChipAddress::new(1, 1), 1).unwrap().user[0].get(), 0x1234_5678);
+    assert_eq!(board.vcpu(ChipAddress::new(0, 1), 1).unwrap().user[0].get(), 0);
+    let kept = board.read(monitor(ChipAddress::new(0, 1)), SDRAM_SYS_ADDRESS, file.len()).unwrap();
+    assert!(kept == file);
+    board.stop(APP).unwrap();
+    board.link().machine.run_for(20_000_000);
+
+    // All chips of the board are counted: 17 idle cores each.
+    assert_eq!(board.count(ROOT, AppId(0), CoreState::Idle).unwrap(), 68);
+    let error = board.wait_for(ROOT, AppId(0), CoreState::Run, 3, Duration::from_millis(100)).unwrap_err();
+    assert!(matches!(error, HostError::Waiting { wanted: 3, .. }), "{error}");
+    board.signal(SignalWord::to_app(Signal::Sync0, APP)).unwrap();
+
+    // Flood fill: the word is there on every chip.
+    for chip in [ROOT, chip, ChipAddress::new(0, 1), ChipAddress::new(1, 1)] {
+        board.fill(monitor(chip), 0xE500_70F0, 0, 4).unwrap();
+    }
+    board.flood_fill(&program(), start).unwrap();
+    board.link().machine.run_for(20_000_000);
+    for chip in [ROOT, chip, ChipAddress::new(0, 1), ChipAddress::new(1, 1)] {
+        let core = board.vcpu(chip, 1).unwrap();
+        assert_eq!((core.user[0].get(), core.app()), (0x1234_5678, APP), "{chip}");
+    }
+    board.stop(APP).unwrap();
+    board.link().machine.run_for(20_000_000);
+    assert_eq!(board.count(ROOT, AppId(0), CoreState::Idle).unwrap(), 68);
+
+    // An idle core has no text.
+    assert_eq!(board.text(ROOT, 1).unwrap(), "");
+    assert_eq!(board.vcpu(ROOT, 1).unwrap().run_time_error(), RunTimeError::None);
+}

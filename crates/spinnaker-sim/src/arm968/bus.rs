@@ -1,0 +1,100 @@
+//! What a core sees beyond its tightly coupled memories.
+
+/// Width of a data access.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Size {
+    /// 8 bits.
+    Byte,
+    /// 16 bits.
+    Half,
+    /// 32 bits.
+    Word,
+}
+
+impl Size {
+    /// Bytes that an access of this width moves.
+    #[must_use]
+    pub const fn bytes(self) -> u32 {
+        match self {
+            Size::Byte => 1,
+            Size::Half => 2,
+            Size::Word => 4,
+        }
+    }
+}
+
+/// The result of a read or an instruction fetch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Access {
+    /// What was read, in the low bits whatever the address's byte lane.
+    pub value: u32,
+    /// Cycles beyond those that the instruction takes with its data in tightly coupled memory.
+    pub wait: u32,
+}
+
+/// An access that the bus ends with an error response: a data abort or a prefetch abort.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("bus error")]
+pub struct BusError;
+
+/// What a core sees beyond its tightly coupled memories: addresses from 0x00800000 up.
+///
+/// `at` is the core's own clock in cycles when the access starts. Addresses of data accesses are aligned to their size;
+/// those of fetches to four bytes.
+pub trait Bus {
+    /// Reads data.
+    ///
+    /// # Errors
+    ///
+    /// [`BusError`]: the core takes a data abort.
+    fn read(&mut self, address: u32, size: Size, at: u64) -> Result<Access, BusError>;
+
+    /// Writes data (the low bits of `value`) and gives the cycles that the core waits for it.
+    ///
+    /// # Errors
+    ///
+    /// [`BusError`]: the core takes a data abort. A buffered write that fails must not answer so, since the core has
+    /// gone on by then.
+    fn write(&mut self, address: u32, size: Size, value: u32, at: u64) -> Result<u32, BusError>;
+
+    /// Fetches the aligned word with the instruction(s) at `address`.
+    ///
+    /// # Errors
+    ///
+    /// [`BusError`]: the core takes a prefetch abort if it comes to execute this instruction.
+    fn fetch(&mut self, address: u32, at: u64) -> Result<Access, BusError>;
+
+    /// Reads the second or a later word of a load of several words (LDM, LDRD): the address follows the one before, as
+    /// the bus may profit from.
+    ///
+    /// # Errors
+    ///
+    /// As [`Bus::read`].
+    fn read_next(&mut self, address: u32, at: u64) -> Result<Access, BusError> {
+        self.read(address, Size::Word, at)
+    }
+
+    /// Writes the second or a later word of a store of several words (STM, STRD).
+    ///
+    /// # Errors
+    ///
+    /// As [`Bus::write`].
+    fn write_next(&mut self, address: u32, value: u32, at: u64) -> Result<u32, BusError> {
+        self.write(address, Size::Word, value, at)
+    }
+
+    /// Whether [`Cpu::run`](super::Cpu::run) must return after the present instruction, because an access changed
+    /// something that the caller has to see to (interrupt lines, a DMA, a packet, a reset). Asked once after each
+    /// instruction that used the bus, and never otherwise; answering clears the wish.
+    fn attention(&mut self) -> bool {
+        false
+    }
+
+    /// Until which cycle a read of `address` would give the same value and wait as one `at` now and have no effect: what
+    /// a loop that only polls this word may sleep for. `at` (the default) or less means: not known. Events that reach
+    /// the core from outside need no thought if the caller ends `run` before them.
+    fn quiet_until(&mut self, address: u32, size: Size, at: u64) -> u64 {
+        let _ = (address, size);
+        at
+    }
+}

@@ -1,0 +1,61 @@
+//! Compiled code that cores share.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::cache::Block;
+
+/// Blocks above which the store looks for those that no core uses any more.
+const BLOCKS_MIN: usize = 1 << 14;
+
+/// Compiled code that cores share: those with the same programs, as the monitors of a machine have, then use the same memory
+/// for it, and the host's caches hold it once. What a core does does not depend on who shares with it.
+///
+/// Clones are the same store; cores of any threads can use it.
+#[derive(Debug, Clone, Default)]
+pub struct CodeStore {
+    shelf: Arc<Mutex<Shelf>>,
+}
+
+#[derive(Debug, Default)]
+struct Shelf {
+    blocks: HashSet<Arc<Block>>,
+    /// How many blocks may come together before those without users go.
+    limit: usize,
+}
+
+impl CodeStore {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The block of the store that equals this one; it becomes that if there is none yet.
+    pub(super) fn share(&self, block: Block) -> Arc<Block> {
+        // Nothing that can panic leaves the shelf half changed.
+        let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = shelf.blocks.get(&block) {
+            return Arc::clone(known);
+        }
+        if shelf.blocks.len() >= shelf.limit.max(BLOCKS_MIN) {
+            shelf.blocks.retain(|block| Arc::strong_count(block) > 1);
+            shelf.limit = 2 * shelf.blocks.len();
+        }
+        let block = Arc::new(block);
+        shelf.blocks.insert(Arc::clone(&block));
+        block
+    }
+
+    /// How many blocks there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner).blocks.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

@@ -1,0 +1,494 @@
+//! A chip, or a few, driven by their registers: what the data sheet and the measured figures say.
+
+use super::bus::CoreBus;
+use super::comms::LOCAL;
+use super::*;
+use crate::Timing;
+use crate::arm968::{Bus, Size};
+use crate::cycle::CycleTiming;
+use crate::network::Output;
+
+const NS: u64 = 1000;
+const CC: u32 = 0x1000_0000;
+const DMA: u32 = 0x3000_0000;
+const ROUTER: u32 = 0xF100_0000;
+const SYSTEM: u32 = 0xF200_0000;
+/// Router and link: 100 ns and 139 ns.
+const HOP_PS: u64 = 239 * NS;
+
+/// Chips in a row, joined by their links 0 and 3, in the state that the ROM leaves, with clocks as the system software sets
+/// them. Monitors are core 1.
+struct Row {
+    chips: Vec<Chip>,
+    now_ps: u64,
+}
+
+impl Row {
+    fn new(count: u32) -> Self {
+        Self::with(count, CycleTiming::default(), 0)
+    }
+
+    fn with(count: u32, cycle: CycleTiming, parity_errors: u16) -> Self {
+        let timing = Timing::default();
+        let times = Times { timing, cycle: CycleTiming { rom_start_ns: 0, ..cycle }, lookahead_ps: HOP_PS };
+        let chip = |index: u32| {
+            let link = |to: Option<Output>| Link::new(to, 139 * NS, 250 * NS, cycle.link_packets);
+            let links = [0, 1, 2, 3, 4, 5].map(|direction| match direction {
+                0 if index + 1 < count => link(Some(Output { chip: index + 1, link: 3 })),
+                3 if index > 0 => link(Some(Output { chip: index - 1, link: 0 })),
+                _ => link(None),
+            });
+            Chip::new(Setup {
+                working_cores: 0x3_FFFF,
+                monitor: 1,
+                board: None,
+                hardware_version: 5,
+                links,
+                times,
+                seed: 1,
+                parity_errors,
+            })
+        };
+        let mut row = Self { chips: (0..count).map(chip).collect(), now_ps: 0 };
+        row.run(10);
+        for chip in 0..count as usize {
+            for (register, value) in [(0x50, 0x0007_0128), (0x54, 0x0007_011A), (0x60, 0x8094_88A5)] {
+                row.write(chip, 0, SYSTEM + register, value);
+            }
+            row.write(chip, 0, ROUTER, 0x0040_0101);
+            row.chips[chip].rom = Rom::new(1, None, 5);
+        }
+        row
+    }
+
+    fn run(&mut self, ns: u64) {
+        let end_ps = self.now_ps + ns * NS;
+        loop {
+            let next = self.chips.iter().map(Chip::next_ps).min().unwrap_or(u64::MAX);
+            if next >= end_ps {
+                break;
+            }
+            for index in 0..self.chips.len() {
+                self.chips[index].advance(end_ps.min(next + HOP_PS));
+            }
+            for index in 0..self.chips.len() {
+                self.chips[index].noc.outbox_ps = u64::MAX;
+                for message in std::mem::take(&mut self.chips[index].noc.outbox) {
+                    self.chips[message.chip as usize].deliver(message);
+                }
+            }
+        }
+        self.now_ps = end_ps;
+    }
+
+    fn access<T>(&mut self, chip: usize, core: usize, with: impl FnOnce(&mut CoreBus, u64) -> T) -> T {
+        let now_ps = self.now_ps;
+        let chip = &mut self.chips[chip];
+        let unit = &mut chip.cores[core];
+        let at = unit.clock.cycles(now_ps);
+        unit.cpu.set_cycles(at);
+        let mut bus = CoreBus {
+            core: core as u8,
+            local: &mut unit.local,
+            noc: &mut chip.noc,
+            clock: unit.clock,
+            attention: false,
+        };
+        let result = with(&mut bus, at);
+        chip.after_access(core);
+        result
+    }
+
+    fn read(&mut self, chip: usize, core: usize, address: u32) -> u32 {
+        self.access(chip, core, |bus, at| bus.read(address, Size::Word, at)).expect("a register").value
+    }
+
+    fn write(&mut self, chip: usize, core: usize, address: u32, value: u32) {
+        self.access(chip, core, |bus, at| bus.write(address, Size::Word, value, at)).expect("a register");
+    }
+
+    /// Sends a packet, as software does.
+    fn send(&mut self, chip: usize, core: usize, control: u32, key: u32, payload: Option<u32>) {
+        self.write(chip, core, CC, control << 16);
+        if let Some(payload) = payload {
+            self.write(chip, core, CC + 4, payload);
+        }
+        self.write(chip, core, CC + 8, key);
+    }
+
+    /// Takes a packet, as software does: status, payload, key.
+    fn take(&mut self, chip: usize, core: usize) -> Option<(u32, u32, u32)> {
+        let status = self.read(chip, core, CC + 0x0C);
+        (status >> 31 != 0).then(|| (status, self.read(chip, core, CC + 0x10), self.read(chip, core, CC + 0x14)))
+    }
+
+    fn entry(&mut self, chip: usize, entry: u32, key: u32, mask: u32, route: u32) {
+        self.write(chip, 0, ROUTER + 0x4000 + 4 * entry, route);
+        self.write(chip, 0, ROUTER + 0x8000 + 4 * entry, key);
+        self.write(chip, 0, ROUTER + 0xC000 + 4 * entry, mask);
+    }
+}
+
+#[test]
+fn a_peek_reads_the_neighbours_chip_id_within_a_microsecond() {
+    let mut row = Row::new(2);
+    row.send(0, 5, 0xA0, 0xE200_0000, None);
+    row.run(1000);
+    let (status, data, key) = row.take(0, 1).expect("an answer at the monitor");
+    assert_eq!((status >> 24 & 7, status & 0xF, data, key), (0, 4, 0x5911_1012, 0xE200_0001));
+    // A poke, its answer without payload; then a peek of what is not there.
+    row.send(0, 5, 0xA0, 0x6000_0010, Some(0x1234));
+    row.run(1000);
+    let (status, _, key) = row.take(0, 1).expect("an answer");
+    assert_eq!((status >> 17 & 1, key, row.chips[1].noc.sdram.word(0x10)), (0, 0x6000_0011, 0x1234));
+    row.send(0, 5, 0xA0, 0x5000_0000, None);
+    row.run(1000);
+    assert_eq!(row.take(0, 1).expect("an answer").2, 0x5000_0003);
+}
+
+#[test]
+fn multicast_goes_by_table_straight_on_and_to_several() {
+    let mut row = Row::new(3);
+    row.entry(0, 0, 0x100, 0xFFFF_FF00, 1 | 1 << (6 + 4));
+    row.entry(2, 0, 0x100, 0xFFFF_FF00, 1 << (6 + 17) | 1 << (6 + 2));
+    row.send(0, 3, 0, 0x123, Some(7));
+    row.run(2000);
+    for (chip, core, route) in [(0, 4, u32::from(LOCAL)), (2, 17, 3), (2, 2, 3)] {
+        let (status, data, key) = row.take(chip, core).expect("arrived");
+        assert_eq!((status >> 24 & 7, data, key, status & 0xF), (route, 7, 0x123, 1), "{chip} {core}");
+    }
+    // Without an entry a local packet goes nowhere.
+    row.send(0, 3, 0, 0x999, None);
+    row.run(2000);
+    assert_eq!(row.chips[0].noc.router.dropped, 1);
+}
+
+#[test]
+fn point_to_point_and_fixed_route_reach_the_monitor() {
+    let mut row = Row::new(2);
+    row.write(0, 0, ROUTER + 0x1_0000, 0o66666606);
+    row.write(1, 0, ROUTER + 0x1_0000, 0o66666676);
+    row.write(0, 1, CC + 0x18, 0x0700_0000);
+    row.send(0, 1, 0x40, 0x2_0001, Some(9));
+    row.run(1000);
+    let (status, data, key) = row.take(1, 1).expect("at the monitor");
+    assert_eq!((status & 0xF, data, key), (2, 9, 0x2_0000));
+    row.write(0, 0, ROUTER + 0x84, 1);
+    row.write(1, 0, ROUTER + 0x84, 1 << (6 + 9));
+    row.send(0, 6, 0xC0, 0xABCD, None);
+    row.run(1000);
+    assert_eq!(row.take(1, 9).map(|(status, _, key)| (status & 0xF, key)), Some((8, 0xABCD)));
+}
+
+#[test]
+fn a_full_core_stalls_the_router_for_240_cycles_then_the_packet_is_dumped() {
+    let mut row = Row::new(1);
+    row.entry(0, 0, 0, 0, 1 << (6 + 4));
+    // One in the register, one on the path; the third stalls.
+    for key in 1..=3 {
+        row.send(0, 3, 0, key, None);
+        row.run(200);
+    }
+    let stage = |row: &mut Row| row.read(0, 0, ROUTER + 4) >> 24 & 3;
+    assert_eq!(stage(&mut row), 2);
+    // What is behind waits, too, though its way is free.
+    row.entry(0, 1, 0, 0, 0);
+    row.run(1400);
+    assert_eq!((stage(&mut row), row.chips[0].noc.router.dropped), (2, 0));
+    row.run(300);
+    assert_eq!((stage(&mut row), row.chips[0].noc.router.dropped), (0, 1));
+    assert_eq!(row.read(0, 0, ROUTER + 0x1C), 3);
+    assert_eq!(row.read(0, 0, ROUTER + 0x24), 1 << (6 + 4));
+    assert_eq!(row.read(0, 0, ROUTER + 0x28) >> 30, 0b10);
+    // The two others are still there, in order.
+    assert_eq!(row.take(0, 4).map(|packet| packet.2), Some(1));
+    row.run(100);
+    assert_eq!(row.take(0, 4).map(|packet| packet.2), Some(2));
+    // Taken in time, nothing is lost.
+    for key in 4..=6 {
+        row.send(0, 3, 0, key, None);
+        row.run(200);
+    }
+    assert_eq!(stage(&mut row), 2);
+    for key in 4..=6 {
+        assert_eq!(row.take(0, 4).map(|packet| packet.2), Some(key));
+        row.run(300);
+    }
+    assert_eq!(row.chips[0].noc.router.dropped, 1);
+}
+
+#[test]
+fn a_loose_link_takes_one_packet_and_the_others_are_dumped() {
+    let mut row = Row::new(1);
+    row.write(0, 0, ROUTER, 0x0040_0105);
+    for _ in 0..3 {
+        row.send(0, 1, 0x80 | 2 << 2, 3, Some(1));
+        row.run(2100);
+    }
+    assert_eq!(row.chips[0].noc.router.dropped, 2);
+    assert_eq!(row.chips[0].noc.router.lines(), 1 << vic::source::ROUTER_DUMP);
+    assert_eq!((row.read(0, 0, ROUTER + 0x24), row.read(0, 0, ROUTER + 0x28)), (1 << 2, 0xC000_0004));
+}
+
+#[test]
+fn emergency_routing_diverts_to_the_next_lower_link() {
+    let mut row = Row::new(2);
+    // Link 1 leads nowhere; its neighbour is link 0. Waits of 240 cycles each.
+    row.write(0, 0, ROUTER, 0x4040_0101);
+    row.entry(0, 0, 0x50, 0xFFFF_FFF0, 1 << 1);
+    for key in [0x50, 0x51] {
+        row.send(0, 3, 0, key, None);
+        row.run(4000);
+    }
+    // The first stands in the dead transmitter. The second came by link 3 as "diverted": the other chip sends it on as
+    // "reverting" by its link 2, which is loose and takes one.
+    assert_eq!(row.chips[0].noc.router.dropped, 0);
+    assert_eq!((row.chips[1].noc.router.packets, row.chips[1].noc.links[2].packets), (1, 1));
+}
+
+#[test]
+fn a_link_carries_7_2_million_short_and_4_million_long_packets_a_second() {
+    for (payload, expected_ns) in [(None, 139.0), (Some(1), 250.0)] {
+        let mut row = Row::new(2);
+        row.entry(0, 0, 0, 0, 1);
+        row.entry(1, 0, 0, 0, 0);
+        let before = row.chips[1].noc.router.packets;
+        // Two cores send whenever their register is free.
+        for _ in 0..20_000 {
+            for core in [3, 4] {
+                if row.read(0, core, CC) >> 28 & 1 != 0 {
+                    row.send(0, core, 0, 5, payload);
+                }
+            }
+            row.run(5);
+        }
+        let each = 100_000.0 / (row.chips[1].noc.router.packets - before) as f64;
+        assert!((each / expected_ns - 1.0).abs() < 0.02, "{each} ns");
+        assert_eq!(row.chips[0].noc.router.dropped, 0);
+    }
+}
+
+#[test]
+fn a_turned_bit_goes_to_the_error_registers() {
+    let mut row = Row::with(2, CycleTiming::default(), u16::MAX);
+    row.write(1, 0, ROUTER, 0x0040_0121 | 2);
+    row.entry(0, 0, 0, 0, 1);
+    row.send(0, 3, 0, 0x77, None);
+    row.run(1000);
+    assert_eq!(row.chips[1].noc.router.lines(), 1 << vic::source::ROUTER_ERROR);
+    assert_eq!((row.read(1, 0, ROUTER + 0x0C), row.read(1, 0, ROUTER + 0x14)), (0x77, 0xA000_0001));
+}
+
+fn transfer(row: &mut Row, core: usize, system: u32, tcm: u32, description: u32) {
+    row.write(0, core, DMA + 4, system);
+    row.write(0, core, DMA + 8, tcm);
+    row.write(0, core, DMA + 0xC, description);
+}
+
+#[test]
+fn dma_alone_takes_15_ns_a_word_and_all_share_640_megabytes_a_second() {
+    for (cores, expected_ns) in [(1, 200.0 + 4096.0 * 15.0), (2, 200.0 + 4096.0 * 15.0), (16, 200.0 + 4096.0 * 100.0)] {
+        let mut row = Row::new(1);
+        for core in 0..cores {
+            transfer(&mut row, core, 0x6000_0000, 0x0040_0000, 0x0180_0000 | 0x4000);
+        }
+        let begin = row.now_ps;
+        while row.read(0, cores - 1, DMA + 0x14) & 1 << 10 == 0 {
+            row.run(50);
+        }
+        let took = (row.now_ps - begin) as f64 / 1000.0;
+        assert!((took / expected_ns - 1.0).abs() < 0.01, "{cores} cores: {took} ns instead of {expected_ns}");
+    }
+}
+
+#[test]
+fn dma_moves_data_both_ways_with_crc() {
+    let mut row = Row::new(1);
+    let data: Vec<u8> = (0..64).collect();
+    row.chips[0].cores[7].cpu.write_tcm(0x0040_0100, &data).expect("there");
+    row.write(0, 7, DMA + 0x18, 0x001F_FC00);
+    transfer(&mut row, 7, 0x7000_0200, 0x0040_0100, 0x0198_0040);
+    row.run(3000);
+    assert_eq!(row.chips[0].noc.sdram.word(0x240), crc32(&data));
+    row.write(0, 7, DMA + 0x10, 8);
+    transfer(&mut row, 7, 0x6000_0200, 0x0000_0400, 0x0190_0040);
+    row.run(3000);
+    let mut read = [0; 64];
+    row.chips[0].cores[7].cpu.read_tcm(0x400, &mut read).expect("there");
+    assert_eq!((&read[..], row.read(0, 7, DMA + 0x14) & 0x001F_FC00), (&data[..], 1 << 10));
+    row.write(0, 7, DMA + 0x10, 8);
+    row.chips[0].noc.sdram.set_word(0x204, 0);
+    transfer(&mut row, 7, 0x6000_0200, 0x0000_0400, 0x0190_0040);
+    row.run(3000);
+    assert_eq!(row.read(0, 7, DMA + 0x14) & 0x001F_FC00, dma::CRC_ERROR);
+    row.write(0, 7, DMA + 0x10, 4);
+    for (system, tcm, error) in [(0x5000_0000, 0x0040_0000, dma::AXI_ERROR), (0x6000_0000, 0x1000_0000, dma::TCM_ERROR)]
+    {
+        transfer(&mut row, 7, system, tcm, 0x0180_0040);
+        row.run(3000);
+        assert_eq!(row.read(0, 7, DMA + 0x14) & 0x001F_FC00, error);
+        row.write(0, 7, DMA + 0x10, 4);
+    }
+}
+
+#[test]
+fn addresses_without_a_device_are_bus_errors() {
+    let mut row = Row::new(1);
+    let bad = [0x5000_0000, 0x8000_0000, 0xDFFF_FFFC, 0xE700_0000, 0xFE00_0000, 0x1200_0000, 0xF100_8000, 0xF100_C000];
+    for address in bad {
+        assert!(row.access(0, 2, |bus, at| bus.read(address, Size::Word, at)).is_err(), "{address:#x}");
+    }
+    for address in [0x3000_0004, 0xF200_0000] {
+        assert!(row.access(0, 2, |bus, at| bus.read(address, Size::Half, at)).is_err(), "{address:#x}");
+    }
+    // SDRAM is there four times, system RAM twice and in the boot area when asked for.
+    row.write(0, 2, 0x6000_0000, 0xAABB_CCDD);
+    for address in [0x6800_0000, 0x7000_0000, 0x7800_0000] {
+        assert_eq!(row.read(0, 2, address), 0xAABB_CCDD, "{address:#x}");
+    }
+    row.write(0, 2, 0xE500_0010, 0x1122_3344);
+    row.write(0, 2, SYSTEM + 0x38, 1);
+    assert_eq!((row.read(0, 2, 0xF500_0010), row.read(0, 2, 0xFFFF_0010)), (0x1122_3344, 0x1122_3344));
+    let half = row.access(0, 2, |bus, at| bus.read(0xF500_0012, Size::Half, at)).expect("there");
+    let byte = row.access(0, 2, |bus, at| bus.read(0xF500_0011, Size::Byte, at)).expect("there");
+    assert_eq!((half.value, byte.value), (0x1122, 0x33));
+}
+
+#[test]
+fn a_soft_reset_starts_a_core_in_system_ram() {
+    let mut row = Row::new(1);
+    // A program of one instruction that stays where it is: b .
+    row.write(0, 1, 0xF500_0000, 0xEAFF_FFFE);
+    row.write(0, 1, SYSTEM + 0x38, 0xF);
+    row.write(0, 1, SYSTEM + 0x18, 0x5EC0_0000 | 1 << 6);
+    row.run(100);
+    assert!(row.chips[0].cores[6].held);
+    row.write(0, 1, SYSTEM + 0x18, 0x5EC0_0000);
+    row.run(1000);
+    let core = &row.chips[0].cores[6];
+    assert_eq!((core.activity, core.cpu.pc()), (Activity::Running, 0xFFFF_0000));
+    assert!(core.cpu.instructions() > 5);
+    let before = core.cpu.instructions();
+    row.write(0, 1, SYSTEM + 0x04, 0x5EC0_0000 | 1 << 6);
+    row.run(1000);
+    assert_eq!(row.chips[0].cores[6].cpu.instructions(), before);
+}
+
+#[test]
+fn an_image_that_leaves_the_watchdog_alone_is_reset() {
+    let mut row = Row::new(1);
+    row.chips[0].enter_rom(row.now_ps);
+    row.run(10);
+    row.chips[0].hand_over(1, 0, row.now_ps);
+    row.run(2_400_000_000);
+    assert!(!row.chips[0].rom.waiting());
+    row.run(200_000_000);
+    assert!(row.chips[0].rom.waiting());
+    assert_eq!(row.read(0, 0, SYSTEM + 0x30), 1);
+}
+
+mod whatever_software_does {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Addresses of all devices, most of them often, and of what is not there.
+    fn address() -> impl Strategy<Value = u32> {
+        const BASES: &[u32] = &[
+            0x1000_0000,
+            0x1100_0000,
+            0x1F00_0000,
+            0x2000_0000,
+            0x3000_0000,
+            0x4000_0000,
+            0xE000_0000,
+            0xF100_0000,
+            0xF100_0000,
+            0xF200_0000,
+            0xF200_0000,
+            0xF300_0000,
+            0xE400_0000,
+            0xE400_C000,
+            0xF500_0000,
+            0xF600_0000,
+            0xFFFF_F000,
+            0xFFFF_0000,
+            0x6000_0000,
+            0x5000_0000,
+        ];
+        (prop::sample::select(BASES), prop_oneof![0u32..0x210, 0u32..0x1_8000, any::<u32>()])
+            .prop_map(|(base, offset)| base.wrapping_add(offset & 0x0FFF_FFFF))
+    }
+
+    fn value() -> impl Strategy<Value = u32> {
+        prop_oneof![
+            any::<u32>(),
+            any::<u32>().prop_map(|value| 0x5EC0_0000 | value & 0xF_FFFF),
+            0u32..4,
+            Just(0x1ACC_E551),
+            Just(u32::MAX)
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// No sequence of accesses makes the simulation panic or hang.
+        #[test]
+        fn it_goes_on(
+            accesses in prop::collection::vec((address(), value(), 0usize..18, 0u8..7, 0u64..2000), 1..150),
+        ) {
+            let mut row = Row::new(2);
+            for core in [2, 3] {
+                // Something to run: code of all sorts of words.
+                let code: Vec<u8> = (0..256u32).flat_map(|i| (i.wrapping_mul(0x9E37_79B9) | 0xE000_0000).to_le_bytes()).collect();
+                row.chips[0].cores[core].cpu.write_tcm(0, &code).expect("there");
+                row.chips[0].cores[core].cpu.set_control(0x1004);
+                row.chips[0].cores[core].cpu.set_pc(0);
+                row.chips[0].cores[core].activity = Activity::Running;
+                row.chips[0].set_going(core, row.now_ps);
+            }
+            for (address, value, core, what, ns) in accesses {
+                let size = [Size::Word, Size::Half, Size::Byte][usize::from(what % 3)];
+                let address = address & !(size.bytes() - 1);
+                let now_ps = row.now_ps;
+                // (A core that has run ahead keeps its clock.)
+                let ahead = row.chips[0].cores[core].cpu.cycles() > row.chips[0].cores[core].clock.cycles(now_ps);
+                if !ahead {
+                    let _ = row.access(0, core, |bus, at| match what {
+                        0..3 => bus.read(address, size, at).map(|_| ()),
+                        _ => bus.write(address, size, value, at).map(|_| ()),
+                    });
+                }
+                row.run(ns);
+            }
+        }
+
+        /// Nor does any frame, or anything that looks like a boot message.
+        #[test]
+        fn the_rom_takes_any_frame(
+            frames in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..1600), 0u8..4, any::<[u32; 4]>()), 1..20),
+        ) {
+            let mut row = Row::new(1);
+            let board = crate::cycle::default_address(0);
+            row.chips[0].rom = Rom::new(1, Some(board), 5);
+            row.chips[0].enter_rom(row.now_ps);
+            row.run(100);
+            for (mut frame, kind, words) in frames {
+                if kind > 0 && frame.len() >= 60 {
+                    frame[..6].copy_from_slice(&board.mac);
+                    frame[12..14].copy_from_slice(&[8, if kind == 3 { 6 } else { 0 }]);
+                    frame[23] = [0, 17, 1, 0][usize::from(kind)];
+                    frame[36..38].copy_from_slice(&54321u16.to_be_bytes());
+                    frame[42..44].copy_from_slice(&[0, 1]);
+                    for (i, word) in words.into_iter().enumerate() {
+                        let word = if i == 0 { word & 7 } else { word & 0x1FF };
+                        frame[44 + 4 * i..48 + 4 * i].copy_from_slice(&word.to_be_bytes());
+                    }
+                }
+                let at_ps = row.now_ps;
+                row.chips[0].deliver_frame(at_ps, frame);
+                row.run(300_000);
+            }
+        }
+    }
+}

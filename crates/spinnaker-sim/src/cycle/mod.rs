@@ -1,0 +1,291 @@
+//! The virtual SpiNNaker, fidelity `cycle`: chips whose cores execute the real instructions of real binaries.
+//!
+//! A [`CycleMachine`] is a machine of blank chips in their boot ROM. A host sends it UDP datagrams ([`Datagram`]), the boot
+//! image first, and lets simulated time pass; what the boards send comes back with the time at which it was sent.
+//!
+//! What is modelled and what is not: `chip` for the chip, `bootrom` for the ROM, `arm968` for the processor,
+//! `network` for links. The network between chips: a packet holds a link for its time; the buffers of both ends of a link hold a
+//! few packets; the sender learns one least latency (router and link, 0.24 us) late that the receiver took one. A link
+//! between boards differs by its times only. Clocks of boards do not drift.
+//!
+//! # Determinism
+//!
+//! Chips are simulated apart for as long as no other can reach them (`schedule`), on as many threads as
+//! the configuration says. Same machine, configuration and calls: same bits, same times, same [`CycleMachine::trace_hash`].
+
+mod config;
+mod debug;
+mod host;
+mod schedule;
+mod snapshot;
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use spinnaker_machine::{ChipXy, Link as Direction, Machine};
+
+pub use crate::chip::{BoardAddress, LogEntry};
+use crate::chip::{CORES, Chip, Setup, Times};
+use crate::network::{Link, Output};
+pub use config::{CycleConfig, CycleTiming, default_address};
+use host::HostSide;
+pub use host::{BOOT_PORT, Datagram};
+pub use snapshot::{ChipSnapshot, CoreActivity, CoreSnapshot, Counts, Snapshot};
+
+/// An instruction-level machine.
+pub struct CycleMachine {
+    places: Vec<ChipXy>,
+    index: BTreeMap<ChipXy, u32>,
+    chips: Vec<Mutex<Chip>>,
+    /// When each chip has something to do next, ps.
+    next_ps: Vec<u64>,
+    /// How much each chip has to do in a round.
+    work: Vec<usize>,
+    hand_off_work: usize,
+    /// Other chips nearer than [`schedule::NEAR_HOPS`], with the least time to them.
+    near: Vec<Vec<(u32, u64)>>,
+    /// Chips of a round: a buffer.
+    active: Vec<(usize, u64)>,
+    host: HostSide,
+    now_ps: u64,
+    lookahead_ps: u64,
+    threads: usize,
+    /// Breakpoints met so far.
+    stops: u64,
+}
+
+/// A number from a seed and what it is for.
+fn drawn(seed: u64, purpose: u64) -> u64 {
+    let mut x = seed.wrapping_add(purpose.wrapping_mul(0x9E37_79B9_7F4A_7C15)).wrapping_add(0x632B_E59B_D9B4_E019);
+    x = (x ^ x >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    x = (x ^ x >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+    x ^ x >> 31
+}
+
+/// Cores of a chip: which work, which the ROM elects.
+fn elect(seed: u64, place: u64, working: usize, wanted: Option<u8>) -> (u32, u8) {
+    let mut broken = 0u32;
+    let mut draw = 0;
+    let mut next = || {
+        draw += 1;
+        (drawn(seed, place << 8 | draw) % CORES as u64) as u32
+    };
+    while (broken.count_ones() as usize) < CORES - working.clamp(1, CORES) {
+        let core = next();
+        if wanted != Some(core as u8) {
+            broken |= 1 << core;
+        }
+    }
+    let monitor = wanted.filter(|&core| usize::from(core) < CORES).unwrap_or_else(|| {
+        loop {
+            let core = next();
+            if broken >> core & 1 == 0 {
+                break core as u8;
+            }
+        }
+    });
+    (((1 << CORES) - 1) & !broken, monitor)
+}
+
+impl CycleMachine {
+    /// The machine at power on.
+    pub fn new(machine: &Machine, config: &CycleConfig) -> Self {
+        let places: Vec<ChipXy> = machine.chips.keys().copied().collect();
+        let index: BTreeMap<ChipXy, u32> = places.iter().zip(0..).map(|(&xy, i)| (xy, i)).collect();
+        let timing = config.timing;
+        let lookahead_ps = (timing.router_ns + timing.link_short_ns.min(timing.board_link_short_ns)).max(1) * 1000;
+        let times = Times { timing, cycle: config.cycle_timing, lookahead_ps };
+        let version = config.hardware_version.unwrap_or(if places.len() <= 4 { 3 } else { 5 });
+        let mut boards = BTreeMap::new();
+        for (number, (&xy, _)) in machine.chips.iter().filter(|(_, chip)| chip.ethernet).enumerate() {
+            let address = config.addresses.get(&xy).copied().unwrap_or_else(|| default_address(number));
+            boards.insert(index[&xy], address);
+        }
+        let chips = machine.chips.iter().zip(0..).map(|((&xy, chip), i)| {
+            let place = u64::from(xy.x) << 8 | u64::from(xy.y);
+            let working = chip.cores.len() + 1;
+            let (working_cores, monitor) = elect(config.seed, place, working, config.monitors.get(&xy).copied());
+            Mutex::new(Chip::new(Setup {
+                working_cores,
+                monitor,
+                board: boards.get(&i).copied(),
+                hardware_version: version,
+                links: std::array::from_fn(|link| Self::link(machine, &index, xy, link, config)),
+                times,
+                seed: drawn(config.seed, 1 << 40 | place),
+                parity_errors: config.parity_errors_per_65536,
+            }))
+        });
+        let chips: Vec<_> = chips.collect();
+        let next_ps = vec![0; chips.len()];
+        let work = vec![1; chips.len()];
+        let near = (0..chips.len()).map(|chip| Self::nearby(machine, &places, &index, chip, lookahead_ps)).collect();
+        let host = HostSide::new(boards, config.host_losses_per_65536, drawn(config.seed, 1 << 41));
+        Self {
+            places,
+            index,
+            chips,
+            next_ps,
+            work,
+            hand_off_work: config.hand_off_cores,
+            near,
+            active: Vec::new(),
+            host,
+            now_ps: 0,
+            lookahead_ps,
+            threads: config.threads.max(1),
+            stops: 0,
+        }
+    }
+
+    /// The chips that few hops lead from to a chip, each with the time of so many hops.
+    fn nearby(
+        machine: &Machine,
+        places: &[ChipXy],
+        index: &BTreeMap<ChipXy, u32>,
+        chip: usize,
+        hop_ps: u64,
+    ) -> Vec<(u32, u64)> {
+        let mut found: Vec<(ChipXy, u64)> = vec![(places[chip], 0)];
+        let mut from = 0;
+        for hops in 1..schedule::NEAR_HOPS as u64 {
+            let to = found.len();
+            for at in from..to {
+                let place = found[at].0;
+                for there in Direction::ALL.iter().filter_map(|&link| machine.neighbour(place, link)) {
+                    if found.iter().all(|&(known, _)| known != there) {
+                        found.push((there, hops * hop_ps));
+                    }
+                }
+            }
+            from = to;
+        }
+        found[1..].iter().map(|&(place, time_ps)| (index[&place], time_ps)).collect()
+    }
+
+    fn link(machine: &Machine, index: &BTreeMap<ChipXy, u32>, xy: ChipXy, link: usize, config: &CycleConfig) -> Link {
+        let direction = Direction::ALL[link];
+        let timing = &config.timing;
+        let (short_ns, long_ns) = if machine.crosses_boards(xy, direction) {
+            (timing.board_link_short_ns, timing.board_link_long_ns)
+        } else {
+            (timing.link_short_ns, timing.link_long_ns)
+        };
+        let to = machine
+            .neighbour(xy, direction)
+            .map(|there| Output { chip: index[&there], link: direction.opposite().index() as u8 });
+        Link::new(to, short_ns * 1000, long_ns * 1000, config.cycle_timing.link_packets)
+    }
+
+    /// Machine time, ns.
+    pub fn now_ns(&self) -> u64 {
+        self.now_ps / 1000
+    }
+
+    /// Chips, in the order of everything that lists them.
+    pub fn places(&self) -> &[ChipXy] {
+        &self.places
+    }
+
+    /// Boards: Ethernet chip and address, the one at the lowest place first.
+    pub fn boards(&self) -> impl Iterator<Item = (ChipXy, BoardAddress)> + '_ {
+        self.host.boards().map(|(chip, address)| (self.places[chip as usize], address))
+    }
+
+    fn chip(&mut self, xy: ChipXy) -> Option<&mut Chip> {
+        let index = *self.index.get(&xy)? as usize;
+        self.chips[index].get_mut().ok()
+    }
+
+    /// Reads memory of a chip as the System NoC has it, without effect: SDRAM and system RAM; zero elsewhere. `None` without
+    /// such a chip.
+    pub fn peek(&mut self, xy: ChipXy, address: u32, bytes: usize) -> Option<Vec<u8>> {
+        let chip = self.chip(xy)?;
+        let mut out = vec![0; bytes];
+        chip.noc.peek_bytes(address, &mut out);
+        Some(out)
+    }
+
+    /// Reads a word of a chip's devices as the System NoC has it: what a peek packet would read, with its side effects. `None`
+    /// without such a chip, or for a bus error.
+    pub fn device_word(&mut self, xy: ChipXy, address: u32) -> Option<u32> {
+        let now_ps = self.now_ps;
+        let chip = self.chip(xy)?;
+        let region = chip.noc.region_from_system(address & !3)?;
+        chip.noc.read(region, crate::arm968::Size::Word, now_ps).ok()
+    }
+
+    /// Lets the machine run for `ns` nanoseconds of its time.
+    pub fn run_for(&mut self, ns: u64) {
+        let end_ns = self.now_ns().saturating_add(ns);
+        self.run_until(end_ns);
+    }
+
+    /// Lets the machine run until its time is `end_ns`.
+    pub fn run_until(&mut self, end_ns: u64) {
+        self.run_until_ps(end_ns.saturating_mul(1000));
+    }
+
+    /// Sends a datagram to a board now. False if there is no such board, or it is too long for a frame.
+    pub fn send(&mut self, datagram: &Datagram) -> bool {
+        let Some(&chip) = self.index.get(&datagram.board) else { return false };
+        let Some((time_ps, frame)) = self.host.frame(chip, datagram, self.now_ps) else { return false };
+        self.deliver_frame(chip, time_ps, frame);
+        true
+    }
+
+    /// Sends a raw Ethernet frame (without FCS) to a board now. False if there is no such board.
+    pub fn send_frame(&mut self, board: ChipXy, frame: Vec<u8>) -> bool {
+        let Some(&chip) = self.index.get(&board) else { return false };
+        let Some(time_ps) = self.host.wire(chip, frame.len(), self.now_ps) else { return false };
+        self.deliver_frame(chip, time_ps, frame);
+        true
+    }
+
+    fn deliver_frame(&mut self, chip: u32, time_ps: u64, frame: Vec<u8>) {
+        if self.host.loses() {
+            return;
+        }
+        let index = chip as usize;
+        if let Ok(chip) = self.chips[index].get_mut() {
+            chip.deliver_frame(time_ps, frame);
+            self.next_ps[index] = chip.next_ps();
+        }
+    }
+
+    /// The oldest datagram that came out and was not taken yet.
+    pub fn receive(&mut self) -> Option<Datagram> {
+        self.host.received.pop_front()
+    }
+
+    /// Frames that came out and are neither UDP nor answered here (ARP requests are), oldest first.
+    pub fn receive_frame(&mut self) -> Option<(u64, ChipXy, Vec<u8>)> {
+        let (time_ps, chip, frame) = self.host.other.pop_front()?;
+        Some((time_ps / 1000, self.places[chip as usize], frame))
+    }
+
+    /// Sends a datagram and runs until the next one comes out, or the time is over.
+    pub fn request(&mut self, datagram: &Datagram, timeout_ns: u64) -> Option<Datagram> {
+        const STEP_NS: u64 = 10_000;
+        if !self.send(datagram) {
+            return None;
+        }
+        let end_ns = self.now_ns().saturating_add(timeout_ns);
+        while self.host.received.is_empty() && self.now_ns() < end_ns {
+            self.run_until(end_ns.min(self.now_ns() + STEP_NS));
+        }
+        self.receive()
+    }
+
+    /// Takes the log of all chips so far, in order of time.
+    pub fn take_log(&mut self) -> Vec<(ChipXy, LogEntry)> {
+        let mut log = Vec::new();
+        for (chip, &xy) in self.chips.iter_mut().zip(&self.places) {
+            if let Ok(chip) = chip.get_mut() {
+                log.extend(std::mem::take(&mut chip.noc.log).into_iter().map(|entry| (xy, entry)));
+            }
+        }
+        log.sort_by_key(|(xy, entry)| (entry.time_ns, *xy));
+        log
+    }
+}
