@@ -200,22 +200,23 @@ fn state_after_boot() {
 }
 
 #[test]
-fn the_same_run_has_the_same_hash_and_another_seed_another() {
+fn threads_do_not_matter_and_seeds_do() {
     let Some(mut image) = boot_image() else {
         println!("not run: no boot image (SPINNAKER_BOOT_IMAGE, or an installed SpiNNMan)");
         return;
     };
     patch(&mut image, 3, 1);
-    let run = |seed| {
-        let config = CycleConfig { seed, ..CycleConfig::default() };
+    let run = |seed, threads| {
+        let config = CycleConfig { seed, threads, hand_off_cores: 2, ..CycleConfig::default() };
         let mut machine = CycleMachine::new(&Machine::spin3(), &config);
         boot(&mut machine, &image);
         machine.run_for(450 * MS);
-        (machine.trace_hash(), machine.counts())
+        machine.snapshot()
     };
-    let first = run(1);
-    assert_eq!(run(1), first);
-    assert_ne!(run(2).0, first.0);
+    let first = run(1, 1);
+    assert_eq!(run(1, 2), first);
+    assert_eq!(run(1, 3), first);
+    assert_ne!(run(2, 1).trace_hash, first.trace_hash);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The official SC&MP image, unmodified, on boards of 48 chips: all chips are found, routes are built, cores counted.
 //!
-//! Three boards in a triad take a minute: only with the environment variable `SPINNAKER_LONG_TESTS`.
+//! A board with dead parts and three boards in a triad take long: only with the environment variable `SPINNAKER_LONG_TESTS`.
 
 mod common;
 
@@ -96,8 +96,20 @@ fn a_board_of_48_chips() {
     check_boot(&Machine::spin5());
 }
 
+/// Whether tests that take long are wanted.
+fn long_tests() -> bool {
+    let wanted = std::env::var_os("SPINNAKER_LONG_TESTS").is_some();
+    if !wanted {
+        println!("not run: SPINNAKER_LONG_TESTS is not set");
+    }
+    wanted
+}
+
 #[test]
 fn a_board_with_dead_parts() {
+    if !long_tests() {
+        return;
+    }
     let mut shape = Machine::spin5();
     shape.kill_chip(ChipXy::new(3, 4)).expect("there");
     shape.kill_link(ChipXy::new(1, 1), Link::E).expect("there");
@@ -107,24 +119,8 @@ fn a_board_with_dead_parts() {
 
 #[test]
 fn three_boards_in_a_triad() {
-    if std::env::var_os("SPINNAKER_LONG_TESTS").is_none() {
-        println!("not run: SPINNAKER_LONG_TESTS is not set");
+    if !long_tests() {
         return;
     }
     check_boot(&Machine::boards(3).expect("three boards"));
-}
-
-#[test]
-fn threads_do_not_matter() {
-    let Some(image) = image() else { return };
-    let run = |threads| {
-        let mut machine =
-            CycleMachine::new(&Machine::spin5(), &CycleConfig { threads, hand_off_cores: 4, ..CycleConfig::default() });
-        boot(&mut machine, &image);
-        machine.run_for(550 * MS);
-        machine.snapshot()
-    };
-    let (alone, shared) = (run(1), run(2));
-    assert_eq!(alone.trace_hash, shared.trace_hash);
-    assert_eq!(alone, shared);
 }
