@@ -185,7 +185,7 @@ fn run_block<B: Bus>(state: &mut State, block: &Block, bus: &mut B, until: u64) 
             () => {{
                 state.pc = start.wrapping_add(op.index() << step);
                 state.cycles = cycles;
-                match plainly(state, bus, op) {
+                match plainly(state, block, bus, op) {
                     Some(left) => {
                         state.instructions += u64::from(op.index()) + 1;
                         return left;
@@ -534,10 +534,10 @@ fn run_block<B: Bus>(state: &mut State, block: &Block, bus: &mut B, until: u64) 
             Kind::IfGt => pass_unless!(state.passes(12)),
             Kind::IfLe => pass_unless!(state.passes(13)),
             Kind::Begin => {
-                let timing = &block.timings[op.imm as usize];
+                let (_, timing) = &block.code[op.index() as usize];
                 cycles = state.scoreboard.start(cycles, timing.sources, timing.accumulators);
             }
-            Kind::Complete => state.scoreboard.complete(cycles, &block.timings[op.imm as usize]),
+            Kind::Complete => state.scoreboard.complete(cycles, &block.code[op.index() as usize].1),
             Kind::Settle => {
                 if !state.scoreboard.is_clear(cycles) {
                     state.scoreboard.clear();
@@ -589,10 +589,11 @@ fn dtcm_words<'a>(dtcm: &'a [u8], op: &Op, address: u32) -> &'a [u8] {
 /// one.
 #[cold]
 #[inline(never)]
-fn plainly<B: Bus>(state: &mut State, bus: &mut B, op: &Op) -> Option<Left> {
+fn plainly<B: Bus>(state: &mut State, block: &Block, bus: &mut B, op: &Op) -> Option<Left> {
     let (before, thumb) = (state.pc, state.thumb);
     let cycles_before = state.cycles + u64::from(op.cycles);
-    if step_scheduled(state, bus, op.cycles) && bus.attention() {
+    let (instruction, timing) = &block.code[op.index() as usize];
+    if step_scheduled(state, bus, instruction, timing, op.cycles) && bus.attention() {
         return Some(Left::Attention);
     }
     let next = before.wrapping_add(if thumb { 2 } else { 4 });
