@@ -533,11 +533,8 @@ fn run_block<B: Bus>(state: &mut State, block: &Block, bus: &mut B, until: u64) 
             Kind::IfLt => pass_unless!(state.passes(11)),
             Kind::IfGt => pass_unless!(state.passes(12)),
             Kind::IfLe => pass_unless!(state.passes(13)),
-            Kind::Begin => {
-                let (_, timing) = &block.code[op.index() as usize];
-                cycles = state.scoreboard.start(cycles, timing.sources, timing.accumulators);
-            }
-            Kind::Complete => state.scoreboard.complete(cycles, &block.code[op.index() as usize].1),
+            Kind::Begin => cycles = begin(state, block, op, cycles),
+            Kind::Complete => complete(state, block, op, cycles),
             Kind::Settle => {
                 if !state.scoreboard.is_clear(cycles) {
                     state.scoreboard.clear();
@@ -551,6 +548,20 @@ fn run_block<B: Bus>(state: &mut State, block: &Block, bus: &mut B, until: u64) 
         }
     }
     Left::Next
+}
+
+/// When the instruction of an operation starts that could do so at `cycles`.
+#[inline(never)]
+fn begin(state: &State, block: &Block, op: &Op, cycles: u64) -> u64 {
+    let (_, timing) = &block.code[op.index() as usize];
+    state.scoreboard.start(cycles, timing.sources, timing.accumulators)
+}
+
+/// Notes the results of the instruction of an operation, which ended at `cycles`.
+#[inline(never)]
+fn complete(state: &mut State, block: &Block, op: &Op, cycles: u64) {
+    let (_, timing) = &block.code[op.index() as usize];
+    state.scoreboard.complete(cycles, timing);
 }
 
 /// Whether so many words from an address lie in data memory, aligned and without passing its end.
