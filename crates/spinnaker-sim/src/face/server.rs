@@ -96,12 +96,13 @@ const WAITING_MAX: usize = 1024;
 const DATAGRAM_BYTES: usize = 1473;
 /// How long a reader sleeps at most before it looks whether it is to end.
 const READER_SLEEP: Duration = Duration::from_millis(100);
-/// Machine time between looks at sockets while the machine is behind.
-const SLICE_NS: u64 = 1_000_000;
+/// Machine time between looks at sockets, while somebody speaks with the machine and otherwise: every stop costs.
+const SLICE_BUSY_NS: u64 = 1_000_000;
+const SLICE_IDLE_NS: u64 = 10_000_000;
 /// What the machine may be behind before it is let off.
 const BEHIND_MAX_NS: u64 = 100_000_000;
 /// Sleep while nothing happens, and for a while after something has.
-const SLEEP_IDLE: Duration = Duration::from_millis(2);
+const SLEEP_IDLE: Duration = Duration::from_millis(10);
 const SLEEP_BUSY: Duration = Duration::from_micros(50);
 const BUSY_FOR: Duration = Duration::from_millis(5);
 /// Tries to find a port that is free on all boards' addresses.
@@ -320,8 +321,10 @@ impl<B: VirtualBoard> Run<'_, B> {
                 }
             }
             let due_ns = clock.due_ns(self.board.now_ns());
-            let behind = due_ns > self.board.now_ns() + SLICE_NS;
-            let sleep = match (behind, Instant::now() < busy_until) {
+            let busy = Instant::now() < busy_until;
+            let slice_ns = if busy { SLICE_BUSY_NS } else { SLICE_IDLE_NS };
+            let behind = due_ns > self.board.now_ns() + slice_ns;
+            let sleep = match (behind, busy) {
                 (true, _) => Duration::ZERO,
                 (false, true) => SLEEP_BUSY,
                 (false, false) => SLEEP_IDLE,
@@ -340,7 +343,8 @@ impl<B: VirtualBoard> Run<'_, B> {
             let now_ns = self.board.now_ns();
             let due_ns = clock.due_ns(now_ns);
             if due_ns > now_ns {
-                self.board.run_until(due_ns.min(now_ns + SLICE_NS));
+                let slice_ns = if Instant::now() < busy_until { SLICE_BUSY_NS } else { SLICE_IDLE_NS };
+                self.board.run_until(due_ns.min(now_ns + slice_ns));
             }
             if self.give_out(open) {
                 busy_until = Instant::now() + BUSY_FOR;
@@ -471,7 +475,7 @@ impl Clock {
 
     fn due_ns(&mut self, now_ns: u64) -> u64 {
         match self.pace {
-            Pace::Fast => now_ns + 2 * SLICE_NS,
+            Pace::Fast => now_ns + 2 * SLICE_IDLE_NS,
             Pace::Times(factor) => {
                 let elapsed_ns = (self.wall.elapsed().as_secs_f64() * factor * 1e9) as u64;
                 let due_ns = self.base_ns + elapsed_ns;
@@ -495,7 +499,7 @@ mod tests {
         let mut clock = Clock::new(Pace::Times(1e6), 0);
         std::thread::sleep(Duration::from_millis(2));
         assert_eq!(clock.due_ns(0), BEHIND_MAX_NS / 2);
-        assert_eq!(Clock::new(Pace::Fast, 7).due_ns(9), 9 + 2 * SLICE_NS);
+        assert_eq!(Clock::new(Pace::Fast, 7).due_ns(9), 9 + 2 * SLICE_IDLE_NS);
     }
 
     #[test]
