@@ -241,6 +241,12 @@ fn plan_json(report: &Report) -> Value {
         "routing_entries_before_minimisation": report.routing_entries.1,
         "command_words": report.command_words,
         "programs": programs,
+        "root_cores": report.root_cores.iter().map(|c| json!({
+            "core": c.core,
+            "dtcm_bytes": c.dtcm_bytes,
+            "command_words": c.command_words,
+            "cycles": c.cycles.iter().map(|(program, cycles)| ((*program).to_owned(), json!(cycles))).collect::<Map<_, _>>(),
+        })).collect::<Vec<_>>(),
     })
 }
 

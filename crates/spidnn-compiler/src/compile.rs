@@ -12,7 +12,7 @@ use crate::CompileError;
 use crate::emit::{SCALARS, SEGMENT_BUFFER, SEGMENT_BUFFER_BYTES, tally};
 use crate::lower::{CORES_MAX, Lowered, Target, lower};
 use crate::plan::{self, ChipImage, Compiled, Layout, Options, Program};
-use crate::report::{Report, StageReport};
+use crate::report::{CoreReport, Report, StageReport};
 use crate::route::{self, ReplicaTree, RouteError};
 use crate::stage::CoreSlot;
 use crate::weights::{emit_ahead, emit_keeping, longest_kernel_cycles};
@@ -136,6 +136,15 @@ pub fn compile(graph: &Graph, machine: &Machine, options: &Options) -> Result<Co
         chips.entry(xy).or_insert_with(|| ChipImage { sdram: Vec::new(), routes: routes.clone(), cores: Vec::new() });
     }
 
+    let (stages, loads) = stage_reports(&lowered, cores[&root].len() as u32, samples_of)?;
+    let mut root_cores: Vec<CoreReport> = cores[&root]
+        .iter()
+        .zip(loads)
+        .zip(chips.get(&root).map_or(&[][..], |image| &image.sdram))
+        .map(|((&core, load), (_, words))| CoreReport { core, command_words: words.len(), ..load })
+        .collect();
+    root_cores
+        .sort_by_key(|c| std::cmp::Reverse((c.dtcm_bytes, c.cycles.iter().map(|(_, cycles)| *cycles).sum::<u64>())));
     let mut sdram_bytes = lowered.memory.used.clone();
     sdram_bytes.push(("command lists".into(), image_bytes_max));
     let report = Report {
@@ -143,7 +152,8 @@ pub fn compile(graph: &Graph, machine: &Machine, options: &Options) -> Result<Co
         chips: replicas.chips.len(),
         cores: cores.values().map(Vec::len).sum(),
         samples_per_chip: samples_max as usize,
-        stages: stage_reports(&lowered, cores[&root].len() as u32, samples_of)?,
+        stages,
+        root_cores,
         sdram_bytes,
         sdram_available_bytes: available,
         routing_entries: tables.entries_max(),
@@ -256,13 +266,15 @@ fn segments(items: Vec<Item>) -> Vec<Vec<Item>> {
     all
 }
 
-/// What every core of the plan costs, stage by stage, on a chip with `cores` cores.
+/// What every stage of the plan costs, and every core, on a chip with `cores` cores.
 fn stage_reports(
     lowered: &Lowered,
     cores: u32,
     samples_of: impl Fn(Program) -> u32,
-) -> Result<Vec<StageReport>, CompileError> {
+) -> Result<(Vec<StageReport>, Vec<CoreReport>), CompileError> {
     let mut reports = Vec::new();
+    let idle = CoreReport { core: 0, dtcm_bytes: 0, command_words: 0, cycles: Vec::new() };
+    let mut loads = vec![idle; cores as usize];
     for (program, phases) in &lowered.programs {
         let samples_max = samples_of(*program);
         let name = match program {
@@ -271,6 +283,7 @@ fn stage_reports(
             Program::Evaluate => "evaluate",
         };
         let chip = CoreSlot::new(0, cores, samples_max, true);
+        loads.iter_mut().for_each(|load| load.cycles.push((name, 0)));
         for phase in phases {
             for (stage, emitted) in phase.stages.iter().zip(phase.emit(chip)?) {
                 let mut report = StageReport {
@@ -285,17 +298,21 @@ fn stage_reports(
                     dtcm_bytes: 0,
                     macs: stage.macs_per_sample() * u64::from(samples_max),
                 };
-                for own in emitted {
+                for (own, load) in emitted.into_iter().zip(&mut loads) {
                     let cost = tally(&own.items, samples_max);
                     report.cores += usize::from(!own.items.is_empty());
                     report.cycles_busiest = report.cycles_busiest.max(cost.kernel_cycles);
                     report.cycles_total += cost.kernel_cycles;
                     report.dma_bytes += cost.dma_bytes;
                     report.dtcm_bytes = report.dtcm_bytes.max(own.peak_bytes().into());
+                    load.dtcm_bytes = load.dtcm_bytes.max(own.peak_bytes().into());
+                    if let Some((_, cycles)) = load.cycles.last_mut() {
+                        *cycles += cost.kernel_cycles;
+                    }
                 }
                 reports.push(report);
             }
         }
     }
-    Ok(reports)
+    Ok((reports, loads))
 }

@@ -27,6 +27,19 @@ pub struct StageReport {
     pub macs: u64,
 }
 
+/// What one core of the root chip does in a full run of each program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CoreReport {
+    /// Number of the core.
+    pub core: u8,
+    /// Largest use of its local memory for buffers, in bytes.
+    pub dtcm_bytes: u64,
+    /// Words of its command lists.
+    pub command_words: usize,
+    /// Kernel cycles of each program that there is, by its name.
+    pub cycles: Vec<(&'static str, u64)>,
+}
+
 /// The whole plan.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Report {
@@ -40,6 +53,8 @@ pub struct Report {
     pub samples_per_chip: usize,
     /// Stages of all programs, in order.
     pub stages: Vec<StageReport>,
+    /// Cores of the root chip, the fullest first. (The others differ by a sample at most, and have no optimizer.)
+    pub root_cores: Vec<CoreReport>,
     /// SDRAM bytes used on a chip, by purpose.
     pub sdram_bytes: Vec<(String, u64)>,
     /// SDRAM bytes that a chip has.
@@ -149,6 +164,24 @@ impl fmt::Display for Report {
                     per_mac
                 )?;
             }
+        }
+        if let Some(first) = self.root_cores.first() {
+            write!(
+                f,
+                "\ncores of the root chip, the fullest first\n  {:>4} {:>7} {:>14}",
+                "core", "dtcm", "command words"
+            )?;
+            for (program, _) in &first.cycles {
+                write!(f, " {:>17}", format!("{program} cycles"))?;
+            }
+            writeln!(f)?;
+        }
+        for core in &self.root_cores {
+            write!(f, "  {:>4} {:>7} {:>14}", core.core, core.dtcm_bytes, core.command_words)?;
+            for (_, cycles) in &core.cycles {
+                write!(f, " {cycles:>17}")?;
+            }
+            writeln!(f)?;
         }
         Ok(())
     }
