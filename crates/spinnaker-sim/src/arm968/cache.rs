@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::compile::{BLOCK_INSTRUCTIONS, compile};
+use super::instruction::Instruction;
 use super::op::Op;
 use super::repeat::Repeat;
 use super::state::{ITCM_BYTES, State};
@@ -17,7 +18,8 @@ const WORDS: usize = ITCM_BYTES / 4;
 #[derive(Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Block {
     pub ops: Box<[Op]>,
-    pub timings: Box<[Timing]>,
+    /// The instructions that it was compiled from.
+    pub code: Box<[(Instruction, Timing)]>,
     pub repeat: Repeat,
     /// Address of the code after it.
     end: u32,
@@ -63,7 +65,7 @@ impl BlockCache {
         for word in state.pc / 4..end.div_ceil(4) {
             state.code_words[word as usize / 64] |= 1 << (word % 64);
         }
-        let block = Block { ops: compiled.ops.into(), timings: compiled.timings.into(), repeat: compiled.repeat, end };
+        let block = Block { ops: compiled.ops.into(), code: compiled.code.into(), repeat: compiled.repeat, end };
         let block = self.store.share(block);
         let number = match self.free.pop() {
             Some(number) => {

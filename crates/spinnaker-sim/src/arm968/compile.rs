@@ -18,8 +18,8 @@ pub(super) const BLOCK_INSTRUCTIONS: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct Compiled {
     pub ops: Vec<Op>,
-    /// Timings that [`Kind::Begin`] and [`Kind::Complete`] refer to.
-    pub timings: Vec<Timing>,
+    /// The instructions with their timings, for those operations that need them.
+    pub code: Vec<(Instruction, Timing)>,
     /// Bytes of code that it was made from, at least those of one instruction.
     pub bytes: u32,
     pub repeat: Repeat,
@@ -53,6 +53,7 @@ pub(super) fn compile(itcm: &[u8; ITCM_BYTES], start: u32, thumb: bool) -> Compi
     compiler.block(pending);
     let mut out = compiler.out;
     out.bytes = code.len() as u32 * step;
+    out.code = scheduled.iter().map(|entry| (entry.instruction, entry.timing)).collect();
     out.repeat = Repeat::of(&scheduled, start, step);
     out
 }
@@ -194,11 +195,9 @@ impl Compiler<'_> {
             self.push(Op { cycles: 1, ..Op::new(kind) });
         }
         if entry.dynamic {
-            let timing = self.out.timings.len() as u32;
-            self.out.timings.push(entry.timing);
-            self.push(Op { imm: timing, ..Op::new(Kind::Begin) });
+            self.push(Op::new(Kind::Begin));
             self.operation(entry);
-            self.push(Op { imm: timing, ..Op::new(Kind::Complete) });
+            self.push(Op::new(Kind::Complete));
         } else {
             self.operation(entry);
         }

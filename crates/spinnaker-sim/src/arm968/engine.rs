@@ -185,7 +185,7 @@ fn run_block<B: Bus>(state: &mut State, block: &Block, bus: &mut B, until: u64) 
             () => {{
                 state.pc = start.wrapping_add(op.index() << step);
                 state.cycles = cycles;
-                match plainly(state, bus, op) {
+                match plainly(state, block, bus, op) {
                     Some(left) => {
                         state.instructions += u64::from(op.index()) + 1;
                         return left;
@@ -533,11 +533,8 @@ fn run_block<B: Bus>(state: &mut State, block: &Block, bus: &mut B, until: u64) 
             Kind::IfLt => pass_unless!(state.passes(11)),
             Kind::IfGt => pass_unless!(state.passes(12)),
             Kind::IfLe => pass_unless!(state.passes(13)),
-            Kind::Begin => {
-                let timing = &block.timings[op.imm as usize];
-                cycles = state.scoreboard.start(cycles, timing.sources, timing.accumulators);
-            }
-            Kind::Complete => state.scoreboard.complete(cycles, &block.timings[op.imm as usize]),
+            Kind::Begin => cycles = begin(state, block, op, cycles),
+            Kind::Complete => complete(state, block, op, cycles),
             Kind::Settle => {
                 if !state.scoreboard.is_clear(cycles) {
                     state.scoreboard.clear();
@@ -551,6 +548,20 @@ fn run_block<B: Bus>(state: &mut State, block: &Block, bus: &mut B, until: u64) 
         }
     }
     Left::Next
+}
+
+/// When the instruction of an operation starts that could do so at `cycles`.
+#[inline(never)]
+fn begin(state: &State, block: &Block, op: &Op, cycles: u64) -> u64 {
+    let (_, timing) = &block.code[op.index() as usize];
+    state.scoreboard.start(cycles, timing.sources, timing.accumulators)
+}
+
+/// Notes the results of the instruction of an operation, which ended at `cycles`.
+#[inline(never)]
+fn complete(state: &mut State, block: &Block, op: &Op, cycles: u64) {
+    let (_, timing) = &block.code[op.index() as usize];
+    state.scoreboard.complete(cycles, timing);
 }
 
 /// Whether so many words from an address lie in data memory, aligned and without passing its end.
@@ -589,10 +600,11 @@ fn dtcm_words<'a>(dtcm: &'a [u8], op: &Op, address: u32) -> &'a [u8] {
 /// one.
 #[cold]
 #[inline(never)]
-fn plainly<B: Bus>(state: &mut State, bus: &mut B, op: &Op) -> Option<Left> {
+fn plainly<B: Bus>(state: &mut State, block: &Block, bus: &mut B, op: &Op) -> Option<Left> {
     let (before, thumb) = (state.pc, state.thumb);
     let cycles_before = state.cycles + u64::from(op.cycles);
-    if step_scheduled(state, bus, op.cycles) && bus.attention() {
+    let (instruction, timing) = &block.code[op.index() as usize];
+    if step_scheduled(state, bus, instruction, timing, op.cycles) && bus.attention() {
         return Some(Left::Attention);
     }
     let next = before.wrapping_add(if thumb { 2 } else { 4 });

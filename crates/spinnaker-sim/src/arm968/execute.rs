@@ -48,16 +48,20 @@ pub(super) fn step<B: Bus>(state: &mut State, bus: &mut B) -> bool {
     step.used_bus
 }
 
-/// Executes the instruction at an address of instruction memory whose condition passed, which takes `cycles` with the
-/// wait for its operands and without those of its accesses. Gives whether the bus was used.
-pub(super) fn step_scheduled<B: Bus>(state: &mut State, bus: &mut B, cycles: u8) -> bool {
+/// Executes the instruction at the program counter, whose condition passed and which takes `cycles` with the wait for its
+/// operands and without those of its accesses. Gives whether the bus was used.
+pub(super) fn step_scheduled<B: Bus>(
+    state: &mut State,
+    bus: &mut B,
+    instruction: &Instruction,
+    timing: &Timing,
+    cycles: u8,
+) -> bool {
     let address = state.pc;
-    let instruction = decode(state.itcm_word(address), address, state.thumb);
-    let timing = Timing::of(&instruction);
     state.cycles += u64::from(cycles.saturating_sub(timing.issue));
     state.pc = address.wrapping_add(if state.thumb { 2 } else { 4 });
     let mut step = Step { start: state.cycles, state, bus, address, wait: 0, used_bus: false, used_itcm: false };
-    step.run(&instruction, &timing);
+    step.run(instruction, timing);
     step.used_bus
 }
 

@@ -7,7 +7,7 @@ pub(super) type Register = u8;
 pub(super) const ALWAYS: u8 = 14;
 
 /// An instruction and its condition (0 to 14).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Instruction {
     pub condition: u8,
     pub operation: Operation,
@@ -20,7 +20,7 @@ impl Instruction {
 }
 
 /// The sixteen data processing operations, by their encoding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub(super) enum Alu {
     And,
@@ -73,7 +73,7 @@ impl Alu {
 }
 
 /// Kinds of shift, by their encoding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Shift {
     Lsl,
     Lsr,
@@ -93,7 +93,7 @@ impl Shift {
 }
 
 /// The second operand of data processing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Operand {
     /// A constant; `carry` is the shifter's carry where it was rotated.
     Immediate { value: u32, carry: Option<bool> },
@@ -104,7 +104,7 @@ pub(super) enum Operand {
 }
 
 /// The offset of a load or store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Offset {
     /// A constant, negative ones as two's complement.
     Immediate(u32),
@@ -113,7 +113,7 @@ pub(super) enum Offset {
 }
 
 /// How a load or store forms its address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Addressing {
     pub rn: Register,
     pub offset: Offset,
@@ -124,7 +124,7 @@ pub(super) struct Addressing {
 }
 
 /// What a single load or store moves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Width {
     Word,
     Byte,
@@ -134,7 +134,7 @@ pub(super) enum Width {
 }
 
 /// The multiplies of 16-bit halves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum HalfMultiply {
     /// SMLAxy
     Accumulate,
@@ -149,7 +149,7 @@ pub(super) enum HalfMultiply {
 }
 
 /// What an instruction does. Offsets of branches are relative to the instruction's own address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Operation {
     DataProcessing {
         alu: Alu,
@@ -307,7 +307,7 @@ impl Operation {
 }
 
 /// LDM and STM.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Multiple {
     pub load: bool,
     pub rn: Register,

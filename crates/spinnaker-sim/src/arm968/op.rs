@@ -57,7 +57,7 @@ pub(super) enum Kind {
     BranchHi, BranchLs, BranchGe, BranchLt, BranchGt, BranchLe,
     // Passing over the next imm operations unless the condition holds.
     IfEq, IfNe, IfCs, IfCc, IfMi, IfPl, IfVs, IfVc, IfHi, IfLs, IfGe, IfLt, IfGt, IfLe,
-    // Waiting for operands and noting results by the scoreboard: an index of the block's timings in imm.
+    // Waiting for operands and noting results of the instruction by the scoreboard.
     Begin, Complete,
     // Whatever the scoreboard has of late results is over.
     Settle,
