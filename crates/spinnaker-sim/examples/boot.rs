@@ -82,6 +82,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let counts = machine.counts();
     let wall = start.elapsed().as_secs_f64();
+    let idle = Instant::now();
+    machine.run_for(1000 * MS);
+    println!("a second of doing nothing takes {:.3} s", idle.elapsed().as_secs_f64());
     println!(
         "{} chips: {} instructions, {} packets routed, {} dropped; {:.2} s of machine time in {wall:.2} s ({:.0} M instructions/s); trace {:016x}",
         machine.places().len(),

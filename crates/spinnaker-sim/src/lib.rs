@@ -1,4 +1,8 @@
-//! The virtual SpiNNaker, fidelity `fast`: a deterministic simulation of chips, links, DMA, SDRAM and the host link.
+//! The virtual SpiNNaker in two fidelities, both deterministic simulations of chips, links, DMA, SDRAM and the host link.
+//!
+//! * `fast`, the [`Simulator`]: native programs on cores, packets in trains. What follows here is about it.
+//! * `cycle`, the [`CycleMachine`](cycle::CycleMachine): blank chips whose cores execute the real instructions of official
+//!   binaries, from the boot ROM on. Its page is [`cycle`], its processor [`arm968`].
 //!
 //! Programs of cores are native futures over a [`CoreHandle`] and charge the cycles that they take; the
 //! [`Simulator`] moves their data through the DMA controllers, SDRAM, routers and links of the machine.

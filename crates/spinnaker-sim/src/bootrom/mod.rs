@@ -78,6 +78,10 @@ pub(crate) struct Rom {
     packet_pending: bool,
     frame_pending: bool,
     busy_until_ps: u64,
+    /// When the events of its own are due: others are left over from before a reset.
+    ready_ps: u64,
+    hello_ps: u64,
+    led_ps: u64,
 }
 
 impl Rom {
@@ -95,6 +99,9 @@ impl Rom {
             packet_pending: false,
             frame_pending: false,
             busy_until_ps: 0,
+            ready_ps: 0,
+            hello_ps: 0,
+            led_ps: 0,
         }
     }
 
@@ -108,8 +115,8 @@ impl Chip {
     /// All cores begin in the ROM.
     pub(crate) fn enter_rom(&mut self, now_ps: u64) {
         let (monitor, board, version) = (self.rom.monitor, self.rom.board, self.rom.hardware_version);
-        self.rom = Rom { active: true, ..Rom::new(monitor, board, version) };
         let ready_ps = now_ps + self.noc.times.cycle.rom_start_ns * 1000;
+        self.rom = Rom { active: true, ready_ps, ..Rom::new(monitor, board, version) };
         self.noc.events.push(ready_ps, crate::chip::Event::Rom(RomEvent::Ready));
     }
 
@@ -118,32 +125,35 @@ impl Chip {
         match event {
             RomEvent::Mailbox(core) => self.rom_mailbox(usize::from(core), now_ps),
             _ if !self.rom.active => {}
-            RomEvent::Ready => self.rom_ready(now_ps),
-            RomEvent::Packet => self.rom_packet(now_ps),
-            RomEvent::Frame => self.rom_frame(now_ps),
-            RomEvent::Hello => {
+            RomEvent::Ready if self.rom.ready_ps == now_ps => self.rom_ready(now_ps),
+            RomEvent::Packet if self.rom.packet_pending => self.rom_packet(now_ps),
+            RomEvent::Frame if self.rom.frame_pending => self.rom_frame(now_ps),
+            RomEvent::Hello if self.rom.hello_ps == now_ps => {
                 self.say_hello(now_ps);
                 self.rom_again(RomEvent::Hello, now_ps);
             }
-            RomEvent::Led => {
+            RomEvent::Led if self.rom.led_ps == now_ps => {
                 self.noc.system.latch ^= 1;
                 self.rom_again(RomEvent::Led, now_ps);
             }
+            _ => {}
         }
     }
 
     fn rom_again(&mut self, event: RomEvent, now_ps: u64) {
         let times = &self.noc.times.cycle;
-        let period_ns = if event == RomEvent::Led { times.rom_led_ns } else { times.rom_hello_ns };
-        self.noc.events.push(now_ps + period_ns.max(1) * 1000, crate::chip::Event::Rom(event));
+        let (period_ns, due_ps) = if event == RomEvent::Led {
+            (times.rom_led_ns, &mut self.rom.led_ps)
+        } else {
+            (times.rom_hello_ns, &mut self.rom.hello_ps)
+        };
+        *due_ps = now_ps + period_ns.max(1) * 1000;
+        self.noc.events.push(*due_ps, crate::chip::Event::Rom(event));
     }
 
     /// The self tests are over: devices as the ROM leaves them.
     fn rom_ready(&mut self, now_ps: u64) {
-        // A chip that is reset once more may have two of these events under way.
-        if std::mem::replace(&mut self.rom.ready, true) {
-            return;
-        }
+        self.rom.ready = true;
         let monitor = u32::from(self.rom.monitor);
         let working = |chip: &Chip, core: usize| chip.cores[core].activity != Activity::Broken;
         let good = (0..CORES).filter(|&core| working(self, core)).fold(0, |bits, core| bits | 1 << core);

@@ -193,10 +193,11 @@ impl Chip {
             self.enable_links(now_ps);
         }
         self.reset_subsystems(effects.subsystems, now_ps);
+        let mut started = effects.pulsed;
         for core in 0..CORES {
             let bit = 1 << core;
             if effects.cores & bit != 0 {
-                self.hold(core, now_ps);
+                started |= u32::from(self.hold(core, now_ps)) << core;
             }
             if effects.pulsed & bit != 0 {
                 self.reset_core(core, now_ps);
@@ -207,6 +208,9 @@ impl Chip {
                     self.noc.events.push(now_ps, Event::Rom(RomEvent::Mailbox(core as u8)));
                 }
             }
+        }
+        if started != 0 {
+            self.log(now_ps, format!("cores {started:#07x} start from reset"));
         }
     }
 
@@ -230,8 +234,8 @@ impl Chip {
         }
     }
 
-    /// A core goes into, or out of, reset or stall.
-    fn hold(&mut self, core: usize, now_ps: u64) {
+    /// A core goes into, or out of, reset or stall. Whether it begins anew.
+    fn hold(&mut self, core: usize, now_ps: u64) -> bool {
         self.catch_up(core, now_ps);
         let held = self.noc.system.held() >> core & 1 != 0;
         let in_reset = self.noc.system.in_reset() >> core & 1 != 0;
@@ -241,9 +245,10 @@ impl Chip {
             unit.in_reset = true;
         } else if std::mem::take(&mut unit.in_reset) {
             self.reset_core(core, now_ps);
-            return;
+            return true;
         }
         self.set_going(core, now_ps);
+        false
     }
 
     /// A core begins anew at the reset vector: in system RAM, or in the boot ROM.

@@ -36,6 +36,19 @@ pub(crate) enum Event {
     Rom(RomEvent),
 }
 
+impl Event {
+    /// Order among events at the same time: what comes from other chips first. When such an event was added depends on how
+    /// far chips were run in a round, so the order of adding must not count; that among a chip's own events may.
+    fn rank(&self) -> u8 {
+        match self {
+            Event::Arrived { link, .. } => *link,
+            Event::RouterRetry => 6,
+            Event::Frame => 7,
+            _ => 8,
+        }
+    }
+}
+
 /// What the boot ROM does at a time of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RomEvent {
@@ -62,7 +75,7 @@ struct Entry {
 
 impl Ord for Entry {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.time_ps, self.sequence).cmp(&(other.time_ps, other.sequence))
+        (self.time_ps, self.event.rank(), self.sequence).cmp(&(other.time_ps, other.event.rank(), other.sequence))
     }
 }
 
@@ -72,7 +85,7 @@ impl PartialOrd for Entry {
     }
 }
 
-/// The events of a chip; those at the same time in the order in which they were added.
+/// The events of a chip; those at the same time by [`Event::rank`], then in the order in which they were added.
 #[derive(Default)]
 pub(crate) struct Events {
     heap: BinaryHeap<Reverse<Entry>>,
@@ -111,5 +124,17 @@ mod tests {
             [(3, Event::PathEnd(2)), (3, Event::PathEnd(4)), (5, Event::PathEnd(1)), (5, Event::PathEnd(3))]
         );
         assert_eq!(events.next_ps(), u64::MAX);
+    }
+
+    #[test]
+    fn what_comes_from_outside_goes_first() {
+        let packet = Packet::new(0, 1, None);
+        let arrivals = [5, 2].map(|link| Event::Arrived { link, packet });
+        let mut events = Events::default();
+        for event in [Event::PathEnd(1), Event::RouterRetry, arrivals[0], arrivals[1]] {
+            events.push(7, event);
+        }
+        let order: Vec<_> = std::iter::from_fn(|| events.pop()).map(|(_, event)| event).collect();
+        assert_eq!(order, [arrivals[1], arrivals[0], Event::RouterRetry, Event::PathEnd(1)]);
     }
 }

@@ -406,6 +406,13 @@ impl Chip {
         self.set_next(core, next_ps);
     }
 
+    /// Brings the clocks of all cores up to a time before which nothing else happens.
+    pub fn settle(&mut self, now_ps: u64) {
+        for core in bits(self.going | self.polling) {
+            self.catch_up(core, now_ps);
+        }
+    }
+
     /// A debugger takes a core, or gives it back.
     pub fn stop(&mut self, core: usize, stopped: bool, now_ps: u64) {
         self.catch_up(core, now_ps);

@@ -16,6 +16,8 @@ use crate::chip::{BoardAddress, wire_ps};
 const DATAGRAM_BYTES_MAX: usize = 1472;
 /// Frames and datagrams kept for a caller who does not take them.
 const KEPT_MAX: usize = 1 << 16;
+/// What is on its way to a board at most, as time on the cable: beyond that frames are lost, as in a switch.
+const QUEUE_PS: u64 = 1_000_000_000_000;
 
 /// A UDP datagram between a host and a board.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,9 +75,12 @@ impl HostSide {
         self.losses > 0 && super::drawn(self.seed, self.frames) & 0xFFFF < u64::from(self.losses)
     }
 
-    /// Puts a frame on the cable to a board: when it is there.
+    /// Puts a frame on the cable to a board: when it is there. `None`: no such board, or too many are on their way.
     pub fn wire(&mut self, chip: u32, frame_bytes: usize, now_ps: u64) -> Option<u64> {
         let board = self.boards.get_mut(&chip)?;
+        if board.free_ps > now_ps.saturating_add(QUEUE_PS) {
+            return None;
+        }
         board.free_ps = board.free_ps.max(now_ps) + wire_ps(frame_bytes.max(60));
         Some(board.free_ps)
     }

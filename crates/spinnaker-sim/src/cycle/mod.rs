@@ -3,10 +3,35 @@
 //! A [`CycleMachine`] is a machine of blank chips in their boot ROM. A host sends it UDP datagrams ([`Datagram`]), the boot
 //! image first, and lets simulated time pass; what the boards send comes back with the time at which it was sent.
 //!
-//! What is modelled and what is not: `chip` for the chip, `bootrom` for the ROM, `arm968` for the processor,
-//! `network` for links. The network between chips: a packet holds a link for its time; the buffers of both ends of a link hold a
-//! few packets; the sender learns one least latency (router and link, 0.24 us) late that the receiver took one. A link
-//! between boards differs by its times only. Clocks of boards do not drift.
+//! ```
+//! use spinnaker_machine::Machine;
+//! use spinnaker_sim::cycle::{BOOT_PORT, CycleConfig, CycleMachine};
+//!
+//! // A blank board: its boot ROM says HELLO every 4,096 ms.
+//! let mut machine = CycleMachine::new(&Machine::spin3(), &CycleConfig::default());
+//! machine.run_for(4_300_000_000);
+//! let hello = machine.receive().expect("HELLO");
+//! assert_eq!((hello.port, hello.data[5]), (BOOT_PORT, 0x41));
+//! ```
+//!
+//! # What is modelled, what is approximated and what is not
+//!
+//! * Processor: [`arm968`](crate::arm968). All cores of a chip have their own clock, as the PLLs are set.
+//! * Devices of a chip: registers of the data sheet with their side effects and reset values. Not: the 32 kHz clock, the
+//!   router's histogram of delays, refusal of accesses in user mode, DMA time-outs, settings of the SDRAM controller (its
+//!   timing is fixed), byte order other than the wire's in the Ethernet buffers, refresh.
+//! * Accesses of cores take named times ([`CycleTiming`]); loads and stores of different cores do not wait for each other.
+//!   DMA transfers share the SDRAM fluidly and move their data when they end. Cores of a chip that run at once see
+//!   each other's writes at most a quantum late.
+//! * Boot ROM: natively, no ROM code is interpreted; ROM content reads as zero. From Ethernet and from neighbours, with
+//!   HELLO, ARP, ICMP echo, watchdog and the hand-over state of the published source. Self tests take a fixed time.
+//! * Network: packets of all four types with peek and poke, router stalls, time-outs, emergency routing, dump and error
+//!   registers, diagnostic counters. A packet holds a link for its time; the buffers of both ends hold four packets;
+//!   the sender learns one hop (0.24 us) late that the receiver took one. A receiver's registers hold one packet and the
+//!   path before them another. Links between boards are slower by their published rate, and else like others.
+//! * Faults: dead chips, links and cores; turned bits; frames lost between host and board. A core that does not work fails
+//!   its self test. Clocks of boards do not drift.
+//! * Host: Ethernet at 100 Mbit/s, full duplex, a PHY that always has link; a host at every address that is asked for.
 //!
 //! # Determinism
 //!
@@ -229,7 +254,8 @@ impl CycleMachine {
         self.run_until_ps(end_ns.saturating_mul(1000));
     }
 
-    /// Sends a datagram to a board now. False if there is no such board, or it is too long for a frame.
+    /// Sends a datagram to a board now. False if there is no such board, it is too long for a frame, or a second's worth of
+    /// frames is on its way already.
     pub fn send(&mut self, datagram: &Datagram) -> bool {
         let Some(&chip) = self.index.get(&datagram.board) else { return false };
         let Some((time_ps, frame)) = self.host.frame(chip, datagram, self.now_ps) else { return false };
@@ -237,7 +263,7 @@ impl CycleMachine {
         true
     }
 
-    /// Sends a raw Ethernet frame (without FCS) to a board now. False if there is no such board.
+    /// Sends a raw Ethernet frame (without FCS) to a board now. False as for [`CycleMachine::send`].
     pub fn send_frame(&mut self, board: ChipXy, frame: Vec<u8>) -> bool {
         let Some(&chip) = self.index.get(&board) else { return false };
         let Some(time_ps) = self.host.wire(chip, frame.len(), self.now_ps) else { return false };
@@ -290,5 +316,39 @@ impl CycleMachine {
         }
         log.sort_by_key(|(xy, entry)| (entry.time_ns, *xy));
         log
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_can_be_given_to_another_thread() {
+        fn is_send<T: Send>() {}
+        is_send::<CycleMachine>();
+    }
+
+    #[test]
+    fn elections_give_working_monitors_and_the_wanted_number_of_cores() {
+        for seed in 0..200 {
+            let (working, monitor) = elect(seed, seed * 7, 17, None);
+            assert_eq!((working.count_ones(), working >> monitor & 1), (17, 1));
+            assert_eq!(elect(seed, 3, 18, Some(5)), (0x3_FFFF, 5));
+            let (working, monitor) = elect(seed, 3, 1, Some(9));
+            assert_eq!((working, monitor), (1 << 9, 9));
+        }
+    }
+
+    #[test]
+    fn frames_beyond_a_seconds_worth_are_refused() {
+        let mut machine = CycleMachine::new(&Machine::spin3(), &CycleConfig::default());
+        let board = machine.places()[0];
+        let sent = (0..20_000).take_while(|_| machine.send_frame(board, vec![0; 1514])).count();
+        // 1,538 byte times each.
+        assert_eq!(sent, 1_000_000_000 / (1538 * 80) + 1);
+        assert!(!machine.send_frame(ChipXy::new(1, 1), vec![0; 60]));
+        machine.run_for(100_000_000);
+        assert!(machine.send_frame(board, vec![0; 60]));
     }
 }

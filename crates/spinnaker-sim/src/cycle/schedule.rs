@@ -20,7 +20,7 @@ const SPINS: u32 = 2_000;
 /// Turns that a thread waits for the others to end a round before it offers its processor.
 const SPINS_AT_END: u32 = 500;
 /// Chips nearer than this are looked at one by one; others count as this far away.
-pub(super) const NEAR_HOPS: usize = 4;
+pub(super) const NEAR_HOPS: usize = 3;
 /// Round number that ends the threads.
 const LAST: u64 = u64::MAX;
 

@@ -137,8 +137,11 @@ impl CycleMachine {
     /// stands now.
     pub fn trace_hash(&mut self) -> u64 {
         let mut hash = 0;
-        for chip in &mut self.chips {
+        let now_ps = self.now_ps;
+        for (chip, next_ps) in self.chips.iter_mut().zip(&mut self.next_ps) {
             let Ok(chip) = chip.get_mut() else { continue };
+            chip.settle(now_ps);
+            *next_ps = chip.next_ps();
             let mut trace = chip.noc.trace;
             for core in &chip.cores {
                 trace.add([core.cpu.cycles(), core.cpu.instructions(), u64::from(core.cpu.pc())]);
