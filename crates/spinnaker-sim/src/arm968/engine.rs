@@ -147,16 +147,13 @@ fn run_compiled<B: Bus>(state: &mut State, cache: &BlockCache, bus: &mut B, unti
                     continue 'blocks;
                 }};
             }
-            /// The same with masks or mode changed.
-            macro_rules! leave_with_status {
+            /// The same, for an interrupt to be taken there.
+            macro_rules! leave_for_interrupt {
                 ($target:expr) => {{
-                    if state.is_interrupted() {
-                        state.pc = $target;
-                        state.instructions += u64::from(op.index()) + 1;
-                        state.cycles = cycles;
-                        return Left::Stop(Stop::Status);
-                    }
-                    leave!($target);
+                    state.pc = $target;
+                    state.instructions += u64::from(op.index()) + 1;
+                    state.cycles = cycles;
+                    return Left::Stop(Stop::Status);
                 }};
             }
             /// Branches to a known address, maybe the block's start.
@@ -512,12 +509,17 @@ fn run_compiled<B: Bus>(state: &mut State, cache: &BlockCache, bus: &mut B, unti
                 Kind::ReturnFromException => {
                     cycles += u64::from(op.cycles);
                     state.return_from_exception(register!(op.rm));
-                    leave_with_status!(state.pc);
+                    if state.is_interrupted() {
+                        leave_for_interrupt!(state.pc);
+                    }
+                    leave!(state.pc);
                 }
                 Kind::WriteStatus => {
                     cycles += u64::from(op.cycles);
                     state.write_cpsr(op.imm as u8, register!(op.rm));
-                    leave_with_status!(op.target);
+                    if state.is_interrupted() {
+                        leave_for_interrupt!(op.target);
+                    }
                 }
                 Kind::BranchLoaded => {
                     state.branch_loaded(register!(op.rm));

@@ -100,13 +100,17 @@ impl Run<'_> {
         let shared = Shared::new(self.chips, threads);
         let shared = &shared;
         thread::scope(|scope| {
-            let others: Vec<_> = (1..threads).map(|thread| scope.spawn(move || shared.serve(thread))).collect();
+            // An idle machine needs none.
+            let mut others = Vec::new();
             let mut number = 0;
             while self.begin(end_ps) {
                 let work: usize = self.active.iter().map(|&(chip, _)| self.work[chip]).sum();
                 if work < self.hand_off_work {
                     self.active.iter().for_each(|&(chip, until_ps)| advance(&self.chips[chip], until_ps));
                 } else {
+                    if others.is_empty() {
+                        others.extend((1..threads).map(|thread| scope.spawn(move || shared.serve(thread))));
+                    }
                     number += 1;
                     shared.open(number, &self.active);
                     if shared.sleeping.load(Ordering::SeqCst) {
