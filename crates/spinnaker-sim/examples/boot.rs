@@ -1,6 +1,8 @@
 //! Boots an unmodified SC&MP image on a virtual machine and prints what happens when.
 //!
-//! `cargo run --release -p spinnaker-sim --example boot -- chip|spin3|spin5|Nboards PATH/scamp.boot [seconds] [threads]`
+//! Then lets it idle for as many more seconds as asked for, and says what that costs the host's processor.
+//!
+//! `cargo run --release -p spinnaker-sim --example boot -- chip|spin3|spin5|Nboards PATH/scamp.boot [seconds] [threads] [idle seconds]`
 //!
 //! With the environment variable `VERBOSE` also each chip's log.
 
@@ -18,7 +20,7 @@ use spinnaker_sim::cycle::{CycleConfig, CycleMachine};
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [shape, image, rest @ ..] = arguments.as_slice() else {
-        return Err("usage: boot chip|spin3|spin5|Nboards PATH/scamp.boot [seconds] [threads]".into());
+        return Err("usage: boot chip|spin3|spin5|Nboards PATH/scamp.boot [seconds] [threads] [idle seconds]".into());
     };
     let (machine, version, led) = match shape.as_str() {
         "chip" => (Machine::rectangle(1, 1)?, 5, 1),
@@ -68,6 +70,16 @@ fn main() -> Result<(), Box<dyn Error>> {
         ),
         None => println!("VER: no answer"),
     }
+    if let Some(idle) = rest.get(2) {
+        let idle: f64 = idle.parse()?;
+        let (instructions, busy) = (machine.counts().instructions, processor_seconds());
+        machine.run_for((idle * 1e9) as u64);
+        println!(
+            "idle: {:.1} M instructions, {:.3} s of a processor per second of machine time",
+            (machine.counts().instructions - instructions) as f64 / idle / 1e6,
+            (processor_seconds() - busy) / idle
+        );
+    }
     let counts = machine.counts();
     let wall = start.elapsed().as_secs_f64();
     let idle = Instant::now();
@@ -84,6 +96,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         machine.trace_hash()
     );
     Ok(())
+}
+
+/// Processor time of this thread so far (Linux's accounting; zero where there is none).
+fn processor_seconds() -> f64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    text.split(' ').next().and_then(|ns| ns.parse::<f64>().ok()).unwrap_or_default() / 1e9
 }
 
 /// What the monitors that have started say of themselves, summed up.

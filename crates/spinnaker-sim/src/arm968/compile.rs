@@ -41,7 +41,7 @@ pub(super) fn compile(itcm: &[u8; ITCM_BYTES], start: u32, thumb: bool) -> Compi
         }
         code.push(instruction);
         address += step;
-        if instruction.condition == ALWAYS && instruction.operation.ends_block() {
+        if instruction.condition == ALWAYS && instruction.operation.changes_pc() {
             break;
         }
     }
@@ -139,7 +139,7 @@ impl Compiler<'_> {
             self.instruction(entry);
         }
         let last = scheduled[scheduled.len() - 1];
-        if last.instruction.condition == ALWAYS && last.instruction.operation.ends_block() {
+        if last.instruction.condition == ALWAYS && last.instruction.operation.changes_pc() {
             return;
         }
         if !last.dynamic {

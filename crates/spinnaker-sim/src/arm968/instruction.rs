@@ -299,11 +299,6 @@ impl Operation {
             _ => false,
         }
     }
-
-    /// Whether a block cannot go on after it, once its condition passes.
-    pub fn ends_block(&self) -> bool {
-        self.changes_pc() || matches!(self, Operation::WriteStatus { .. })
-    }
 }
 
 /// LDM and STM.

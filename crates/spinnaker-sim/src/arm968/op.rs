@@ -51,7 +51,7 @@ pub(super) enum Kind {
     Ldm, Stm,
     // Leaving, to target; or the address in rm.
     Branch, BranchLink, BranchLinkExchange, BranchRegister, BranchExchange, BranchLinkExchangeRegister, BranchLoaded,
-    // Leaving with interrupts to be looked at: CPSR = SPSR and to the address in rm; CPSR fields imm = operand, to target.
+    // CPSR = SPSR and to the address in rm; CPSR fields imm = operand, and if that allows an interrupt, leaving to target.
     ReturnFromException, WriteStatus,
     BranchEq, BranchNe, BranchCs, BranchCc, BranchMi, BranchPl, BranchVs, BranchVc,
     BranchHi, BranchLs, BranchGe, BranchLt, BranchGt, BranchLe,

@@ -341,6 +341,11 @@ impl State {
         self.pc = target & if self.thumb { !1 } else { !3 };
     }
 
+    /// Whether an interrupt is asked for and allowed.
+    pub fn is_interrupted(&self) -> bool {
+        self.fiq_line && !self.fiq_masked || self.irq_line && !self.irq_masked
+    }
+
     /// Continues where and as the SPSR says.
     pub fn return_from_exception(&mut self, target: u32) {
         self.set_cpsr(self.spsr());

@@ -9,6 +9,7 @@ use super::system::System;
 use super::timer::Timer;
 use super::vic::Vic;
 use crate::arm968::{Access, Bus, BusError, Size};
+use crate::cycle::CycleTiming;
 
 /// Devices that every core has for itself.
 pub(crate) struct Local {
@@ -18,9 +19,35 @@ pub(crate) struct Local {
     pub dma: Dma,
     /// Cycle at which the bridge has done the core's last store.
     bridge_free: u64,
+    waits: Waits,
     /// What was touched since the chip looked last.
     pub touched: Touched,
     pub timer_generation: u32,
+}
+
+/// Times of accesses in a core's cycles, for one period of its clock.
+#[derive(Debug, Clone, Copy, Default)]
+struct Waits {
+    period_ps: u64,
+    sdram_read: u32,
+    ethernet_read: u32,
+    noc_read: u32,
+    burst_word: u32,
+    bridge_write: u32,
+}
+
+impl Waits {
+    fn new(times: &CycleTiming, period_ps: u64) -> Self {
+        let cycles = |ns: u32| (u64::from(ns) * 1000).div_ceil(period_ps) as u32;
+        Self {
+            period_ps,
+            sdram_read: cycles(times.sdram_read_ns),
+            ethernet_read: cycles(times.ethernet_read_ns),
+            noc_read: cycles(times.noc_read_ns),
+            burst_word: cycles(times.burst_word_ns),
+            bridge_write: cycles(times.bridge_write_ns),
+        }
+    }
 }
 
 /// Devices whose state the chip has to look at after a core's access.
@@ -48,6 +75,7 @@ impl Local {
             timers: [Timer::new(), Timer::new()],
             dma: Dma::new(core),
             bridge_free: 0,
+            waits: Waits::default(),
             touched: Touched::default(),
             timer_generation: 0,
         }
@@ -94,18 +122,21 @@ impl CoreBus<'_> {
         })
     }
 
-    fn cycles(&self, ns: u32) -> u32 {
-        (u64::from(ns) * 1000).div_ceil(self.clock.period_ps) as u32
+    fn waits(&mut self) -> &Waits {
+        if self.local.waits.period_ps != self.clock.period_ps {
+            self.local.waits = Waits::new(&self.noc.times.cycle, self.clock.period_ps);
+        }
+        &self.local.waits
     }
 
     /// Cycles that a load from a region waits.
-    fn read_wait(&self, region: Region) -> u32 {
-        let times = &self.noc.times.cycle;
-        self.cycles(match region {
-            Region::Sdram(_) => times.sdram_read_ns,
-            Region::Ethernet(_) => times.ethernet_read_ns,
-            _ => times.noc_read_ns,
-        })
+    fn read_wait(&mut self, region: Region) -> u32 {
+        let waits = self.waits();
+        match region {
+            Region::Sdram(_) => waits.sdram_read,
+            Region::Ethernet(_) => waits.ethernet_read,
+            _ => waits.noc_read,
+        }
     }
 
     fn read_local(&mut self, place: Place, at: u64) -> Result<u32, BusError> {
@@ -219,7 +250,7 @@ impl Bus for CoreBus<'_> {
                 self.attention = true;
             }
             let wait = behind + self.noc.times.cycle.buffered_write_cycles;
-            self.local.bridge_free = at + u64::from(wait + self.cycles(self.noc.times.cycle.bridge_write_ns));
+            self.local.bridge_free = at + u64::from(wait + self.waits().bridge_write);
             return Ok(wait);
         }
         done?;
@@ -240,7 +271,7 @@ impl Bus for CoreBus<'_> {
         let access = self.read(address, Size::Word, at)?;
         match self.place(address) {
             Ok(Place::Noc(Region::Sdram(_) | Region::SystemRam(_))) => {
-                let wait = self.cycles(self.noc.times.cycle.burst_word_ns);
+                let wait = self.waits().burst_word;
                 Ok(Access { wait: access.wait.min(wait), ..access })
             }
             _ => Ok(access),

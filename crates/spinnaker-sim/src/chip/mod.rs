@@ -36,7 +36,7 @@ mod watchdog;
 #[cfg(test)]
 mod tests;
 
-use crate::arm968::{Cpu, Exit};
+use crate::arm968::{CodeStore, Cpu, Exit};
 use crate::bootrom::Rom;
 use crate::network::Link;
 use bus::{CoreBus, Local};
@@ -106,6 +106,8 @@ pub(crate) struct Setup {
     pub times: Times,
     pub seed: u64,
     pub parity_errors: u16,
+    /// Compiled code that cores share.
+    pub code: CodeStore,
 }
 
 pub(crate) struct Chip {
@@ -144,7 +146,7 @@ impl Chip {
         let system = System::new(serial_rom);
         let ethernet = ethernet::Ethernet::new(setup.board.is_some());
         let core = |number: usize| Core {
-            cpu: Cpu::new(),
+            cpu: Cpu::with_code_store(setup.code.clone()),
             local: Local::new(number as u8),
             clock: CoreClock::new(system.clocks.core_ps(number)),
             activity: if setup.working_cores >> number & 1 != 0 { Activity::Rom } else { Activity::Broken },
@@ -218,6 +220,11 @@ impl Chip {
                 }
                 continue;
             }
+            if self.going.is_power_of_two() && self.polling == 0 {
+                // Nobody to take turns with, until this one wakes somebody.
+                self.run_core_once(self.going.trailing_zeros() as usize, end_ps);
+                continue;
+            }
             let quantum_ps = u64::from(self.noc.times.cycle.quantum_ns) * 1000;
             let bound_ps = end_ps.min(core_ps.saturating_add(quantum_ps.max(1)));
             for core in bits(self.going) {
@@ -258,45 +265,47 @@ impl Chip {
 
     /// Runs a core until `bound_ps` or the next event. A core that only counts until later need not be run before.
     fn run_core(&mut self, core: usize, bound_ps: u64) {
-        loop {
-            let unit = &mut self.cores[core];
-            let until_ps = bound_ps.min(self.noc.events.next_ps());
-            let until = unit.clock.cycles(until_ps);
-            let mut bus = CoreBus {
-                core: core as u8,
-                local: &mut unit.local,
-                noc: &mut self.noc,
-                clock: unit.clock,
-                attention: false,
-            };
-            match unit.cpu.run(&mut bus, until) {
-                Exit::Breakpoint => {
-                    unit.stopped = true;
-                    self.stops += 1;
-                    self.set_next(core, u64::MAX);
-                    return;
-                }
-                Exit::Until => {
-                    let quiet = unit.cpu.quiet_until();
-                    let next_ps = if quiet == u64::MAX { u64::MAX } else { unit.clock.ps(quiet) };
-                    self.set_next(core, next_ps);
-                    self.polling |= u32::from(quiet == u64::MAX) << core;
-                    return;
-                }
-                Exit::WaitForInterrupt => {
-                    unit.activity = Activity::Asleep;
-                    self.set_next(core, u64::MAX);
-                    self.noc.system.sleeping |= 1 << core;
-                    return;
-                }
-                Exit::Attention => {
-                    let next_ps = unit.clock.ps(unit.cpu.cycles());
-                    self.set_next(core, next_ps);
-                    self.after_access(core);
-                    if self.cores[core].next_ps >= bound_ps.min(self.noc.events.next_ps()) {
-                        return;
-                    }
-                }
+        while self.run_core_once(core, bound_ps) {}
+    }
+
+    /// Runs a core until `bound_ps` or the next event, but no longer than to an access that the chip has to look at.
+    /// Whether there is time left after that.
+    fn run_core_once(&mut self, core: usize, bound_ps: u64) -> bool {
+        let unit = &mut self.cores[core];
+        let until_ps = bound_ps.min(self.noc.events.next_ps());
+        let until = unit.clock.cycles(until_ps);
+        let mut bus = CoreBus {
+            core: core as u8,
+            local: &mut unit.local,
+            noc: &mut self.noc,
+            clock: unit.clock,
+            attention: false,
+        };
+        match unit.cpu.run(&mut bus, until) {
+            Exit::Breakpoint => {
+                unit.stopped = true;
+                self.stops += 1;
+                self.set_next(core, u64::MAX);
+                false
+            }
+            Exit::Until => {
+                let quiet = unit.cpu.quiet_until();
+                let next_ps = if quiet == u64::MAX { u64::MAX } else { unit.clock.ps(quiet) };
+                self.set_next(core, next_ps);
+                self.polling |= u32::from(quiet == u64::MAX) << core;
+                false
+            }
+            Exit::WaitForInterrupt => {
+                unit.activity = Activity::Asleep;
+                self.set_next(core, u64::MAX);
+                self.noc.system.sleeping |= 1 << core;
+                false
+            }
+            Exit::Attention => {
+                let next_ps = unit.clock.ps(unit.cpu.cycles());
+                self.set_next(core, next_ps);
+                self.after_access(core);
+                self.cores[core].next_ps < bound_ps.min(self.noc.events.next_ps())
             }
         }
     }

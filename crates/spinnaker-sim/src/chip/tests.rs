@@ -47,6 +47,7 @@ impl Row {
                 times,
                 seed: 1,
                 parity_errors,
+                code: CodeStore::new(),
             })
         };
         let mut row = Self { chips: (0..count).map(chip).collect(), now_ps: 0 };

@@ -49,6 +49,7 @@ use std::sync::Mutex;
 
 use spinnaker_machine::{ChipXy, Link as Direction, Machine};
 
+use crate::arm968::CodeStore;
 pub use crate::chip::{BoardAddress, LogEntry};
 use crate::chip::{CORES, Chip, Setup, Times};
 use crate::network::{Link, Output};
@@ -126,6 +127,7 @@ impl CycleMachine {
             let address = config.addresses.get(&xy).copied().unwrap_or_else(|| default_address(number));
             boards.insert(index[&xy], address);
         }
+        let code = CodeStore::new();
         let chips = machine.chips.iter().zip(0..).map(|((&xy, chip), i)| {
             let place = u64::from(xy.x) << 8 | u64::from(xy.y);
             let working = chip.cores.len() + 1;
@@ -139,6 +141,7 @@ impl CycleMachine {
                 times,
                 seed: drawn(config.seed, 1 << 40 | place),
                 parity_errors: config.parity_errors_per_65536,
+                code: code.clone(),
             }))
         });
         let chips: Vec<_> = chips.collect();

@@ -100,13 +100,17 @@ impl Run<'_> {
         let shared = Shared::new(self.chips, threads);
         let shared = &shared;
         thread::scope(|scope| {
-            let others: Vec<_> = (1..threads).map(|thread| scope.spawn(move || shared.serve(thread))).collect();
+            // An idle machine needs none.
+            let mut others = Vec::new();
             let mut number = 0;
             while self.begin(end_ps) {
                 let work: usize = self.active.iter().map(|&(chip, _)| self.work[chip]).sum();
                 if work < self.hand_off_work {
                     self.active.iter().for_each(|&(chip, until_ps)| advance(&self.chips[chip], until_ps));
                 } else {
+                    if others.is_empty() {
+                        others.extend((1..threads).map(|thread| scope.spawn(move || shared.serve(thread))));
+                    }
                     number += 1;
                     shared.open(number, &self.active);
                     if shared.sleeping.load(Ordering::SeqCst) {
@@ -141,21 +145,32 @@ impl Run<'_> {
         }
         let far_ps = NEAR_HOPS as u64 * self.hop_ps;
         self.active.clear();
+        if second_ps >= first_ps.saturating_add(far_ps) {
+            // All others have nothing to do before anything could reach them.
+            let until_ps = self.until(first, end_ps.min(second_ps.saturating_add(far_ps)));
+            self.active.push((first, until_ps));
+            self.end_ps = self.end_ps.max(until_ps);
+            return true;
+        }
         for (chip, &next_ps) in self.next_ps.iter().enumerate() {
             let others_ps = if chip == first { second_ps } else { first_ps };
-            let mut until_ps = end_ps.min(others_ps.saturating_add(far_ps));
+            let until_ps = end_ps.min(others_ps.saturating_add(far_ps));
             if next_ps >= until_ps {
                 continue;
             }
-            for &(other, distance_ps) in &self.near[chip] {
-                until_ps = until_ps.min(self.next_ps[other as usize].saturating_add(distance_ps));
-            }
+            let until_ps = self.until(chip, until_ps);
             if next_ps < until_ps {
                 self.active.push((chip, until_ps));
                 self.end_ps = self.end_ps.max(until_ps);
             }
         }
         true
+    }
+
+    /// Until when a chip may run, by the chips that are near it; at most until `until_ps`.
+    fn until(&self, chip: usize, until_ps: u64) -> u64 {
+        let reached = |&(other, distance_ps): &(u32, u64)| self.next_ps[other as usize].saturating_add(distance_ps);
+        self.near[chip].iter().map(reached).min().map_or(until_ps, |ps| ps.min(until_ps))
     }
 
     /// Takes what chips have sent to where it goes: chips in order, so that it does not matter who ran first.
