@@ -54,6 +54,9 @@ pub use serial_rom::BoardAddress;
 pub(crate) use serial_rom::{SerialRom, ram_words};
 pub(crate) use system::CORES;
 
+/// Control register of a core with both memories on and low vectors.
+pub(crate) const TCMS_ON: u32 = 1 << 12 | 1 << 2;
+
 /// What a core is doing, as its chip sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Activity {
@@ -409,6 +412,21 @@ impl Chip {
         self.catch_up(core, now_ps);
         self.cores[core].stopped = stopped;
         self.set_going(core, now_ps);
+    }
+
+    /// A core begins anew with memories on, at an address. Whether it works.
+    pub fn start(&mut self, core: usize, entry: u32, now_ps: u64) -> bool {
+        let unit = &mut self.cores[core];
+        if unit.activity == Activity::Broken {
+            return false;
+        }
+        unit.cpu.reset();
+        unit.cpu.set_control(TCMS_ON);
+        unit.cpu.set_pc(entry);
+        unit.activity = Activity::Running;
+        self.noc.system.sleeping &= !(1 << core);
+        self.set_going(core, now_ps);
+        true
     }
 
     /// Executes one instruction of a core that a debugger has.
