@@ -506,6 +506,9 @@ impl<B: Bus> Step<'_, B> {
             return Ok(load(&self.state.dtcm, address, size));
         }
         self.used_bus = true;
+        if !self.state.privileged() && self.bus.privileged_only(address) {
+            return Err(DataAbort);
+        }
         let at = self.start + self.wait;
         let access = if next { self.bus.read_next(address, at) } else { self.bus.read(address, size, at) };
         self.state.last_read = (address, size, at);
@@ -528,6 +531,9 @@ impl<B: Bus> Step<'_, B> {
             return Ok(());
         }
         self.used_bus = true;
+        if !self.state.privileged() && self.bus.privileged_only(address) {
+            return Err(DataAbort);
+        }
         let at = self.start + self.wait;
         let wait =
             if next { self.bus.write_next(address, value, at) } else { self.bus.write(address, size, value, at) };

@@ -266,6 +266,7 @@ impl Chip {
         unit.cpu.reset();
         unit.local.comms.reset();
         unit.local.dma.reset();
+        unit.local.slow_clock.clear(now_ps);
         self.noc.sharing.leave(core as u32);
         self.noc.system.sleeping &= !(1 << core);
         let in_ram = self.noc.system.boot_area_is_ram();
@@ -303,6 +304,7 @@ impl Chip {
             unit.cpu.reset();
             unit.local.comms.reset();
             unit.local.dma.reset();
+            unit.local.slow_clock.clear(now_ps);
             unit.local.vic = super::vic::Vic::new();
             unit.local.timers = [super::timer::Timer::new(), super::timer::Timer::new()];
             unit.local.timer_generation = unit.local.timer_generation.wrapping_add(1);

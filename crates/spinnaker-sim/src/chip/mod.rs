@@ -28,6 +28,7 @@ mod pl340;
 mod router;
 mod routing;
 mod serial_rom;
+mod slow_clock;
 mod system;
 mod timer;
 mod vic;
@@ -43,6 +44,7 @@ use bus::{CoreBus, Local};
 use clock::CoreClock;
 use noc::Noc;
 use routing::Routing;
+use slow_clock::SlowClock;
 use system::System;
 
 pub(crate) use dma::crc32;
@@ -320,6 +322,10 @@ impl Chip {
                 self.noc.ethernet.sent();
                 self.noc.lines_changed = true;
             }
+            Event::SlowClock(core) => {
+                self.cores[usize::from(core)].local.slow_clock.due_ps = u64::MAX;
+                self.update_lines(usize::from(core), now_ps);
+            }
             Event::Watchdog(generation) => self.watchdog_due(generation, now_ps),
             Event::Rom(event) => self.rom_due(event, now_ps),
         }
@@ -365,10 +371,17 @@ impl Chip {
 
     /// Brings a core's interrupt inputs up to date; wakes it.
     pub(crate) fn update_lines(&mut self, core: usize, now_ps: u64) {
-        use vic::source::SYSTEM_CONTROLLER;
+        use vic::source::{SLOW_CLOCK, SYSTEM_CONTROLLER};
         let unit = &mut self.cores[core];
         let own = (self.noc.system.cpu_irq >> core & 1) << SYSTEM_CONTROLLER;
-        unit.local.vic.set_lines(unit.local.lines() | self.lines | own);
+        let local = &mut unit.local;
+        let edge = local.slow_clock.flag(now_ps);
+        local.vic.set_lines(local.lines() | self.lines | own | u32::from(edge) << SLOW_CLOCK);
+        let next_ps = SlowClock::next_ps(now_ps);
+        if !edge && local.vic.enabled(SLOW_CLOCK) && local.slow_clock.due_ps > next_ps {
+            local.slow_clock.due_ps = next_ps;
+            self.noc.events.push(next_ps, Event::SlowClock(core as u8));
+        }
         let inputs = unit.local.vic.outputs();
         if inputs == unit.inputs {
             return;

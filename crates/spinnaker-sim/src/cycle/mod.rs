@@ -353,7 +353,7 @@ mod tests {
         let spinnaker_machine::Locator::Virtual(locator) = locator else { panic!("a virtual machine") };
         for seed in 0..20 {
             let config = CycleConfig { seed, ..CycleConfig::from(&locator) };
-            let machine = CycleMachine::new(&locator.machine().expect("a machine"), &config);
+            let mut machine = CycleMachine::new(&locator.machine().expect("a machine"), &config);
             let snapshot = machine.snapshot();
             let chip = snapshot.chips.iter().find(|chip| chip.place == ChipXy::new(1, 0)).expect("a chip");
             let dead = |core: &CoreSnapshot| core.activity == CoreActivity::Broken;
