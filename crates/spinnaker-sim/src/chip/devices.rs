@@ -290,6 +290,7 @@ impl Chip {
             self.set_going(core, now_ps);
             self.schedule_timers(core);
         }
+        self.noc.router.timing.change_period(now_ps, self.router_ps);
         self.router_ps = clocks.router_ps();
         self.noc.watchdog.set_period(clocks.system_ps(), now_ps);
         self.schedule_watchdog();

@@ -6,12 +6,13 @@
 //!
 //! # What is modelled, what is approximated and what is not
 //!
-//! * Registers: all of the data sheet's that software uses; their reset values; side effects of reads. Not: user mode's
-//!   refusal by DMA and system controller, byte-wise writes to registers (taken as words).
+//! * Registers: all of the data sheet's that software uses; their reset values; side effects of reads; refusal of User mode
+//!   by DMA and system controller. Not: byte-wise writes to registers (taken as words), the VIC's own protection.
 //! * Times of accesses are named in [`CycleTiming`](crate::cycle::CycleTiming). Loads and stores of different cores do
 //!   not wait for each other; DMA transfers share the SDRAM as in the fidelity `fast`, and move their data when they end.
 //! * Cores that run at once see each other's writes at most a quantum late.
-//! * Router: all registers but the timing histogram. One packet a router cycle; wait times, diversion, dump, errors.
+//! * DMA times out by the mean duration of a transfer's bursts, when it ends.
+//! * Router: all registers but the histogram of delays. One packet a router cycle; wait times, diversion, dump, errors.
 //! * The boot ROM is not interpreted: see [`bootrom`](crate::bootrom).
 
 mod bus;

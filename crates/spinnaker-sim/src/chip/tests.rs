@@ -544,4 +544,37 @@ fn user_mode_reaches_neither_dma_nor_system_controller() {
         }
     }
     assert_eq!(row.read(0, 2, DMA + 4), 0x40);
+    // ldrt r0, [r1], #0 has User rights in any mode.
+    let core = &mut row.chips[0].cores[2];
+    core.cpu.write_tcm(0x100, &0xE4B1_0000_u32.to_le_bytes()).expect("room");
+    core.cpu.set_pc(0x100);
+    core.cpu.set_register(1, DMA + 4);
+    let now_ps = row.now_ps;
+    row.chips[0].step(2, now_ps);
+    assert_eq!(row.chips[0].cores[2].cpu.pc(), 0x10);
+}
+
+#[test]
+fn the_router_counts_its_cycles_and_undelayed_packets() {
+    let mut row = Row::new(1);
+    row.entry(0, 0, 0, 0, 1 << (6 + 4));
+    row.write(0, 0, ROUTER + 0x30, 0x0007_0007);
+    // One to the register, one to the path; the third waits for its 240 cycles and is dropped.
+    for key in 1..=3 {
+        row.send(0, 3, 0, key, None);
+        row.run(1000);
+    }
+    row.run(1500);
+    let [cycles, emergency, undelayed] = [0x34, 0x38, 0x3C].map(|offset| row.read(0, 0, ROUTER + offset));
+    assert_eq!((cycles, emergency, undelayed), (4500 * 10 / 75, 0, 2));
+    // With a second wait of 15 cycles, links divert during these.
+    row.write(0, 0, ROUTER, 0x0F40_0101);
+    row.send(0, 3, 0, 4, None);
+    row.run(3000);
+    assert_eq!(row.read(0, 0, ROUTER + 0x38), 15);
+    // Stopped, they keep what they have; a reset bit clears.
+    row.write(0, 0, ROUTER + 0x30, 0x0002_0000);
+    row.run(1000);
+    let read = [0x30, 0x34, 0x38].map(|offset| row.read(0, 0, ROUTER + offset));
+    assert_eq!(read, [0, 7500 * 10 / 75, 0]);
 }

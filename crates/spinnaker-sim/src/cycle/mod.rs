@@ -17,9 +17,9 @@
 //! # What is modelled, what is approximated and what is not
 //!
 //! * Processor: [`arm968`](crate::arm968). All cores of a chip have their own clock, as the PLLs are set.
-//! * Devices of a chip: registers of the data sheet with their side effects and reset values. Not: the 32 kHz clock, the
-//!   router's histogram of delays, refusal of accesses in user mode, DMA time-outs, settings of the SDRAM controller (its
-//!   timing is fixed), byte order other than the wire's in the Ethernet buffers, refresh.
+//! * Devices of a chip: registers of the data sheet with their side effects and reset values. Not: the
+//!   router's histogram of delays, the VIC's protection, settings of the SDRAM controller (its timing is fixed), byte order
+//!   other than the wire's in the Ethernet buffers, refresh.
 //! * Accesses of cores take named times ([`CycleTiming`]); loads and stores of different cores do not wait for each other.
 //!   DMA transfers share the SDRAM fluidly and move their data when they end. Cores of a chip that run at once see
 //!   each other's writes at most a quantum late.
