@@ -65,20 +65,38 @@ const FRACTION: u32 = 20;
 /// Rounding leaves a transfer at most this far from its end when its time has come.
 const TOLERANCE: u64 = 1 << (FRACTION - 8);
 
-/// Processor sharing: all active engines of a chip progress at the same rate, the lower of one engine's own and an equal
-/// share of the memory's. One running total of words serves all: a transfer of `w` words that starts when the total
+/// A transfer that moves words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Engine {
+    /// Total at its end.
+    end: u64,
+    core: u32,
+    /// Memory time of each of its words, quarter nanoseconds.
+    word_quarter_ns: u64,
+}
+
+/// A transfer that begins later.
+#[derive(Debug, Clone, Copy)]
+struct Joining {
+    time_ns: u64,
+    words: u64,
+    core: u32,
+    word_quarter_ns: u64,
+}
+
+/// Processor sharing: all active engines of a chip progress at the same rate, the lower of one engine's own and that at
+/// which the memory has time for a word of each. One running total of words serves all: a transfer of `w` words that starts when the total
 /// is `t` ends when it is `t + w`.
 pub(crate) struct Sharing {
     /// Words that an engine active all the time would have moved, fixed point.
     total: u64,
     /// Time for which `total` holds.
     at_ns: u64,
-    /// Total at the end, and core, of the active engines.
-    active: Vec<(u64, u32)>,
+    active: Vec<Engine>,
     /// Buffer for those that have ended.
-    ended: Vec<(u64, u32)>,
-    /// Engines that become active later: time, words, core; latest first.
-    joining: Vec<(u64, u64, u32)>,
+    ended: Vec<Engine>,
+    /// Engines that become active later, latest first.
+    joining: Vec<Joining>,
     /// Time for which an event is in the queue.
     pub timer_ns: u64,
 }
@@ -88,37 +106,37 @@ impl Sharing {
         Self { total: 0, at_ns: 0, active: Vec::new(), ended: Vec::new(), joining: Vec::new(), timer_ns: u64::MAX }
     }
 
-    /// Quarter nanoseconds a word for each of `engines`.
-    fn word_quarter_ns(engines: usize, timing: &Timing) -> u64 {
-        timing.dma_word_quarter_ns.max(timing.sdram_word_quarter_ns * engines as u64)
+    /// Memory time of a word of each active engine, quarter nanoseconds.
+    fn memory_quarter_ns(&self) -> u64 {
+        self.active.iter().map(|engine| engine.word_quarter_ns).sum()
     }
 
-    /// An engine begins to move words at `time_ns`, now or later.
-    pub fn join(&mut self, time_ns: u64, words: u64, core: u32) {
-        let at = self.joining.partition_point(|join| join.0 > time_ns);
-        self.joining.insert(at, (time_ns, words, core));
+    /// An engine begins to move words at `time_ns`, now or later. Each takes so much of the memory's time.
+    pub fn join(&mut self, time_ns: u64, words: u64, core: u32, word_quarter_ns: u64) {
+        let at = self.joining.partition_point(|join| join.time_ns > time_ns);
+        self.joining.insert(at, Joining { time_ns, words, core, word_quarter_ns });
     }
 
     /// Takes the core's engine off, wherever it stands.
     pub fn leave(&mut self, core: u32) {
-        self.active.retain(|engine| engine.1 != core);
-        self.joining.retain(|join| join.2 != core);
+        self.active.retain(|engine| engine.core != core);
+        self.joining.retain(|join| join.core != core);
     }
 
     /// Goes on to `time_ns`, which must not be behind the next end.
     pub fn advance(&mut self, time_ns: u64, timing: &Timing) {
         loop {
-            let join = self.joining.last().copied().filter(|join| join.0 <= time_ns);
-            let to = join.map_or(time_ns, |join| join.0).max(self.at_ns);
+            let join = self.joining.last().copied().filter(|join| join.time_ns <= time_ns);
+            let to = join.map_or(time_ns, |join| join.time_ns).max(self.at_ns);
             if !self.active.is_empty() {
                 let quarters = (to - self.at_ns) * 4;
-                let each = Self::word_quarter_ns(self.active.len(), timing);
+                let each = timing.dma_word_quarter_ns.max(self.memory_quarter_ns());
                 self.total += (quarters << FRACTION) / each;
             }
             self.at_ns = to;
-            let Some((_, words, core)) = join else { return };
+            let Some(Joining { words, core, word_quarter_ns, .. }) = join else { return };
             self.joining.pop();
-            self.active.push((self.total + (words << FRACTION), core));
+            self.active.push(Engine { end: self.total + (words << FRACTION), core, word_quarter_ns });
         }
     }
 
@@ -130,38 +148,38 @@ impl Sharing {
         self.ended.clear();
         let mut i = 0;
         while i < self.active.len() {
-            if self.active[i].0 <= limit {
+            if self.active[i].end <= limit {
                 self.ended.push(self.active.swap_remove(i));
             } else {
                 i += 1;
             }
         }
         self.ended.sort_unstable();
-        out.extend(self.ended.iter().map(|engine| engine.1));
+        out.extend(self.ended.iter().map(|engine| engine.core));
     }
 
     /// When the next transfer ends if no other is added.
     pub fn next_end_ns(&self, timing: &Timing) -> Option<u64> {
-        let mut least = self.active.iter().map(|engine| engine.0).min();
-        let (mut at, mut total, mut engines) = (self.at_ns, self.total, self.active.len());
+        let mut least = self.active.iter().map(|engine| engine.end).min();
+        let (mut at, mut total, mut memory) = (self.at_ns, self.total, self.memory_quarter_ns());
         let mut joins = self.joining.iter().rev();
         loop {
             let join = joins.next();
             let mut progress = 0;
-            let each = Self::word_quarter_ns(engines, timing);
+            let each = timing.dma_word_quarter_ns.max(memory);
             if let Some(least) = least {
                 let end = at + (least.saturating_sub(total) * each).div_ceil(4 << FRACTION);
                 match join {
-                    Some(join) if join.0 < end => {
-                        progress = ((join.0.saturating_sub(at) * 4) << FRACTION) / each;
+                    Some(join) if join.time_ns < end => {
+                        progress = ((join.time_ns.saturating_sub(at) * 4) << FRACTION) / each;
                     }
                     _ => return Some(end),
                 }
             }
-            let &(time, words, _) = join?;
-            at = at.max(time);
+            let &Joining { time_ns, words, word_quarter_ns, .. } = join?;
+            at = at.max(time_ns);
             total += progress;
-            engines += 1;
+            memory += word_quarter_ns;
             let end = total + (words << FRACTION);
             least = Some(least.map_or(end, |least| least.min(end)));
         }
@@ -199,7 +217,7 @@ mod tests {
         let timing = Timing::default();
         let mut sharing = Sharing::new();
         for (core, &(time, words)) in transfers.iter().enumerate() {
-            sharing.join(time, words, core as u32);
+            sharing.join(time, words, core as u32, timing.sdram_word_quarter_ns);
         }
         let mut ends = vec![0; transfers.len()];
         let mut out = Vec::new();
@@ -233,5 +251,20 @@ mod tests {
         // Two alone for 15 us at 15 ns a word; from then on four at 25.
         let ends = ends(&[(0, 2000), (0, 2000), (15_000, 1000), (15_000, 1000)]);
         assert_eq!(ends, [40_000; 4]);
+    }
+
+    #[test]
+    fn words_may_take_more_of_the_memorys_time() {
+        let timing = Timing::default();
+        let mut sharing = Sharing::new();
+        // Four at 6.25 ns and four at 10: a word of each in 65 ns.
+        for core in 0..8 {
+            sharing.join(0, 1000, core, if core < 4 { 25 } else { 40 });
+        }
+        assert_eq!(sharing.next_end_ns(&timing), Some(65_000));
+        sharing.advance(65_000, &timing);
+        let mut out = Vec::new();
+        sharing.finished(&mut out);
+        assert_eq!(out.len(), 8);
     }
 }

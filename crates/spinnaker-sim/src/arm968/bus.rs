@@ -83,6 +83,12 @@ pub trait Bus {
         self.write(address, Size::Word, value, at)
     }
 
+    /// Whether a data access of `address` in User mode ends with an error response without reaching anything.
+    fn privileged_only(&self, address: u32) -> bool {
+        let _ = address;
+        false
+    }
+
     /// Whether [`Cpu::run`](super::Cpu::run) must return after the present instruction, because an access changed
     /// something that the caller has to see to (interrupt lines, a DMA, a packet, a reset). Asked once after each
     /// instruction that used the bus, and never otherwise; answering clears the wish.

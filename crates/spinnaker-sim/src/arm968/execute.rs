@@ -24,13 +24,16 @@ pub(super) struct Step<'a, B> {
     wait: u64,
     used_bus: bool,
     used_itcm: bool,
+    /// The access has User rights in any mode.
+    user: bool,
 }
 
 /// Executes the instruction at the program counter, whose operands it waits for; the program counter is then that of
 /// the next one. Gives whether the bus was used.
 pub(super) fn step<B: Bus>(state: &mut State, bus: &mut B) -> bool {
     let address = state.pc;
-    let mut step = Step { start: state.cycles, state, bus, address, wait: 0, used_bus: false, used_itcm: false };
+    let mut step =
+        Step { start: state.cycles, state, bus, address, wait: 0, used_bus: false, used_itcm: false, user: false };
     let Some(instruction) = step.fetch() else {
         step.state.cycles += EXCEPTION_CYCLES;
         step.state.enter_exception(Exception::PrefetchAbort, address.wrapping_add(4));
@@ -60,7 +63,8 @@ pub(super) fn step_scheduled<B: Bus>(
     let address = state.pc;
     state.cycles += u64::from(cycles.saturating_sub(timing.issue));
     state.pc = address.wrapping_add(if state.thumb { 2 } else { 4 });
-    let mut step = Step { start: state.cycles, state, bus, address, wait: 0, used_bus: false, used_itcm: false };
+    let mut step =
+        Step { start: state.cycles, state, bus, address, wait: 0, used_bus: false, used_itcm: false, user: false };
     step.run(instruction, timing);
     step.used_bus
 }
@@ -125,8 +129,14 @@ impl<B: Bus> Step<'_, B> {
             | Operation::BranchLinkExchange { .. }
             | Operation::LongBranchPrefix { .. }
             | Operation::LongBranchSuffix { .. } => self.branch(operation),
-            Operation::Load { width, rd, addressing, .. } => self.load_single(width, rd, addressing)?,
-            Operation::Store { width, rd, addressing, .. } => self.store_single(width, rd, addressing)?,
+            Operation::Load { width, rd, addressing, user } => {
+                self.user = user;
+                self.load_single(width, rd, addressing)?;
+            }
+            Operation::Store { width, rd, addressing, user } => {
+                self.user = user;
+                self.store_single(width, rd, addressing)?;
+            }
             Operation::LoadDouble { rd, addressing } => self.load_double(rd, addressing)?,
             Operation::StoreDouble { rd, addressing } => self.store_double(rd, addressing)?,
             Operation::Multiple(transfer) if transfer.load => self.load_multiple(transfer)?,
@@ -506,6 +516,9 @@ impl<B: Bus> Step<'_, B> {
             return Ok(load(&self.state.dtcm, address, size));
         }
         self.used_bus = true;
+        if (self.user || !self.state.privileged()) && self.bus.privileged_only(address) {
+            return Err(DataAbort);
+        }
         let at = self.start + self.wait;
         let access = if next { self.bus.read_next(address, at) } else { self.bus.read(address, size, at) };
         self.state.last_read = (address, size, at);
@@ -528,6 +541,9 @@ impl<B: Bus> Step<'_, B> {
             return Ok(());
         }
         self.used_bus = true;
+        if (self.user || !self.state.privileged()) && self.bus.privileged_only(address) {
+            return Err(DataAbort);
+        }
         let at = self.start + self.wait;
         let wait =
             if next { self.bus.write_next(address, value, at) } else { self.bus.write(address, size, value, at) };

@@ -14,7 +14,7 @@
 mod neighbour;
 mod udp;
 
-use crate::chip::{Activity, BoardAddress, CORES, Chip, RomEvent, SYSTEM_RAM_BYTES, ram_words};
+use crate::chip::{Activity, BoardAddress, CORES, Chip, RomEvent, SYSTEM_RAM_BYTES, TCMS_ON, ram_words};
 pub use udp::BOOT_PORT;
 use udp::Host;
 pub(crate) use udp::internet_sum;
@@ -233,8 +233,7 @@ impl Chip {
         let copied = unit.cpu.read_tcm(COLLECT, &mut image).and_then(|()| unit.cpu.write_tcm(0, &image));
         debug_assert!(copied.is_ok());
         unit.cpu.reset();
-        // TCMs on, low vectors.
-        unit.cpu.set_control(1 << 12 | 1 << 2);
+        unit.cpu.set_control(TCMS_ON);
         unit.cpu.set_register(1, 0);
         unit.cpu.set_register(2, bytes as u32);
         unit.cpu.set_register(3, entry);
@@ -282,11 +281,7 @@ impl Chip {
             return;
         }
         if operation == 2 {
-            unit.cpu.reset();
-            unit.cpu.set_control(1 << 12 | 1 << 2);
-            unit.cpu.set_pc(entry);
-            unit.activity = Activity::Running;
-            self.set_going(core, now_ps);
+            self.start(core, entry, now_ps);
         }
     }
 }

@@ -5,11 +5,15 @@ use super::comms::{Comms, Sent};
 use super::dma::Dma;
 use super::events::Event;
 use super::noc::{Noc, Region, region};
+use super::slow_clock::SlowClock;
 use super::system::System;
 use super::timer::Timer;
-use super::vic::Vic;
+use super::vic::{Vic, source};
 use crate::arm968::{Access, Bus, BusError, Size};
 use crate::cycle::CycleTiming;
+
+/// GCTL of the DMA controller, with the flag of the 32 kHz clock.
+const GLOBAL_CONTROL: u32 = 0x18;
 
 /// Devices that every core has for itself.
 pub(crate) struct Local {
@@ -17,6 +21,7 @@ pub(crate) struct Local {
     pub vic: Vic,
     pub timers: [Timer; 2],
     pub dma: Dma,
+    pub slow_clock: SlowClock,
     /// Cycle at which the bridge has done the core's last store.
     bridge_free: u64,
     waits: Waits,
@@ -74,6 +79,7 @@ impl Local {
             vic: Vic::new(),
             timers: [Timer::new(), Timer::new()],
             dma: Dma::new(core),
+            slow_clock: SlowClock::new(),
             bridge_free: 0,
             waits: Waits::default(),
             touched: Touched::default(),
@@ -83,7 +89,6 @@ impl Local {
 
     /// Interrupt sources of the core's own devices.
     pub fn lines(&self) -> u32 {
-        use super::vic::source;
         self.comms.lines()
             | self.dma.lines()
             | u32::from(self.timers[0].interrupt()) << source::TIMER1
@@ -149,11 +154,17 @@ impl CoreBus<'_> {
             Place::Comms(offset) => self.local.comms.read(offset),
             Place::Timer(offset) => self.local.timers[(offset >> 5 & 1) as usize].read(offset & 0x1F, at),
             Place::Vic(offset) => {
+                let edge = self.local.slow_clock.flag(self.clock.ps(at));
+                self.local.vic.set_line(source::SLOW_CLOCK, edge);
                 if offset == 0x30 {
                     self.local.touched.lines = true;
                     self.attention = true;
                 }
                 self.local.vic.read(offset)
+            }
+            Place::Dma(GLOBAL_CONTROL) => {
+                let edge = self.local.slow_clock.flag(self.clock.ps(at));
+                self.local.dma.read(GLOBAL_CONTROL).map_err(|_| BusError)? | u32::from(edge) << 31
             }
             Place::Dma(offset) => self.local.dma.read(offset).map_err(|_| BusError)?,
             Place::Noc(_) => 0,
@@ -180,6 +191,9 @@ impl CoreBus<'_> {
             }
             Place::Dma(offset) => {
                 self.local.dma.write(offset, value).map_err(|_| BusError)?;
+                if offset == GLOBAL_CONTROL && value >> 31 == 0 {
+                    self.local.slow_clock.clear(self.clock.ps(at));
+                }
                 self.local.touched.dma = offset == 0x0C || offset == 0x10;
                 self.local.touched.lines = true;
             }
@@ -278,12 +292,21 @@ impl Bus for CoreBus<'_> {
         }
     }
 
+    fn privileged_only(&self, address: u32) -> bool {
+        self.place(address).is_ok_and(Self::is_wordy)
+    }
+
     fn attention(&mut self) -> bool {
         std::mem::take(&mut self.attention)
     }
 
     fn quiet_until(&mut self, address: u32, _size: Size, at: u64) -> u64 {
         match self.place(address) {
+            Ok(Place::Dma(GLOBAL_CONTROL)) => {
+                let now_ps = self.clock.ps(at);
+                let edge = self.local.slow_clock.flag(now_ps);
+                if edge { u64::MAX } else { self.clock.cycles(SlowClock::next_ps(now_ps)) }
+            }
             // What these show changes with events only, or by what other cores do in their turn.
             Ok(Place::Comms(0x00 | 0x0C) | Place::Dma(_)) => u64::MAX,
             Ok(Place::Noc(Region::Sdram(_) | Region::SystemRam(_))) => u64::MAX,

@@ -40,7 +40,13 @@ impl Chip {
         if let Some(transfer) = unit.local.dma.start(at) {
             let begin_ns = now_ps.div_ceil(1000) + self.noc.times.timing.dma_setup_ns;
             let words = u64::from(transfer.bytes() / 4 + u32::from(transfer.crc()));
-            self.noc.sharing.join(begin_ns, words, core as u32);
+            let times = &self.noc.times;
+            let word_quarter_ns = if transfer.to_system() {
+                times.cycle.sdram_write_word_quarter_ns
+            } else {
+                times.timing.sdram_word_quarter_ns
+            };
+            self.noc.sharing.join(begin_ns, words, core as u32, word_quarter_ns);
         }
         self.schedule_dma();
     }
@@ -260,6 +266,7 @@ impl Chip {
         unit.cpu.reset();
         unit.local.comms.reset();
         unit.local.dma.reset();
+        unit.local.slow_clock.clear(now_ps);
         self.noc.sharing.leave(core as u32);
         self.noc.system.sleeping &= !(1 << core);
         let in_ram = self.noc.system.boot_area_is_ram();
@@ -283,6 +290,7 @@ impl Chip {
             self.set_going(core, now_ps);
             self.schedule_timers(core);
         }
+        self.noc.router.timing.change_period(now_ps, self.router_ps);
         self.router_ps = clocks.router_ps();
         self.noc.watchdog.set_period(clocks.system_ps(), now_ps);
         self.schedule_watchdog();
@@ -297,6 +305,7 @@ impl Chip {
             unit.cpu.reset();
             unit.local.comms.reset();
             unit.local.dma.reset();
+            unit.local.slow_clock.clear(now_ps);
             unit.local.vic = super::vic::Vic::new();
             unit.local.timers = [super::timer::Timer::new(), super::timer::Timer::new()];
             unit.local.timer_generation = unit.local.timer_generation.wrapping_add(1);

@@ -2,7 +2,8 @@
 //!
 //! A transfer takes the fixed latency and its share of the SDRAM (as in the fidelity `fast`), and its data move when it
 //! ends. Bursts are not single events: the statistics count them with the mean duration of the transfer's bursts.
-//! The time-out register is kept but never fires; the flag of the 32 kHz clock (GCTL bit 31) stays 0.
+//! In the same way a transfer times out when it ends, if its bursts took longer than the time-out register says. The flag
+//! of the 32 kHz clock (GCTL bit 31) is in [`super::slow_clock`].
 
 use super::vic::source;
 
@@ -261,9 +262,12 @@ impl Dma {
         self.transfers += 1;
         self.bytes += u64::from(transfer.bytes());
         self.status |= if self.status & DONE != 0 { DONE_TWICE } else { DONE };
+        let bursts = transfer.bytes().div_ceil(transfer.burst_bytes()).max(1);
+        let mean = at.saturating_sub(self.since) / u64::from(bursts);
+        if self.timeout != 0 && mean > u64::from(self.timeout) {
+            self.status |= TIMEOUT;
+        }
         if self.statistics_enabled {
-            let bursts = transfer.bytes().div_ceil(transfer.burst_bytes()).max(1);
-            let mean = at.saturating_sub(self.since) / u64::from(bursts);
             let bin = &mut self.statistics[(mean / 128).min(7) as usize];
             *bin = bin.saturating_add(bursts.min(0xFFFF) as u16);
         }
@@ -335,6 +339,32 @@ mod tests {
         dma.write(0x10, 0x3F).expect("there");
         dma.write(0x10, 0x0D).expect("there");
         assert_eq!((dma.read(0x14), dma.active()), (Ok(0), None));
+    }
+
+    #[test]
+    fn bursts_that_take_too_long_time_out() {
+        let mut dma = Dma::new(0);
+        dma.write(0x18, 0x1000).expect("there");
+        // Bits 9:5 are kept: 96 cycles.
+        dma.write(0x24, 0xFC7F).expect("there");
+        assert_eq!(dma.read(0x24), Ok(0x60));
+        let mut transfer = |cycles| {
+            dma.write(0x0C, 0x0180_0100).expect("room");
+            dma.start(0);
+            dma.finish(0, cycles);
+            (dma.read(0x14), dma.lines())
+        };
+        // Two bursts of 128 bytes.
+        assert_eq!(transfer(192), (Ok(DONE), 0));
+        assert_eq!(transfer(194), (Ok(DONE | DONE_TWICE | TIMEOUT), 1 << 14));
+        dma.write(0x10, 0x10).expect("there");
+        assert_eq!((dma.read(0x14), dma.lines()), (Ok(DONE | DONE_TWICE), 0));
+        // Zero is for ever.
+        dma.write(0x24, 0).expect("there");
+        dma.write(0x0C, 0x0180_0100).expect("room");
+        dma.start(0);
+        dma.finish(0, 1_000_000);
+        assert_eq!(dma.read(0x14).map(|status| status & TIMEOUT), Ok(0));
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub(crate) enum Event {
     Frame,
     /// The Ethernet controller has sent its frame.
     FrameSent,
+    /// An edge of the 32 kHz clock that a core's interrupt controller is to show.
+    SlowClock(u8),
     /// The watchdog reaches zero, if it was not set anew since.
     Watchdog(u32),
     /// The boot ROM has something to do.

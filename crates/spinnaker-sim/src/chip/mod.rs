@@ -6,12 +6,13 @@
 //!
 //! # What is modelled, what is approximated and what is not
 //!
-//! * Registers: all of the data sheet's that software uses; their reset values; side effects of reads. Not: user mode's
-//!   refusal by DMA and system controller, byte-wise writes to registers (taken as words).
+//! * Registers: all of the data sheet's that software uses; their reset values; side effects of reads; refusal of User mode
+//!   by DMA and system controller. Not: byte-wise writes to registers (taken as words), the VIC's own protection.
 //! * Times of accesses are named in [`CycleTiming`](crate::cycle::CycleTiming). Loads and stores of different cores do
 //!   not wait for each other; DMA transfers share the SDRAM as in the fidelity `fast`, and move their data when they end.
 //! * Cores that run at once see each other's writes at most a quantum late.
-//! * Router: all registers but the timing histogram. One packet a router cycle; wait times, diversion, dump, errors.
+//! * DMA times out by the mean duration of a transfer's bursts, when it ends.
+//! * Router: all registers but the histogram of delays. One packet a router cycle; wait times, diversion, dump, errors.
 //! * The boot ROM is not interpreted: see [`bootrom`](crate::bootrom).
 
 mod bus;
@@ -28,6 +29,7 @@ mod pl340;
 mod router;
 mod routing;
 mod serial_rom;
+mod slow_clock;
 mod system;
 mod timer;
 mod vic;
@@ -43,6 +45,7 @@ use bus::{CoreBus, Local};
 use clock::CoreClock;
 use noc::Noc;
 use routing::Routing;
+use slow_clock::SlowClock;
 use system::System;
 
 pub(crate) use dma::crc32;
@@ -53,6 +56,9 @@ pub(crate) use noc::{Message, Times};
 pub use serial_rom::BoardAddress;
 pub(crate) use serial_rom::{SerialRom, ram_words};
 pub(crate) use system::CORES;
+
+/// Control register of a core with both memories on and low vectors.
+pub(crate) const TCMS_ON: u32 = 1 << 12 | 1 << 2;
 
 /// What a core is doing, as its chip sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -326,6 +332,10 @@ impl Chip {
                 self.noc.ethernet.sent();
                 self.noc.lines_changed = true;
             }
+            Event::SlowClock(core) => {
+                self.cores[usize::from(core)].local.slow_clock.due_ps = u64::MAX;
+                self.update_lines(usize::from(core), now_ps);
+            }
             Event::Watchdog(generation) => self.watchdog_due(generation, now_ps),
             Event::Rom(event) => self.rom_due(event, now_ps),
         }
@@ -371,10 +381,17 @@ impl Chip {
 
     /// Brings a core's interrupt inputs up to date; wakes it.
     pub(crate) fn update_lines(&mut self, core: usize, now_ps: u64) {
-        use vic::source::SYSTEM_CONTROLLER;
+        use vic::source::{SLOW_CLOCK, SYSTEM_CONTROLLER};
         let unit = &mut self.cores[core];
         let own = (self.noc.system.cpu_irq >> core & 1) << SYSTEM_CONTROLLER;
-        unit.local.vic.set_lines(unit.local.lines() | self.lines | own);
+        let local = &mut unit.local;
+        let edge = local.slow_clock.flag(now_ps);
+        local.vic.set_lines(local.lines() | self.lines | own | u32::from(edge) << SLOW_CLOCK);
+        let next_ps = SlowClock::next_ps(now_ps);
+        if !edge && local.vic.enabled(SLOW_CLOCK) && local.slow_clock.due_ps > next_ps {
+            local.slow_clock.due_ps = next_ps;
+            self.noc.events.push(next_ps, Event::SlowClock(core as u8));
+        }
         let inputs = unit.local.vic.outputs();
         if inputs == unit.inputs {
             return;
@@ -418,6 +435,21 @@ impl Chip {
         self.catch_up(core, now_ps);
         self.cores[core].stopped = stopped;
         self.set_going(core, now_ps);
+    }
+
+    /// A core begins anew with memories on, at an address. Whether it works.
+    pub fn start(&mut self, core: usize, entry: u32, now_ps: u64) -> bool {
+        let unit = &mut self.cores[core];
+        if unit.activity == Activity::Broken {
+            return false;
+        }
+        unit.cpu.reset();
+        unit.cpu.set_control(TCMS_ON);
+        unit.cpu.set_pc(entry);
+        unit.activity = Activity::Running;
+        self.noc.system.sleeping &= !(1 << core);
+        self.set_going(core, now_ps);
+        true
     }
 
     /// Executes one instruction of a core that a debugger has.

@@ -180,6 +180,10 @@ impl Noc {
             }
             Region::SystemRam(offset) => lane(self.system_ram.word(offset), offset, size),
             Region::Pl340(offset) => lane(self.pl340.read(offset & !3), offset, size),
+            Region::Router(offset @ 0x30..=0x7F) => {
+                let period_ps = self.system.clocks.router_ps();
+                lane(self.router.timing.read(offset & !3, now_ps, period_ps), offset, size)
+            }
             Region::Router(offset) => {
                 self.lines_changed |= Router::read_has_effect(offset & !3);
                 lane(self.router.read(offset & !3).ok_or(BusError)?, offset, size)
@@ -212,6 +216,7 @@ impl Noc {
                 self.system_ram.set_word(offset, word);
             }
             Region::Pl340(offset) => self.pl340.write(offset & !3, value),
+            Region::Router(0x30) => self.router.timing.write(value, now_ps, self.system.clocks.router_ps()),
             Region::Router(offset) => {
                 self.router.write(offset & !3, value);
                 self.lines_changed |= offset < 0x300;

@@ -222,6 +222,7 @@ impl Chip {
         }
         self.routing.stalled = Some(packet);
         self.noc.router.stage = if packet.diverting { 3 } else { 2 };
+        self.noc.router.timing.set_emergency(packet.diverting, now_ps, self.router_ps);
         if first {
             self.routing.wait = self.routing.wait.wrapping_add(1);
             self.wait_for(self.noc.router.wait1(), now_ps);
@@ -265,7 +266,11 @@ impl Chip {
     /// A packet has left the router, by its outputs or dropped.
     fn passed(&mut self, routed: Routed, passed: Passed, now_ps: u64) {
         self.noc.router.count(routed, passed);
+        if self.noc.router.stage == 0 {
+            self.noc.router.timing.count_undelayed();
+        }
         self.noc.router.stage = 0;
+        self.noc.router.timing.set_emergency(false, now_ps, self.router_ps);
         self.routing.wait = self.routing.wait.wrapping_add(1);
         self.routing.free_ps = now_ps + self.router_ps;
         self.next_step(now_ps);

@@ -493,3 +493,89 @@ mod whatever_software_does {
         }
     }
 }
+
+#[test]
+fn the_slow_clock_sets_a_flag_and_interrupts() {
+    let mut row = Row::new(1);
+    row.run(100_000);
+    row.write(0, 6, DMA + 0x18, 0x0C00);
+    assert_eq!(row.read(0, 6, DMA + 0x18), 0x0C00);
+    // Up to the next edge, of which there is one each 31.25 us.
+    row.run(31_250 - row.now_ps / NS % 31_250 + 10);
+    assert_eq!(row.read(0, 6, DMA + 0x18), 1 << 31 | 0x0C00);
+    assert_eq!(row.read(0, 6, 0xFFFF_F008) >> 22 & 1, 1);
+    // Keeping the bit does not clear it.
+    row.write(0, 6, DMA + 0x18, 1 << 31);
+    assert_eq!(row.read(0, 6, DMA + 0x18), 1 << 31);
+    row.write(0, 6, DMA + 0x18, 0);
+    row.write(0, 6, 0xFFFF_F010, 1 << 22);
+    assert_eq!((row.read(0, 6, DMA + 0x18), row.chips[0].cores[6].inputs), (0, (false, false)));
+    row.run(31_230);
+    assert_eq!(row.chips[0].cores[6].inputs, (false, false));
+    row.run(20);
+    assert_eq!(row.chips[0].cores[6].inputs, (true, false));
+    // Once more, and a core without the interrupt has none.
+    row.write(0, 6, DMA + 0x18, 0);
+    assert_eq!(row.chips[0].cores[6].inputs, (false, false));
+    row.run(31_250);
+    assert_eq!((row.chips[0].cores[6].inputs, row.chips[0].cores[5].inputs), ((true, false), (false, false)));
+}
+
+#[test]
+fn user_mode_reaches_neither_dma_nor_system_controller() {
+    let mut row = Row::new(1);
+    // str r2, [r1]; ldr r0, [r1]; the abort comes to address 10 hex.
+    let program = [0xE581_2000_u32, 0xE591_0000].map(u32::to_le_bytes).concat();
+    let wanted = [(DMA + 4, false), (SYSTEM + 0x10, false), (CC + 4, true), (0x6000_0000, true), (ROUTER + 0x80, true)];
+    for (address, reached) in wanted {
+        for mode in [0x10, 0x1F] {
+            let core = &mut row.chips[0].cores[2];
+            core.cpu.reset();
+            core.cpu.set_control(TCMS_ON);
+            core.cpu.write_tcm(0x100, &program).expect("room");
+            core.cpu.set_pc(0x100);
+            core.cpu.set_cpsr(0xC0 | mode);
+            core.cpu.set_register(1, address);
+            core.cpu.set_register(2, 0x40);
+            let now_ps = row.now_ps;
+            row.chips[0].step(2, now_ps);
+            let pc = row.chips[0].cores[2].cpu.pc();
+            let expected = if reached || mode == 0x1F { 0x104 } else { 0x10 };
+            assert_eq!(pc, expected, "{address:#x} in mode {mode:#x}");
+        }
+    }
+    assert_eq!(row.read(0, 2, DMA + 4), 0x40);
+    // ldrt r0, [r1], #0 has User rights in any mode.
+    let core = &mut row.chips[0].cores[2];
+    core.cpu.write_tcm(0x100, &0xE4B1_0000_u32.to_le_bytes()).expect("room");
+    core.cpu.set_pc(0x100);
+    core.cpu.set_register(1, DMA + 4);
+    let now_ps = row.now_ps;
+    row.chips[0].step(2, now_ps);
+    assert_eq!(row.chips[0].cores[2].cpu.pc(), 0x10);
+}
+
+#[test]
+fn the_router_counts_its_cycles_and_undelayed_packets() {
+    let mut row = Row::new(1);
+    row.entry(0, 0, 0, 0, 1 << (6 + 4));
+    row.write(0, 0, ROUTER + 0x30, 0x0007_0007);
+    // One to the register, one to the path; the third waits for its 240 cycles and is dropped.
+    for key in 1..=3 {
+        row.send(0, 3, 0, key, None);
+        row.run(1000);
+    }
+    row.run(1500);
+    let [cycles, emergency, undelayed] = [0x34, 0x38, 0x3C].map(|offset| row.read(0, 0, ROUTER + offset));
+    assert_eq!((cycles, emergency, undelayed), (4500 * 10 / 75, 0, 2));
+    // With a second wait of 15 cycles, links divert during these.
+    row.write(0, 0, ROUTER, 0x0F40_0101);
+    row.send(0, 3, 0, 4, None);
+    row.run(3000);
+    assert_eq!(row.read(0, 0, ROUTER + 0x38), 15);
+    // Stopped, they keep what they have; a reset bit clears.
+    row.write(0, 0, ROUTER + 0x30, 0x0002_0000);
+    row.run(1000);
+    let read = [0x30, 0x34, 0x38].map(|offset| row.read(0, 0, ROUTER + offset));
+    assert_eq!(read, [0, 7500 * 10 / 75, 0]);
+}

@@ -20,6 +20,7 @@ pub(crate) mod source {
     pub const SYSTEM_CONTROLLER: u32 = 18;
     pub const ETHERNET_TX: u32 = 19;
     pub const ETHERNET_RX: u32 = 20;
+    pub const SLOW_CLOCK: u32 = 22;
     pub const CC_TX_NOT_FULL: u32 = 23;
     pub const CC_MC: u32 = 24;
     pub const CC_P2P: u32 = 25;
@@ -68,6 +69,16 @@ impl Vic {
     /// The devices' sources.
     pub fn set_lines(&mut self, lines: u32) {
         self.lines = lines;
+    }
+
+    /// One of them.
+    pub fn set_line(&mut self, source: u32, on: bool) {
+        self.lines = self.lines & !(1 << source) | u32::from(on) << source;
+    }
+
+    /// Whether a source may interrupt.
+    pub fn enabled(&self, source: u32) -> bool {
+        self.enable >> source & 1 != 0
     }
 
     fn raw(&self) -> u32 {

@@ -1,6 +1,6 @@
 //! What an instruction-level machine is told, and the times of its parts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use spinnaker_machine::{ChipXy, VirtualLocator};
 
@@ -23,6 +23,8 @@ pub struct CycleConfig {
     pub cycle_timing: CycleTiming,
     /// Monitor cores (physical numbers) of some chips instead of what the seed gives.
     pub monitors: BTreeMap<ChipXy, u8>,
+    /// Cores (physical numbers) that do not work. Where a chip of the machine lacks more cores, the seed says which others.
+    pub dead_cores: BTreeSet<(ChipXy, u8)>,
     /// Addresses of the boards by Ethernet chip; those without have [`default_address`].
     pub addresses: BTreeMap<ChipXy, BoardAddress>,
     /// Hardware version in the serial ROMs: 3 for SpiNN-3, 5 for SpiNN-5. `None`: 3 for a machine of up to 4 chips.
@@ -34,7 +36,7 @@ pub struct CycleConfig {
 }
 
 impl From<&VirtualLocator> for CycleConfig {
-    /// What a locator says; as many threads as the host has processors where it says nothing. A packet that is to be lost
+    /// What a locator says: dead cores by their physical numbers; as many threads as the host has processors where it says nothing. A packet that is to be lost
     /// on a link has a bit turned: the next router drops it.
     fn from(locator: &VirtualLocator) -> Self {
         let processors = || std::thread::available_parallelism().map_or(1, usize::from);
@@ -42,6 +44,7 @@ impl From<&VirtualLocator> for CycleConfig {
         Self {
             threads: locator.threads.unwrap_or_else(processors),
             seed: locator.seed,
+            dead_cores: locator.dead_cores.iter().copied().collect(),
             parity_errors_per_65536: of_65536(locator.drop_probability),
             host_losses_per_65536: of_65536(locator.host_drop_probability),
             ..Self::default()
@@ -58,6 +61,7 @@ impl Default for CycleConfig {
             timing: Timing::default(),
             cycle_timing: CycleTiming::default(),
             monitors: BTreeMap::new(),
+            dead_cores: BTreeSet::new(),
             addresses: BTreeMap::new(),
             hardware_version: None,
             parity_errors_per_65536: 0,
@@ -91,6 +95,9 @@ pub struct CycleTiming {
     pub local_write_cycles: u32,
     /// A load from SDRAM, ns: "over 100 ns" (workshop slides, S. Temple 2015).
     pub sdram_read_ns: u32,
+    /// DMA to SDRAM, all engines of a chip together, quarter nanoseconds a word. 36: 444 MB/s ("about 400 to 500"; from
+    /// memory). From SDRAM: [`Timing::sdram_word_quarter_ns`].
+    pub sdram_write_word_quarter_ns: u64,
     /// Each further word of a load of several, ns (3 to 4 cycles; from memory).
     pub burst_word_ns: u32,
     /// A load from system RAM, system controller or router, ns (15 to 20 cycles; from memory).
@@ -127,6 +134,7 @@ impl Default for CycleTiming {
             local_read_cycles: 5,
             local_write_cycles: 3,
             sdram_read_ns: 110,
+            sdram_write_word_quarter_ns: 36,
             burst_word_ns: 18,
             noc_read_ns: 85,
             ethernet_read_ns: 110,

@@ -32,6 +32,17 @@ impl CycleMachine {
         true
     }
 
+    /// Lets a core begin anew at an address of its memories, in supervisor mode with interrupts off, as the boot ROM's command
+    /// "copy and go" does: what was written to its memories and registers after a call is there when time passes. For bare
+    /// programs, without boot image. False without such a core, or if it does not work.
+    pub fn start(&mut self, xy: ChipXy, core: u8, entry: u32) -> bool {
+        let now_ps = self.now_ps;
+        let Some(chip) = self.chip(xy).filter(|_| usize::from(core) < CORES) else { return false };
+        let started = chip.start(usize::from(core), entry, now_ps);
+        self.look_again(xy);
+        started
+    }
+
     /// Executes one instruction of a core that is stopped. False without such a core.
     pub fn step(&mut self, xy: ChipXy, core: u8) -> bool {
         let now_ps = self.now_ps;

@@ -17,9 +17,9 @@
 //! # What is modelled, what is approximated and what is not
 //!
 //! * Processor: [`arm968`](crate::arm968). All cores of a chip have their own clock, as the PLLs are set.
-//! * Devices of a chip: registers of the data sheet with their side effects and reset values. Not: the 32 kHz clock, the
-//!   router's histogram of delays, refusal of accesses in user mode, DMA time-outs, settings of the SDRAM controller (its
-//!   timing is fixed), byte order other than the wire's in the Ethernet buffers, refresh.
+//! * Devices of a chip: registers of the data sheet with their side effects and reset values. Not: the
+//!   router's histogram of delays, the VIC's protection, settings of the SDRAM controller (its timing is fixed), byte order
+//!   other than the wire's in the Ethernet buffers, refresh.
 //! * Accesses of cores take named times ([`CycleTiming`]); loads and stores of different cores do not wait for each other.
 //!   DMA transfers share the SDRAM fluidly and move their data when they end. Cores of a chip that run at once see
 //!   each other's writes at most a quantum late.
@@ -29,8 +29,8 @@
 //!   registers, diagnostic counters. A packet holds a link for its time; the buffers of both ends hold four packets;
 //!   the sender learns one hop (0.24 us) late that the receiver took one. A receiver's registers hold one packet and the
 //!   path before them another. Links between boards are slower by their published rate, and else like others.
-//! * Faults: dead chips, links and cores; turned bits; frames lost between host and board. A core that does not work fails
-//!   its self test. Clocks of boards do not drift.
+//! * Faults: dead chips, links and cores; turned bits; frames lost between host and board. Dead cores have
+//!   physical numbers; a core that does not work fails its self test. Clocks of boards do not drift.
 //! * Host: Ethernet at 100 Mbit/s, full duplex, a PHY that always has link; a host at every address that is asked for.
 //!
 //! # Determinism
@@ -88,9 +88,11 @@ fn drawn(seed: u64, purpose: u64) -> u64 {
     x ^ x >> 31
 }
 
-/// Cores of a chip: which work, which the ROM elects.
-fn elect(seed: u64, place: u64, working: usize, wanted: Option<u8>) -> (u32, u8) {
-    let mut broken = 0u32;
+/// Cores of a chip: which work, which the ROM elects. Those of the mask `dead` do not, as long as another is left.
+fn elect(seed: u64, place: u64, working: usize, wanted: Option<u8>, dead: u32) -> (u32, u8) {
+    const ALL: u32 = (1 << CORES) - 1;
+    let mut broken = if dead & ALL == ALL { 0 } else { dead & ALL };
+    let wanted = wanted.filter(|&core| usize::from(core) < CORES && broken >> core & 1 == 0);
     let mut draw = 0;
     let mut next = || {
         draw += 1;
@@ -102,7 +104,7 @@ fn elect(seed: u64, place: u64, working: usize, wanted: Option<u8>) -> (u32, u8)
             broken |= 1 << core;
         }
     }
-    let monitor = wanted.filter(|&core| usize::from(core) < CORES).unwrap_or_else(|| {
+    let monitor = wanted.unwrap_or_else(|| {
         loop {
             let core = next();
             if broken >> core & 1 == 0 {
@@ -110,7 +112,7 @@ fn elect(seed: u64, place: u64, working: usize, wanted: Option<u8>) -> (u32, u8)
             }
         }
     });
-    (((1 << CORES) - 1) & !broken, monitor)
+    (ALL & !broken, monitor)
 }
 
 impl CycleMachine {
@@ -131,7 +133,11 @@ impl CycleMachine {
         let chips = machine.chips.iter().zip(0..).map(|((&xy, chip), i)| {
             let place = u64::from(xy.x) << 8 | u64::from(xy.y);
             let working = chip.cores.len() + 1;
-            let (working_cores, monitor) = elect(config.seed, place, working, config.monitors.get(&xy).copied());
+            let dead =
+                config.dead_cores.range((xy, 0)..=(xy, u8::MAX)).filter_map(|&(_, core)| 1u32.checked_shl(core.into()));
+            let dead = dead.fold(0, |mask, bit| mask | bit);
+            let wanted = config.monitors.get(&xy).copied();
+            let (working_cores, monitor) = elect(config.seed, place, working, wanted, dead);
             Mutex::new(Chip::new(Setup {
                 working_cores,
                 monitor,
@@ -332,11 +338,29 @@ mod tests {
     #[test]
     fn elections_give_working_monitors_and_the_wanted_number_of_cores() {
         for seed in 0..200 {
-            let (working, monitor) = elect(seed, seed * 7, 17, None);
+            let (working, monitor) = elect(seed, seed * 7, 17, None, 0);
             assert_eq!((working.count_ones(), working >> monitor & 1), (17, 1));
-            assert_eq!(elect(seed, 3, 18, Some(5)), (0x3_FFFF, 5));
-            let (working, monitor) = elect(seed, 3, 1, Some(9));
+            assert_eq!(elect(seed, 3, 18, Some(5), 0), (0x3_FFFF, 5));
+            let (working, monitor) = elect(seed, 3, 1, Some(9), 0);
             assert_eq!((working, monitor), (1 << 9, 9));
+            // A core that is said to be dead is, and is not elected; others only if there are fewer.
+            assert_eq!(elect(seed, 3, 17, None, 1 << 4).0, 0x3_FFFF & !(1 << 4));
+            let (working, monitor) = elect(seed, 3, 16, Some(4), 1 << 4);
+            assert_eq!((working.count_ones(), working >> 4 & 1, working >> monitor & 1), (16, 0, 1));
+        }
+    }
+
+    #[test]
+    fn dead_cores_of_a_locator_are_dead_by_number() {
+        let locator: spinnaker_machine::Locator = "virtual:spin3?dead=1,0,7&fidelity=cycle".parse().expect("a locator");
+        let spinnaker_machine::Locator::Virtual(locator) = locator else { panic!("a virtual machine") };
+        for seed in 0..20 {
+            let config = CycleConfig { seed, ..CycleConfig::from(&locator) };
+            let mut machine = CycleMachine::new(&locator.machine().expect("a machine"), &config);
+            let snapshot = machine.snapshot();
+            let chip = snapshot.chips.iter().find(|chip| chip.place == ChipXy::new(1, 0)).expect("a chip");
+            let dead = |core: &CoreSnapshot| core.activity == CoreActivity::Broken;
+            assert_eq!((chip.cores.iter().filter(|core| dead(core)).count(), dead(&chip.cores[7])), (1, true));
         }
     }
 

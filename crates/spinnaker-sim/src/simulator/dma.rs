@@ -27,7 +27,8 @@ impl Simulator {
         let Some(queued) = &sim.active else { return };
         let setup_ns = queued.transfer.hardware_transfers() * self.config.timing.dma_setup_ns;
         let time_ns = queued.time_ns.max(not_before_ns) + setup_ns;
-        self.chips[sim.chip as usize].sharing.join(time_ns, queued.transfer.words(), core);
+        let word_quarter_ns = self.config.timing.sdram_word_quarter_ns;
+        self.chips[sim.chip as usize].sharing.join(time_ns, queued.transfer.words(), core, word_quarter_ns);
     }
 
     pub(super) fn dma_schedule(&mut self, chip: u32) {

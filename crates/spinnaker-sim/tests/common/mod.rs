@@ -1,6 +1,8 @@
 //! What tests and examples of the instruction-level machine share: finding official images, booting, asking.
 #![allow(dead_code)]
 
+pub mod bare;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

@@ -1,10 +1,11 @@
 //! Router: registers, tables, and where a packet goes. Data sheet section 10. What happens when an output is blocked is in
 //! [`super::routing`].
 //!
-//! Not modelled: the histogram of delays, the counts of emergency cycles and of undelayed packets (they read as zero).
+//! Not modelled: the histogram of delays (it reads as zero).
 
 mod diagnostics;
 mod table;
+mod timing;
 
 use super::comms::Routed;
 use super::system::CORES;
@@ -13,6 +14,7 @@ use crate::network::{Fault, Packet, PacketKind};
 use diagnostics::Diagnostics;
 pub(crate) use diagnostics::Passed;
 pub(crate) use table::Table;
+pub(crate) use timing::RouterTiming;
 
 /// Words of the P2P table, of eight entries each.
 const P2P_WORDS: usize = 8192;
@@ -81,7 +83,8 @@ pub(crate) struct Router {
     error: Kept,
     dump: Kept,
     dump_outputs: u32,
-    timing: u32,
+    /// Registers 030 to 03C, which depend on time: the chip reads and writes them.
+    pub timing: RouterTiming,
     diversion: u32,
     fixed_route: u32,
     diagnostics: Diagnostics,
@@ -103,7 +106,7 @@ impl Router {
             error: Kept::default(),
             dump: Kept::default(),
             dump_outputs: 0,
-            timing: 0,
+            timing: RouterTiming::default(),
             diversion: 0,
             fixed_route: 0xFC00_0000,
             diagnostics: Diagnostics::new(),
@@ -286,7 +289,6 @@ impl Router {
             0x024 => self.dump_outputs,
             0x028 => std::mem::take(&mut self.dump.status),
             0x02C => self.diagnostics.enable(),
-            0x030 => self.timing & 7,
             0x080 => self.diversion,
             0x084 => self.fixed_route,
             0x200..=0x23F => self.diagnostics.read_filter(index - 0x80),
@@ -320,7 +322,6 @@ impl Router {
         match offset {
             0x000 => self.control = value & 0xFFFF_1FFF,
             0x02C => self.diagnostics.set_enable(value),
-            0x030 => self.timing = value,
             0x080 => self.diversion = value & 0xFFF,
             0x084 => self.fixed_route = value,
             0x200..=0x23F => self.diagnostics.set_filter(index - 0x80, value),
