@@ -41,6 +41,7 @@ impl Chip {
             let begin_ns = now_ps.div_ceil(1000) + self.noc.times.timing.dma_setup_ns;
             let words = u64::from(transfer.bytes() / 4 + u32::from(transfer.crc()));
             self.noc.sharing.join(begin_ns, words, core as u32);
+            self.watch_dma_start(core, transfer, now_ps);
         }
         self.schedule_dma();
     }
@@ -67,6 +68,7 @@ impl Chip {
                 let error = self.move_data(core, transfer, now_ps);
                 let at = self.cores[core].clock.cycles(now_ps);
                 self.cores[core].local.dma.finish(error, at);
+                self.watch_dma_end(core, now_ps);
                 self.start_dma(core, now_ps);
                 self.update_lines(core, now_ps);
                 self.set_going(core, now_ps);

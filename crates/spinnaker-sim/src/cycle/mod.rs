@@ -18,19 +18,21 @@ mod debug;
 mod host;
 mod schedule;
 mod snapshot;
+mod timeline;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use spinnaker_machine::{ChipXy, Link as Direction, Machine};
 
-pub use crate::chip::{BoardAddress, LogEntry};
+pub use crate::chip::{BoardAddress, Hit, LogEntry};
 use crate::chip::{CORES, Chip, Setup, Times};
 use crate::network::{Link, Output};
 pub use config::{CycleConfig, CycleTiming, default_address};
 use host::HostSide;
 pub use host::{BOOT_PORT, Datagram};
 pub use snapshot::{ChipSnapshot, CoreActivity, CoreSnapshot, Counts, Snapshot};
+pub use timeline::TimelineSize;
 
 /// An instruction-level machine.
 pub struct CycleMachine {
