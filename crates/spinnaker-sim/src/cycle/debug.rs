@@ -110,16 +110,30 @@ impl CycleMachine {
     /// Waits for multicast packets that a chip's router takes: those with `key` where `mask` has ones. They are noted in the log,
     /// and stop [`CycleMachine::run_to_breakpoint`] if [`CycleMachine::set_halting`] says so. False without such a chip.
     pub fn break_on_packet(&mut self, xy: ChipXy, key: u32, mask: u32) -> bool {
-        self.chip(xy).map(|chip| chip.watch(|probe| probe.packets.push((key, mask)))).is_some()
+        let halting = self.halting;
+        let Some(chip) = self.chip(xy) else { return false };
+        chip.watch(|probe| {
+            probe.packets.push((key & mask, mask));
+            probe.halts = halting;
+        });
+        true
     }
 
     /// Waits for DMA transfers of a core, as [`CycleMachine::break_on_packet`] for packets.
     pub fn break_on_dma(&mut self, xy: ChipXy, core: u8) -> bool {
-        self.touch(xy, core, |chip, core, _| chip.watch(|probe| probe.dma |= 1 << core)).is_some()
+        let halting = self.halting;
+        let watch = |chip: &mut Chip, core: usize, _| {
+            chip.watch(|probe| {
+                probe.dma |= 1 << core;
+                probe.halts = halting;
+            });
+        };
+        self.touch(xy, core, watch).is_some()
     }
 
     /// Whether packets and DMA transfers that are waited for stop the machine, or are only noted (as at first).
     pub fn set_halting(&mut self, halts: bool) {
+        self.halting = halts;
         for chip in &mut self.chips {
             let Ok(chip) = chip.get_mut() else { continue };
             if let Some(probe) = &mut chip.probe {

@@ -54,6 +54,8 @@ pub struct CycleMachine {
     threads: usize,
     /// Breakpoints met so far.
     stops: u64,
+    /// Packets and DMA transfers that are waited for stop the machine.
+    halting: bool,
 }
 
 /// A number from a seed and what it is for.
@@ -137,6 +139,7 @@ impl CycleMachine {
             lookahead_ps,
             threads: config.threads.max(1),
             stops: 0,
+            halting: false,
         }
     }
 
