@@ -1,4 +1,5 @@
 //! A small program that a boot ROM starts instead of a monitor.
+#![allow(dead_code)]
 
 /// Where it counts, in data memory.
 pub const COUNT_AT: u32 = 0x0040_0000;
