@@ -37,7 +37,8 @@ pub struct Common {
     /// Folder for the plan and the figures of the run
     #[arg(long, global = true, value_name = "DIR")]
     pub report: Option<PathBuf>,
-    /// File for a timeline of what the host asked of the machine (Chrome's trace format, machine time)
+    /// File for a timeline of what the host asked of the machine (Chrome's trace format, machine time); of `board`: of what cores,
+    /// DMA controllers and links did
     #[arg(long, global = true, value_name = "FILE")]
     pub trace: Option<PathBuf>,
     /// One JSON object on standard output; progress and logs stay on standard error
@@ -163,6 +164,27 @@ pub struct Board {
     /// Log every request and reply
     #[arg(long)]
     pub packets: bool,
+    /// Let GDB have a core (`target remote ADDR:PORT`); while it is halted the machine's time stands still. Cores here by their SCP
+    /// numbers, 0 is the monitor
+    #[arg(long, value_name = "X,Y,P")]
+    pub gdb: Option<String>,
+    /// TCP port for GDB at the first board's address (0: any that is free)
+    #[arg(long, value_name = "PORT", default_value_t = 1234, requires = "gdb")]
+    pub gdb_port: u16,
+    /// Stop for GDB, or without one say so in the log and go on: at multicast packets with KEY where MASK has ones at a chip's router,
+    /// or at DMA transfers of a core (repeatable)
+    #[arg(long = "break", value_name = "packet:KEY/MASK@X,Y|dma@X,Y,P")]
+    pub breaks: Vec<String>,
+    /// Count cycles by core and function, and print them at the end: FILE is the program's ELF file, or `none` for addresses alone
+    /// (the simulation is several times slower)
+    #[arg(long, value_name = "FILE.elf|none")]
+    pub profile: Option<PathBuf>,
+    /// Write every instruction of a core to a file: its clock, address, and text (repeatable)
+    #[arg(long, value_name = "X,Y,P=FILE")]
+    pub instruction_trace: Vec<String>,
+    /// Instructions that an instruction trace holds at most, and spans that --trace does
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    pub trace_limit: usize,
 }
 
 #[derive(Debug, Args)]

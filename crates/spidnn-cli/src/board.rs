@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,11 +13,37 @@ use serde_json::json;
 use spidnn::Error;
 use spinnaker_machine::{ChipXy, Fidelity, Locator, Machine, VirtualLocator};
 use spinnaker_sim::cycle::{BoardAddress, CycleConfig, default_address};
-use spinnaker_sim::face::{BOOT_PORT, CycleBoard, Listen, LogLine, Pace, Request, SCP_PORT, Server, boot_from_within};
+use spinnaker_sim::face::{
+    BOOT_PORT, CycleBoard, GdbBoard, Listen, LogLine, Pace, Request, SCP_PORT, Server, boot_from_within,
+};
 use spinnaker_wire::sv::{Board as Kind, BootVariables};
 
 use crate::args::{Board, Common};
+use crate::debugging::Debugging;
 use crate::output::Answer;
+
+/// A board, with a debugger's port or without.
+enum Served {
+    Plain(Box<CycleBoard>),
+    Debugged(Box<GdbBoard>),
+}
+
+impl Served {
+    fn board(&mut self) -> &mut CycleBoard {
+        match self {
+            Self::Plain(board) => board,
+            Self::Debugged(board) => board.board(),
+        }
+    }
+
+    /// The debugger's port.
+    fn gdb(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Debugged(board) => board.address().ok(),
+        }
+    }
+}
 
 /// Serves until interrupted.
 ///
@@ -29,12 +55,23 @@ pub fn run(options: &Board, common: &Common) -> Result<Answer, Error> {
     let listen = listen(options)?;
     let pace = pace(&options.pace)?;
     let image = options.boot_image.as_deref().map(read_image).transpose()?;
+    let mut debugging = Debugging::new(options, common, &machine)?;
 
     let chips: Vec<ChipXy> = machine.chips.iter().filter(|(_, chip)| chip.ethernet).map(|(xy, _)| *xy).collect();
     let server = Server::bind(&listen, &chips).map_err(|e| {
         Error::Argument(format!("cannot listen on {e}. Give another address or port with --listen (port 0: any)"))
     })?;
-    let mut board = CycleBoard::new(machine.clone(), config(&locator, &server));
+    let board = CycleBoard::new(machine.clone(), config(&locator, &server));
+    let mut board = match debugging.gdb {
+        None => Served::Plain(Box::new(board)),
+        Some(place) => {
+            let board = GdbBoard::new(board, place, listen.address, options.gdb_port).map_err(|e| {
+                Error::Argument(format!("cannot listen on {e}. Give another port with --gdb-port (0: any)"))
+            })?;
+            Served::Debugged(Box::new(board))
+        }
+    };
+    debugging.start(board.board());
     let stop = Arc::new(AtomicBool::new(false));
     let set = Arc::clone(&stop);
     ctrlc::set_handler(move || {
@@ -43,9 +80,9 @@ pub fn run(options: &Board, common: &Common) -> Result<Answer, Error> {
         }
     })
     .map_err(|e| Error::Argument(format!("the handler for Ctrl-C cannot be set: {e}")))?;
-    announce(&server, &machine, common)?;
+    announce(&server, &machine, board.gdb(), common)?;
     if let Some(image) = image {
-        boot_from_within(&mut board, &image, &variables(&machine))
+        boot_from_within(board.board(), &image, &variables(&machine))
             .map_err(|e| Error::Argument(format!("--boot-image: {e}")))?;
     }
     let quiet = common.quiet;
@@ -54,9 +91,12 @@ pub fn run(options: &Board, common: &Common) -> Result<Answer, Error> {
             eprintln!("{line}");
         }
     };
-    server
-        .run(&mut board, pace, options.packets, &words(), &stop, &mut log)
-        .map_err(|e| Error::Argument(format!("sockets: {e}")))?;
+    match &mut board {
+        Served::Plain(board) => server.run(&mut **board, pace, options.packets, &words(), &stop, &mut log),
+        Served::Debugged(board) => server.run(&mut **board, pace, options.packets, &words(), &stop, &mut log),
+    }
+    .map_err(|e| Error::Argument(format!("sockets: {e}")))?;
+    debugging.end(board.board())?;
     Ok(Answer::said())
 }
 
@@ -131,12 +171,12 @@ fn variables(machine: &Machine) -> BootVariables {
 }
 
 /// Says where the boards are: one JSON line, or text.
-fn announce(server: &Server, machine: &Machine, common: &Common) -> Result<(), Error> {
+fn announce(server: &Server, machine: &Machine, gdb: Option<SocketAddr>, common: &Common) -> Result<(), Error> {
     let boards = server.boards();
     let mut out = std::io::stdout().lock();
     let written = if common.json {
         let first = boards.first();
-        let line = json!({
+        let mut line = json!({
             "machine": { "locator": common.machine, "chips": machine.chips.len() },
             "address": first.map(|board| board.address.to_string()),
             "scp_port": first.map(|board| board.scp_port),
@@ -149,6 +189,9 @@ fn announce(server: &Server, machine: &Machine, common: &Common) -> Result<(), E
             })).collect::<Vec<_>>(),
             "bmp": { "address": server.bmp().ip().to_string(), "port": server.bmp().port() },
         });
+        if let Some(gdb) = gdb {
+            line["gdb"] = json!({ "address": gdb.ip().to_string(), "port": gdb.port() });
+        }
         writeln!(out, "{line}")
     } else {
         boards
@@ -158,6 +201,7 @@ fn announce(server: &Server, machine: &Machine, common: &Common) -> Result<(), E
                 writeln!(out, "board {x},{y}: {}, SCP port {}, boot port {}", b.address, b.scp_port, b.boot_port)
             })
             .and_then(|()| writeln!(out, "BMP: {}", server.bmp()))
+            .and_then(|()| gdb.map_or(Ok(()), |gdb| writeln!(out, "GDB: target remote {gdb}")))
     };
     written.and_then(|()| out.flush()).map_err(|e| Error::Argument(format!("standard output: {e}")))
 }

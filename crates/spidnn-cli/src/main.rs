@@ -7,7 +7,9 @@ mod args;
 mod bench;
 mod board;
 mod commands;
+mod debugging;
 mod output;
+mod profile;
 mod progress;
 mod trace;
 

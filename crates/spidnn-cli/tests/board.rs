@@ -156,3 +156,78 @@ fn what_cannot_be_served_is_told() {
     let busy = format!("127.0.54.1:{}", served.line["scp_port"]);
     refused(&["--machine", cycle, "--listen", &busy, "--boot-port", "0"], "cannot listen on 127.0.54.1:");
 }
+
+#[test]
+fn a_board_is_watched_from_outside() {
+    let folder = std::env::temp_dir().join(format!("spidnn-board-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let file = |name: &str| folder.join(name).to_string_lossy().into_owned();
+    let (trace, instructions) = (file("trace.json"), format!("0,0,0={}", file("instructions.txt")));
+    let mut args = vec!["--machine", "virtual:spin3?fidelity=cycle", "--listen", "127.0.55.1:0", "--pace", "fast"];
+    args.extend(["--gdb", "0,0,0", "--gdb-port", "0", "--break", "packet:0/0@0,0", "--break", "dma@0,0,0"]);
+    args.extend([
+        "--profile",
+        "none",
+        "--trace",
+        &trace,
+        "--trace-limit",
+        "5000",
+        "--instruction-trace",
+        &instructions,
+    ]);
+    let image = boot_image();
+    if let Some(image) = &image {
+        args.extend(["--boot-image", image]);
+    }
+    let served = Served::start(&args);
+    assert_eq!(served.line["gdb"]["address"], "127.0.55.1");
+    let port = served.line["gdb"]["port"].as_u64().expect("a port") as u16;
+    let mut gdb = std::net::TcpStream::connect(("127.0.55.1", port)).expect("it listens");
+    gdb.set_read_timeout(Some(Duration::from_secs(60))).expect("a socket");
+    gdb.write_all(b"$?#3f").expect("open");
+    let mut answer = [0; 8];
+    std::io::Read::read_exact(&mut gdb, &mut answer).expect("an answer");
+    assert!(answer.starts_with(b"+$"), "{answer:?}");
+    drop(gdb);
+    let log = served.quit("quit\n");
+    for text in ["has core 0,0,0 (physical", "profile: cycles by core and function", "instruction trace"] {
+        assert!(log.contains(text), "no `{text}` in {log}");
+    }
+    let text = std::fs::read_to_string(&trace).expect("a trace");
+    let value: Value = serde_json::from_str(&text).expect("JSON");
+    assert!(value["traceEvents"].as_array().is_some_and(|events| events.len() > 100));
+    let lines = std::fs::read_to_string(file("instructions.txt")).expect("a trace");
+    if image.is_some() {
+        assert_eq!(lines.lines().count(), 5001, "the limit, and a line that says so");
+        assert!(log.contains("core 0,0,"), "{log}");
+    } else {
+        eprintln!("not run: no boot image, so nothing but the boot ROM was watched");
+        assert!(lines.is_empty());
+    }
+    std::fs::remove_dir_all(&folder).expect("ours");
+}
+
+#[test]
+fn what_cannot_be_watched_is_told() {
+    for (args, word) in [
+        (["--gdb", "0,0"], "wants a core as X,Y,P"),
+        (["--gdb", "5,5,0"], "no chip 5,5"),
+        (["--gdb", "0,0,18"], "0 to 17"),
+        (["--break", "packets"], "wants packet:KEY/MASK@X,Y"),
+        (["--profile", "/nonexistent.elf"], "No such file"),
+        (["--profile", "/bin/sh"], "no program for a little-endian 32-bit ARM"),
+        (["--instruction-trace", "0,0,1"], "wants a core and a file"),
+        (["--trace", "/nonexistent/trace.json"], "No such file"),
+        (["--gdb-port", "5"], "--gdb"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_spidnn"))
+            .args(["board", "--machine", "virtual:spin3?fidelity=cycle", "--listen", "127.0.56.1:0"])
+            .args(args)
+            .output()
+            .expect("runs");
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        let text = String::from_utf8_lossy(&output.stderr);
+        let text = text.split_whitespace().filter(|w| *w != "│").collect::<Vec<_>>().join(" ");
+        assert!(text.contains(word), "{args:?}: no `{word}` in {text}");
+    }
+}

@@ -38,8 +38,7 @@ fn weighed_channels_and_frozen_normalisation_train_as_the_reference_does() {
         }
     }
     let optimizer = Optimizer::sgd(0.1);
-    let mut oracle =
-        Trainer::new(&graph, vec![Loss::MeanSquaredError], optimizer.clone(), weights.clone(), 0).unwrap();
+    let mut oracle = Trainer::new(&graph, vec![Loss::MeanSquaredError], optimizer.clone(), weights.clone(), 0).unwrap();
     for machine in ["virtual:spin3", "virtual:1x1?cores=5"] {
         let mut session =
             Model::new(graph.clone(), weights.clone()).unwrap().on(Machine::open(machine).unwrap()).unwrap();

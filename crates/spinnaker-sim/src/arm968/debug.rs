@@ -75,22 +75,26 @@ pub(super) struct Debug {
     pub breakpoints: BTreeSet<u32>,
     pub sink: Option<TraceSink>,
     pub profile: Option<BTreeMap<u32, Spent>>,
+    /// Number of the instruction to stop before, once.
+    pub stop_at: Option<u64>,
     /// Address and instruction count of the breakpoint that was last reported, which the next `run` passes.
     pub reported: Option<(u32, u64)>,
 }
 
 impl Debug {
     pub fn is_idle(&self) -> bool {
-        self.breakpoints.is_empty() && self.sink.is_none() && self.profile.is_none()
+        self.breakpoints.is_empty() && self.sink.is_none() && self.profile.is_none() && self.stop_at.is_none()
     }
 
     /// Whether to stop before the instruction at an address, which is number `instructions`.
     pub fn stops(&mut self, address: u32, instructions: u64) -> bool {
         let here = Some((address, instructions));
-        if self.reported == here || !self.breakpoints.contains(&address) {
+        let wanted = self.breakpoints.contains(&address) || self.stop_at.is_some_and(|at| instructions >= at);
+        if self.reported == here || !wanted {
             return false;
         }
         self.reported = here;
+        self.stop_at = None;
         true
     }
 
@@ -106,12 +110,13 @@ impl Debug {
 
 impl fmt::Debug for Debug {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { breakpoints, sink, profile, reported } = self;
+        let Self { breakpoints, sink, profile, stop_at, reported } = self;
         formatter
             .debug_struct("Debug")
             .field("breakpoints", breakpoints)
             .field("sink", &sink.is_some())
             .field("profile", profile)
+            .field("stop_at", stop_at)
             .field("reported", reported)
             .finish()
     }
@@ -166,6 +171,13 @@ impl Cpu {
                 debug.breakpoints.remove(&address);
             }
         });
+    }
+
+    /// Has `run` stop with [`Exit::Breakpoint`] after so many more instructions, once; `None`: not any more. An interrupt
+    /// that is taken is no instruction.
+    pub fn stop_after(&mut self, instructions: Option<u64>) {
+        let at = instructions.map(|count| self.state.instructions + count);
+        self.watch(|debug| debug.stop_at = at);
     }
 
     /// Gives every instruction to a sink before it is executed, or to nobody any more.

@@ -98,7 +98,7 @@ impl Local {
 
 /// What an address means to a core.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+pub(super) enum Place {
     Comms(u32),
     Timer(u32),
     Vic(u32),
@@ -116,7 +116,7 @@ pub(crate) struct CoreBus<'a> {
 }
 
 impl CoreBus<'_> {
-    fn place(&self, address: u32) -> Result<Place, BusError> {
+    pub(super) fn place(&self, address: u32) -> Result<Place, BusError> {
         Ok(match address >> 24 {
             0x10 | 0x20 => Place::Comms(address & 0xFF),
             0x11 | 0x21 => Place::Timer(address & 0xFFF),

@@ -47,6 +47,7 @@ impl Chip {
                 times.timing.sdram_word_quarter_ns
             };
             self.noc.sharing.join(begin_ns, words, core as u32, word_quarter_ns);
+            self.watch_dma_start(core, transfer, now_ps);
         }
         self.schedule_dma();
     }
@@ -73,6 +74,7 @@ impl Chip {
                 let error = self.move_data(core, transfer, now_ps);
                 let at = self.cores[core].clock.cycles(now_ps);
                 self.cores[core].local.dma.finish(error, at);
+                self.watch_dma_end(core, now_ps);
                 self.start_dma(core, now_ps);
                 self.update_lines(core, now_ps);
                 self.set_going(core, now_ps);

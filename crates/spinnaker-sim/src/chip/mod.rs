@@ -22,10 +22,12 @@ mod devices;
 mod dma;
 mod ethernet;
 mod events;
+mod inspect;
 mod memory;
 mod noc;
 mod phy;
 mod pl340;
+mod probe;
 mod router;
 mod routing;
 mod serial_rom;
@@ -53,6 +55,8 @@ pub(crate) use ethernet::wire_ps;
 pub(crate) use events::{Event, RomEvent};
 pub(crate) use memory::SYSTEM_RAM_BYTES;
 pub(crate) use noc::{Message, Times};
+pub use probe::Hit;
+pub(crate) use probe::{Doing, Probe, Span, What};
 pub use serial_rom::BoardAddress;
 pub(crate) use serial_rom::{SerialRom, ram_words};
 pub(crate) use system::CORES;
@@ -128,6 +132,8 @@ pub(crate) struct Chip {
     polling: u32,
     /// Breakpoints met so far.
     pub stops: u64,
+    /// What is watched, if anything is.
+    pub probe: Option<Box<Probe>>,
     /// Chip-level interrupt sources as the cores' controllers have them.
     lines: u32,
     seed: u64,
@@ -173,6 +179,7 @@ impl Chip {
             going: 0,
             polling: 0,
             stops: 0,
+            probe: None,
             lines: 0,
             seed: setup.seed,
             parity_errors: setup.parity_errors,
@@ -210,12 +217,12 @@ impl Chip {
     }
 
     /// Lets everything happen that happens before `end_ps`; less, if the chip sends something that could be answered
-    /// before then.
+    /// before then, or if it meets a breakpoint.
     pub fn advance(&mut self, end_ps: u64) {
         loop {
             let end_ps = end_ps.min(self.noc.outbox_ps.saturating_add(self.noc.times.lookahead_ps));
             let (core_ps, event_ps) = (self.next_core_ps(), self.noc.events.next_ps());
-            if core_ps.min(event_ps) >= end_ps {
+            if core_ps.min(event_ps) >= end_ps || self.stops > 0 {
                 return;
             }
             if event_ps <= core_ps {
@@ -291,6 +298,8 @@ impl Chip {
             Exit::Breakpoint => {
                 unit.stopped = true;
                 self.stops += 1;
+                let at_ps = unit.clock.ps(unit.cpu.cycles());
+                self.watch_core(core, at_ps);
                 self.set_next(core, u64::MAX);
                 false
             }
@@ -303,7 +312,9 @@ impl Chip {
             }
             Exit::WaitForInterrupt => {
                 unit.activity = Activity::Asleep;
+                let at_ps = unit.clock.ps(unit.cpu.cycles());
                 self.set_next(core, u64::MAX);
+                self.watch_core(core, at_ps);
                 self.noc.system.sleeping |= 1 << core;
                 false
             }
@@ -410,6 +421,7 @@ impl Chip {
 
     /// A core goes on at this time, unless it is held.
     pub(crate) fn set_going(&mut self, core: usize, now_ps: u64) {
+        self.watch_core(core, now_ps);
         let unit = &mut self.cores[core];
         if unit.activity != Activity::Running || unit.held || unit.stopped {
             self.set_next(core, u64::MAX);

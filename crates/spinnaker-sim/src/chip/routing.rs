@@ -130,6 +130,7 @@ impl Chip {
         let Routed { packet, route } = routed;
         let place = u64::from(packet.control) << 40 | u64::from(route) << 32 | u64::from(packet.key);
         self.noc.trace.add([now_ps, place, u64::from(packet.payload)]);
+        self.watch_packet(packet, now_ps);
         let decision = if self.noc.router.enabled() {
             self.noc.router.decide(routed)
         } else {
@@ -283,8 +284,9 @@ impl Chip {
         }
         let ready_ps = now_ps + self.noc.times.timing.router_ns * 1000;
         let time_ps = output.send(ready_ps, packet.long());
-        let number = output.packets;
-        if let Some(to) = output.to {
+        let (number, to) = (output.packets, output.to);
+        self.watch_link(link, packet, time_ps);
+        if let Some(to) = to {
             let mut packet = if emergency == 0 { packet } else { packet.with_emergency(emergency) };
             if self.parity_errors > 0 && self.draw(link as u64, number) < u64::from(self.parity_errors) {
                 packet.fault = Fault::Parity;

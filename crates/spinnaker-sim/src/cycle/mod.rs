@@ -43,6 +43,7 @@ mod debug;
 mod host;
 mod schedule;
 mod snapshot;
+mod timeline;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -50,13 +51,14 @@ use std::sync::Mutex;
 use spinnaker_machine::{ChipXy, Link as Direction, Machine};
 
 use crate::arm968::CodeStore;
-pub use crate::chip::{BoardAddress, LogEntry};
+pub use crate::chip::{BoardAddress, Hit, LogEntry};
 use crate::chip::{CORES, Chip, Setup, Times};
 use crate::network::{Link, Output};
 pub use config::{CycleConfig, CycleTiming, default_address};
 use host::HostSide;
 pub use host::{BOOT_PORT, Datagram};
 pub use snapshot::{ChipSnapshot, CoreActivity, CoreSnapshot, Counts, Snapshot};
+pub use timeline::TimelineSize;
 
 /// An instruction-level machine.
 pub struct CycleMachine {
@@ -78,6 +80,8 @@ pub struct CycleMachine {
     threads: usize,
     /// Breakpoints met so far.
     stops: u64,
+    /// Packets and DMA transfers that are waited for stop the machine.
+    halting: bool,
 }
 
 /// A number from a seed and what it is for.
@@ -169,6 +173,7 @@ impl CycleMachine {
             lookahead_ps,
             threads: config.threads.max(1),
             stops: 0,
+            halting: false,
         }
     }
 

@@ -44,18 +44,19 @@ impl CycleMachine {
             active,
             stops: 0,
             to_breakpoint,
-            end_ps: 0,
         };
         if self.threads > 1 && run.chips.len() > 1 {
             run.on_threads(end_ps, self.threads);
         } else {
             run.alone(end_ps);
         }
-        let (stops, reached_ps) = (run.stops, run.end_ps);
+        let stops = run.stops;
         self.active = run.active;
         self.stops += stops;
         let stopped = to_breakpoint && stops > 0;
-        self.now_ps = self.now_ps.max(if stopped { reached_ps } else { end_ps });
+        // What is left to do comes after everything that was done, but for what others did in the same few hops.
+        let next_ps = self.next_ps.iter().copied().min().unwrap_or(end_ps);
+        self.now_ps = self.now_ps.max(if stopped { next_ps.min(end_ps) } else { end_ps });
         stopped
     }
 }
@@ -77,8 +78,6 @@ struct Run<'a> {
     /// Breakpoints met.
     stops: u64,
     to_breakpoint: bool,
-    /// The latest time to which a chip was allowed to run.
-    end_ps: u64,
 }
 
 /// Lets a chip run; nobody else has it.
@@ -161,7 +160,6 @@ impl Run<'_> {
             let until_ps = self.until(chip, until_ps);
             if next_ps < until_ps {
                 self.active.push((chip, until_ps));
-                self.end_ps = self.end_ps.max(until_ps);
             }
         }
         true

@@ -8,10 +8,34 @@ use spinnaker_wire::vcpu::{self, CoreState, Vcpu};
 
 use super::watch::Watch;
 use super::{Datagram, LogLine, VirtualBoard};
+use crate::arm968::TraceSink;
 use crate::cycle::{CoreActivity, CycleConfig, CycleMachine};
 
 /// Machine time between looks at the cores' states for the log.
 const LOOK_NS: u64 = 50_000_000;
+/// Machine time between looks whether a core that somebody waits for has its number.
+const NUMBERED_NS: u64 = 1_000_000;
+
+/// A core by the number that its chip's monitor gives it, as SCP counts them; 0 is the monitor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CorePlace {
+    /// Its chip.
+    pub chip: ChipXy,
+    /// Its number there.
+    pub core: u8,
+}
+
+impl std::fmt::Display for CorePlace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{},{},{}", self.chip.x, self.chip.y, self.core)
+    }
+}
+
+/// What is to be set in a core when it has its number.
+enum Wish {
+    Trace(TraceSink),
+    DmaBreak,
+}
 
 /// An instruction-level machine with a power switch for each board.
 pub struct CycleBoard {
@@ -27,6 +51,7 @@ pub struct CycleBoard {
     watch: Watch,
     looked_ns: u64,
     log: Vec<LogLine>,
+    wishes: Vec<(CorePlace, Wish)>,
 }
 
 impl CycleBoard {
@@ -47,12 +72,78 @@ impl CycleBoard {
             watch: Watch::default(),
             looked_ns: 0,
             log: Vec::new(),
+            wishes: Vec::new(),
         }
     }
 
-    /// The machine as it is now; its time counts from when it was last switched.
+    /// The machine as it is now; its time counts from when it was last switched, and what was watched in it before is not any
+    /// more.
     pub fn machine(&mut self) -> &mut CycleMachine {
         &mut self.machine
+    }
+
+    /// Gives every instruction of a core to a sink from when it has its number: for the monitor at once, for others when the
+    /// monitor program numbers them.
+    pub fn trace_instructions(&mut self, place: CorePlace, sink: TraceSink) {
+        self.wishes.push((place, Wish::Trace(sink)));
+        self.grant();
+    }
+
+    /// Waits for DMA transfers of a core from when it has its number; see [`CycleMachine::break_on_dma`].
+    pub fn break_on_dma(&mut self, place: CorePlace) {
+        self.wishes.push((place, Wish::DmaBreak));
+        self.grant();
+    }
+
+    fn grant(&mut self) {
+        for (place, wish) in std::mem::take(&mut self.wishes) {
+            let Some(core) = self.machine.physical(place.chip, place.core) else {
+                self.wishes.push((place, wish));
+                continue;
+            };
+            let what = match wish {
+                Wish::Trace(sink) => {
+                    self.machine.settle(place.chip, core);
+                    if let Some(cpu) = self.machine.cpu(place.chip, core) {
+                        cpu.set_trace(Some(sink));
+                    }
+                    "instruction trace"
+                }
+                Wish::DmaBreak => {
+                    self.machine.break_on_dma(place.chip, core);
+                    "waiting for DMA transfers"
+                }
+            };
+            self.say(format!("core {place} (physical {core}): {what}"));
+        }
+    }
+
+    /// As [`VirtualBoard::run_until`], but no further than to a breakpoint. Whether one was met.
+    pub fn run_to_breakpoint(&mut self, end_ns: u64) -> bool {
+        self.run(end_ns, true)
+    }
+
+    fn run(&mut self, end_ns: u64, to_breakpoint: bool) -> bool {
+        while self.now_ns() < end_ns {
+            let look_ns = self.looked_ns + LOOK_NS;
+            let mut to_ns = end_ns.min(look_ns);
+            if !self.wishes.is_empty() {
+                to_ns = to_ns.min(self.now_ns() + NUMBERED_NS);
+            }
+            let to_ns = to_ns.saturating_sub(self.switched_on_ns);
+            if !to_breakpoint {
+                self.machine.run_until(to_ns);
+            } else if self.machine.run_to_breakpoint(to_ns) {
+                return true;
+            }
+            if self.now_ns() >= look_ns {
+                self.look();
+            }
+            if !self.wishes.is_empty() {
+                self.grant();
+            }
+        }
+        false
     }
 
     fn say(&mut self, text: String) {
@@ -94,13 +185,7 @@ impl VirtualBoard for CycleBoard {
     }
 
     fn run_until(&mut self, end_ns: u64) {
-        while self.now_ns() < end_ns {
-            let look_ns = self.looked_ns + LOOK_NS;
-            self.machine.run_until(end_ns.min(look_ns).saturating_sub(self.switched_on_ns));
-            if self.now_ns() >= look_ns {
-                self.look();
-            }
-        }
+        self.run(end_ns, false);
     }
 
     fn boards(&self) -> Vec<(ChipXy, Ipv4Addr)> {

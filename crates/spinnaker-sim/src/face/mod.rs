@@ -2,8 +2,8 @@
 //!
 //! [`VirtualBoard`] is what a machine of any fidelity offers: datagrams in and out, with simulated time; [`CycleBoard`] is
 //! that of the instruction-level machine. [`Server`] puts a `VirtualBoard` on UDP sockets, each board at an address of its
-//! own, and lets its time follow the clock on the wall. Everything here but [`Server`] is deterministic and touches neither
-//! sockets nor that clock.
+//! own, and lets its time follow the clock on the wall. [`GdbBoard`] lets a debugger stop
+//! that time. Everything here but these two is deterministic and touches neither sockets nor that clock.
 //!
 //! What is approximated: the ports of a board may have other numbers outside than inside; a reverse IP tag's port is
 //! opened when the command that sets it passes by; power is switched at once, and boards that stay on start afresh when
@@ -11,6 +11,7 @@
 
 mod bmp;
 mod cycle;
+mod gdb;
 mod server;
 mod watch;
 
@@ -23,7 +24,8 @@ use spinnaker_wire::sv::BootVariables;
 
 pub use crate::cycle::Datagram;
 pub use bmp::{Bmp, BmpAnswer};
-pub use cycle::CycleBoard;
+pub use cycle::{CorePlace, CycleBoard};
+pub use gdb::GdbBoard;
 pub use server::{BoardPorts, Listen, Pace, Request, Server};
 
 /// UDP port of a board's monitor, as the machine counts it.
