@@ -121,10 +121,9 @@ def machine(board):
     cores = sum(c.n_processors for c in board.machine.chips)
     assert 17 * chips <= cores <= 18 * chips, f"{cores} cores"
     links = sum(1 for c in board.machine.chips for _ in c.router.links)
-    # Both directions. On four chips the monitors' own test leaves 14 of the 16: not the diagonal between (0,1) and (1,0). Three
-    # boards of 48 are a torus.
-    expected = {4: (14, 16), 48: (240,), 144: (864,)}[chips]
-    assert links in expected, f"{links} links"
+    # Both directions. SC&MP 4.0.0 by itself switches off some links that lead out of a board at chips (0,0), (1,0) and (3,0):
+    # of the 16 of four chips two, of the 864 of three boards 18.
+    same(links, {4: 14, 48: 240, 144: 846}[chips], "links")
     return str(board.machine)
 
 
