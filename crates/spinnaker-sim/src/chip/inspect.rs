@@ -14,7 +14,7 @@ impl Chip {
     }
 
     /// Brings a core that was left alone up to the present, so that what is watched in it from here on is.
-    pub fn settle(&mut self, core: usize, now_ps: u64) {
+    pub fn settle_core(&mut self, core: usize, now_ps: u64) {
         self.catch_up(core, self.reached_ps(now_ps));
         self.go_on(core);
     }

@@ -90,7 +90,7 @@ impl CycleMachine {
     /// Brings a core that sleeps in a loop up to the present, so that a breakpoint or trace that is set next begins here. False
     /// without such a core.
     pub fn settle(&mut self, xy: ChipXy, core: u8) -> bool {
-        self.touch(xy, core, |chip, core, now_ps| chip.settle(core, now_ps)).is_some()
+        self.touch(xy, core, |chip, core, now_ps| chip.settle_core(core, now_ps)).is_some()
     }
 
     /// Lets a core that met a breakpoint go on from there, as if no time had passed for it: right when the machine was left

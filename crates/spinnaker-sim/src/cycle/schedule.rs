@@ -148,7 +148,6 @@ impl Run<'_> {
             // All others have nothing to do before anything could reach them.
             let until_ps = self.until(first, end_ps.min(second_ps.saturating_add(far_ps)));
             self.active.push((first, until_ps));
-            self.end_ps = self.end_ps.max(until_ps);
             return true;
         }
         for (chip, &next_ps) in self.next_ps.iter().enumerate() {
