@@ -134,7 +134,7 @@ fn processor_and_memories() {
 /// Nanoseconds of a transfer by each of some cores at once, from SDRAM to DTCM or back.
 fn transfers(cores: u8, words: u32, to_sdram: bool) -> f64 {
     let mut bare = Bare::new(&Machine::spin3(), &[]);
-    let description = 0x0180_0000 | u32::from(to_sdram) << 19 | words * 4;
+    let description = 0x0180_0000 | u32::from(to_sdram) << 19 | (words * 4);
     for core in 1..=cores {
         let registers = [(4, DMA), (5, 0x6000_0000), (7, 0x0040_1000), (8, description), (9, 8)];
         bare.start(ROOT, core, &[], &TRANSFER, &registers);
