@@ -9,13 +9,13 @@ use spinnaker_wire::boot;
 /// Machine time of the ROM's start, after each message, and of the code.
 const START_NS: u64 = 150_000_000;
 const MESSAGE_NS: u64 = 1_000_000;
-const RUN_NS: u64 = 5_000_000;
+const RUN_NS: u64 = 1_000_000;
 
 fuzz_target!(|data: &[u8]| {
     let mut machine = CycleMachine::new(&Machine::rectangle(2, 1).expect("small"), &CycleConfig::default());
     machine.run_for(START_NS);
     let mut buffer = [0; boot::MESSAGE_BYTES_MAX];
-    let mut send = |machine: &mut CycleMachine, message: &[u8]| {
+    let send = |machine: &mut CycleMachine, message: &[u8]| {
         let host = "192.168.240.254:12345".parse().expect("an address");
         let data = message.to_vec();
         machine.send(&Datagram { board: ChipXy::new(0, 0), host, port: boot::UDP_PORT, time_ns: 0, data });

@@ -40,6 +40,7 @@ except ImportError as error:
     print(f"not run: {error}")
     sys.exit(3)
 
+BOOT_ATTEMPTS = 4
 SDRAM = 0x6300_0000
 SYSTEM_RAM = 0xE500_4000
 APP_ID = 30
@@ -62,6 +63,7 @@ class Board:
         self.bmp_boards = list(range(len(options.board)))
         self.writer = SpiNNManDataWriter.mock()
         self.txrx = None
+        self.managing = None
         self.machine = None
 
     def chips(self):
@@ -73,10 +75,18 @@ class Board:
         """One request to the monitors."""
         return SendSingleCommandProcess(self.txrx.get_scamp_connection_selector()).execute(request)
 
+    def manager(self):
+        """A transceiver for the management processor."""
+        if not self.managing:
+            data = BMPConnectionData(self.bmp, self.bmp_boards, None)
+            self.managing = create_transceiver_from_hostname(
+                self.addresses[0], bmp_connection_data=data, extended=True, ensure_board_is_ready=False)
+        return self.managing
+
     def command_bmp(self, request):
         """One request to the management processor that is only acknowledged: in SpiNNMan 7.4.1 the class for such a reply is
         abstract by mistake, so that its own processes fail whatever the answer."""
-        connection = next(c for c in self.txrx.get_connections() if isinstance(c, BMPConnection))
+        connection = next(c for c in self.manager().get_connections() if isinstance(c, BMPConnection))
         request.scp_request_header.sequence = 77
         connection.send(connection.get_scp_data(request))
         result, sequence, _, _ = connection.receive_scp_response(10)
@@ -88,8 +98,14 @@ class Board:
 
 def boot(board):
     """The library finds nobody, sends its image, and waits until the monitor answers."""
-    bmp = BMPConnectionData(board.bmp, board.bmp_boards, None) if board.bmp else None
-    board.txrx = create_transceiver_from_hostname(board.addresses[0], bmp_connection_data=bmp, extended=True)
+    # The library gives up after some seconds of wall time; a virtual machine on a busy computer may want more.
+    for attempt in range(BOOT_ATTEMPTS):
+        try:
+            board.txrx = create_transceiver_from_hostname(board.addresses[0], extended=True)
+            break
+        except SpinnmanException:
+            if attempt + 1 == BOOT_ATTEMPTS:
+                raise
     board.writer.set_transceiver(board.txrx)
     # What the library waits for is the root; on boards of 48 chips the rest comes up a little later.
     board.txrx.discover_scamp_connections()
@@ -430,13 +446,13 @@ def management(board):
     """The management processor: version, readings, LEDs, FPGA registers."""
     if not board.bmp:
         return "not run: no --bmp"
-    version = board.txrx.read_bmp_version(0)
+    version = board.manager().read_bmp_version(0)
     same(version.name, "BC&MP")
-    readings = board.txrx.read_adc_data(0)
+    readings = board.manager().read_adc_data(0)
     assert 1.1 < readings.voltage_1_2a < 1.3 and 11 < readings.voltage_supply < 13, readings
-    board.txrx.set_led(7, LEDAction.TOGGLE, 0)
+    board.manager().set_led(7, LEDAction.TOGGLE, 0)
     board.command_bmp(WriteFPGARegister(0, 0x4_0010, 0x1234, 0))
-    same(board.txrx.read_fpga_register(0, 0x4_0010, 0), 0x1234)
+    same(board.manager().read_fpga_register(0, 0x4_0010, 0), 0x1234)
     return f"{version.name} {version.version_string} on {version.hardware}"
 
 
@@ -452,7 +468,8 @@ def power(board):
     except SpinnmanException:
         pass
     board.command_bmp(SetPower(PowerCommand.POWER_ON, board.bmp_boards))
-    board.txrx.ensure_board_is_ready()
+    boot_again = create_transceiver_from_hostname(board.addresses[0], extended=True)
+    boot_again.close()
     same(board.call(GetVersion(0, 0, 0)).version_info.name, "SC&MP")
 
 

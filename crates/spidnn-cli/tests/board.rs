@@ -134,6 +134,44 @@ fn an_image_given_at_the_start_boots_the_machine() {
     served.quit("quit\n");
 }
 
+/// The official host library, where there is one: `SPINNAKER_PYTHON` says with which Python. Its checks are a script's.
+fn check_by_official_library(machine: &str, version: &str, address: &str, bmp: &str) {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/official/spinnman_board.py");
+    let python = std::env::var("SPINNAKER_PYTHON").unwrap_or_else(|_| "python3".to_string());
+    // The library has the official ports built in.
+    let served = Served::start(&["--machine", machine, "--listen", address, "--bmp", bmp, "--quiet"]);
+    let mut command = Command::new(python);
+    command.args([script, "--version", version, "--bmp", bmp]);
+    for board in served.line["boards"].as_array().expect("boards") {
+        command.args(["--board", board["address"].as_str().expect("an address")]);
+    }
+    let Ok(output) = command.output() else {
+        println!("not run: no Python (SPINNAKER_PYTHON, or python3)");
+        return;
+    };
+    let said = String::from_utf8_lossy(&output.stdout);
+    println!("{said}");
+    const NO_LIBRARY: i32 = 3;
+    let passed = matches!(output.status.code(), Some(0 | NO_LIBRARY));
+    assert!(passed, "{machine}: {said}\n{}", String::from_utf8_lossy(&output.stderr));
+    served.quit("quit\n");
+}
+
+#[test]
+fn the_official_library_works_with_four_chips() {
+    check_by_official_library("virtual:spin3?fidelity=cycle", "3", "127.0.55.1", "127.0.55.9");
+}
+
+#[test]
+fn the_official_library_works_with_48_chips_and_with_three_boards() {
+    if std::env::var_os("SPINNAKER_LONG_TESTS").is_none() {
+        println!("not run: SPINNAKER_LONG_TESTS is not set");
+        return;
+    }
+    check_by_official_library("virtual:spin5?fidelity=cycle", "5", "127.0.56.1", "127.0.56.9");
+    check_by_official_library("virtual:3boards?fidelity=cycle", "5", "127.0.57.1", "127.0.57.9");
+}
+
 #[test]
 fn what_cannot_be_served_is_told() {
     let refused = |args: &[&str], word: &str| {
