@@ -23,8 +23,11 @@ fn written(machine: &mut CycleMachine) -> (Value, u64) {
     (value, size.lost)
 }
 
-/// Spans by track (process and thread): start and end in microseconds, name.
-fn tracks(value: &Value) -> BTreeMap<(u64, u64), Vec<(f64, f64, String)>> {
+/// Process and thread.
+type Track = (u64, u64);
+
+/// Spans by track: start and end in microseconds, name.
+fn tracks(value: &Value) -> BTreeMap<Track, Vec<(f64, f64, String)>> {
     let mut tracks: BTreeMap<_, Vec<_>> = BTreeMap::new();
     let mut last = 0.0;
     for event in value["traceEvents"].as_array().expect("events").iter().filter(|event| event["ph"] == "X") {
