@@ -416,14 +416,14 @@ fn lists_print_one_line_for_each_command() {
     let patches = vec![Patch { word: dma::FIRST, register: reg::loop_block(0), scale: -2 }];
     let body =
         vec![Item::Do(Step { when: When::Next, patches, ..step(Command::Dma(dma)) }), Item::Do(fill_step(16, 4))];
-    let l = Loop { depth: 0, start: 1, step: 17, total: 0, total_divisor: 4, divisor: 28, end: Loop::NO_END };
+    let l = Loop { depth: 0, start: 1, step: 17, total: 0, total_divisor: 4, divisor: 28, end: 40 };
     let total = Patch { word: loops::TOTAL, register: reg::SAMPLES, scale: 28 };
     let items = vec![Item::Loop(l, vec![total], body), Item::Do(step(Command::Barrier))];
     let text = CoreImage { config: config(), programs: vec![vec![items]] }.disassemble();
     assert_eq!(
         text,
-        "program 0, segment 0, 29 words
-  loop 0 from 1 step 17 below 0 / 4, sample and block by 28 [3] += r1 * 28
+        "program 0, segment 0, 30 words
+  loop 0 from 1 step 17 below 0 / 4 and 40, sample and block by 28 [3] += r1 * 28
     dma out sdram 0x61000000 dtcm 0x40 row 12 bytes rows -1+3 below 28 strides 112 12 tag 2, if a turn follows [4] += r10 * -2
     Fill 0x10 0x4 0x0
   barrier

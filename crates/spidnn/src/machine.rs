@@ -45,7 +45,7 @@ impl Machine {
                 Ok(Machine { board, locator: parsed.to_string() })
             }
             Locator::Virtual(_) => Err(Error::Argument(
-                "fidelity=cycle is not part of this version: leave it out, or give fidelity=fast".into(),
+                "networks do not run with fidelity=cycle in this version: leave it out, or give fidelity=fast (spidnn board serves machines of that fidelity)".into(),
             )),
             Locator::Board(_) | Locator::Spalloc(_) => Err(Error::Argument(format!(
                 "`{locator}` names a machine of the real world, which this version does not reach yet: use a virtual machine such as virtual:spin5"
