@@ -265,10 +265,17 @@ impl Kernel for Prep2d {
     }
 }
 
+impl PrepConvBackward {
+    /// Words of the kernel: few in a call that was checked, whatever the factors beside a zero are.
+    fn kernel_words(&self) -> u64 {
+        [self.kw, self.ci, self.co].iter().fold(u64::from(self.kh), |n, &f| n.saturating_mul(f.into()))
+    }
+}
+
 impl Kernel for PrepConvBackward {
     fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
         let d = Bounds { words: dtcm_words };
-        let words = [self.kw, self.ci, self.co].iter().fold(u64::from(self.kh), |n, &f| n.saturating_mul(f.into()));
+        let words = self.kernel_words();
         let (src, dst) = (d.span("src", self.src, words)?, d.span("dst", self.dst, words)?);
         let exps = d.span("exps", self.exps, self.ci.into())?;
         dst.apart_from(&[src])?;
@@ -279,7 +286,7 @@ impl Kernel for PrepConvBackward {
         self.check(dtcm.len()).expect("a kernel call that was checked");
         let dtcm = dtcm::cells(dtcm);
         let (ci, co) = (self.ci as usize, self.co as usize);
-        let words = self.kh as usize * self.kw as usize * ci * co;
+        let words = self.kernel_words() as usize;
         let taps = if words == 0 { 0 } else { words / (ci * co) };
         let src = dtcm::words(dtcm, self.src, words);
         let dst = dtcm::words(dtcm, self.dst, words);
@@ -444,6 +451,15 @@ mod tests {
             call.check(dtcm.len()).unwrap();
             call.run(&mut dtcm);
             same(&expected, &dtcm, Level::detect())?;
+        }
+
+        #[test]
+        fn kernels_without_words_are_left_alone(huge in (1u32 << 20)..u32::MAX) {
+            let call = PrepConvBackward { src: 0, dst: 40, exps: 0, kh: huge, kw: huge, ci: 64, co: 0 };
+            let mut dtcm = vec![3; 300];
+            call.check(dtcm.len()).unwrap();
+            call.run(&mut dtcm);
+            call.cycles();
         }
 
         #[test]
