@@ -67,16 +67,6 @@ impl Core for NativeCore {
     }
 
     async fn send(&self, key: u32, payload: Option<u32>) {
-        if key >> 12 & 7 < 2 && std::env::var("STAGES").is_ok() {
-            eprintln!(
-                "STG {:?} {} {} {} {}",
-                self.0.chip(),
-                self.0.core(),
-                key >> 12 & 7,
-                self.0.now_cycles(),
-                if key >> 12 & 7 == 0 { key >> 4 & 31 } else { 0 }
-            );
-        }
         self.0.send(key, payload).await;
     }
 
