@@ -1,21 +1,20 @@
 //! The interpreter: reads a core's image from SDRAM and executes its programs, one run after each start signal.
 
-use spidnn_kernels::KernelCall;
 use spidnn_kernels::call::CALL_WORDS_MAX;
 
-use crate::command::{Exchange, When, dma, loops, reg};
+#[cfg(feature = "exchanges")]
+use crate::command::Exchange;
+use crate::command::{When, dma, loops, reg};
 use crate::core_trait::{Core, Direction, Transfer};
 use crate::error::{ErrorCode, Failure};
 use crate::exchange::Links;
 use crate::program::{
-    CONFIG_WORDS, CoreConfig, HEADER_WORDS, MAGIC, PROGRAMS, RUN_BLOCK_WORDS, SEGMENT_WORDS_MAX, VERSION, opcode,
-    registers_of,
+    CONFIG_WORDS, CoreConfig, HEADER_WORDS, MAGIC, PROGRAMS, RUN_BLOCK_WORDS, SEGMENT_WORDS_MAX, VERSION, memory,
+    opcode, registers_of,
 };
 
 /// First byte of SDRAM, and its size.
 const SDRAM: (u64, u64) = (0x6000_0000, 128 << 20);
-/// Words of DTCM.
-const DTCM_WORDS: usize = 16 * 1024;
 /// Commands that one run may execute, those passed over included: far more than any batch takes. So a damaged list ends, too.
 const COMMANDS_MAX: u64 = 1 << 32;
 /// Tags of the two halves of the segment buffer.
@@ -90,16 +89,8 @@ async fn serve<C: Core>(core: &C, image: u32, commands_max: u64) -> Result<(), F
     if !in_sdram(config.run_block, RUN_BLOCK_WORDS as u64 * 4) {
         return Err(Failure::new(ErrorCode::BadConfig, config.run_block, image));
     }
-    let mut runner = Runner {
-        core,
-        config,
-        image,
-        total,
-        links: Links::new(config),
-        registers: [0; reg::COUNT],
-        segment: [0; SEGMENT_WORDS_MAX],
-        commands: 0,
-    };
+    let mut runner =
+        Runner { core, config, image, total, links: Links::new(config), registers: [0; reg::COUNT], commands: 0 };
     loop {
         // Neighbours that have not heard the last word of an exchange still ask.
         while !core.wait_start().await {
@@ -129,9 +120,6 @@ struct Runner<'a, C: Core> {
     total: u32,
     links: Links,
     registers: [u32; reg::COUNT],
-    /// The segment that is being executed. A core that has its data memory in its own address space executes it in place; this
-    /// copy stands for that, and costs no cycles.
-    segment: [u32; SEGMENT_WORDS_MAX],
     /// Commands that this run may still execute.
     commands: u64,
 }
@@ -173,13 +161,14 @@ impl<C: Core> Runner<'_, C> {
         while words != 0 {
             let at = self.config.segment_buffer + parity * half * 4;
             self.core.dma_done(TAG_SEGMENT + parity as u8).await;
-            self.core.read(at, &mut self.segment[..words as usize]);
-            let next_words = self.segment[0];
+            let segment = self.core.segment(at, words);
+            let segment = segment.as_ref();
+            let next_words = segment[0];
             let next_offset = offset + words;
             if next_words != 0 {
                 self.fetch(next_offset, next_words, 1 - parity, half).await?;
             }
-            self.segment(words).await?;
+            self.segment(segment).await?;
             (offset, words) = (next_offset, next_words);
             parity = 1 - parity;
         }
@@ -195,8 +184,9 @@ impl<C: Core> Runner<'_, C> {
         Ok(())
     }
 
-    /// Executes the segment that was read.
-    async fn segment(&mut self, words: u32) -> Result<(), Failure> {
+    /// Executes a segment.
+    async fn segment(&mut self, segment: &[u32]) -> Result<(), Failure> {
+        let words = segment.len() as u32;
         let mut frames = [Frame::default(); 2];
         let mut depth = 0;
         // The first word is the length of the next segment.
@@ -219,7 +209,7 @@ impl<C: Core> Runner<'_, C> {
             if place >= words {
                 return Ok(());
             }
-            let head = self.segment[place as usize];
+            let head = segment[place as usize];
             let bad = Failure::new(ErrorCode::BadCommand, head, place);
             let (count, patches) = ((head >> 8 & 0xFF) as usize, (head >> 16 & 0xFF) as usize);
             let length = 1 + count + 2 * patches;
@@ -245,8 +235,8 @@ impl<C: Core> Runner<'_, C> {
             let (from, to) = (place as usize + 1, place as usize + length);
             let mut parameters = [0; CALL_WORDS_MAX];
             let parameters = &mut parameters[..count];
-            parameters.copy_from_slice(&self.segment[from..from + count]);
-            for patch in self.segment[from + count..to].chunks_exact(2) {
+            parameters.copy_from_slice(&segment[from..from + count]);
+            for patch in segment[from + count..to].chunks_exact(2) {
                 let (word, register) = ((patch[0] & 0xFF) as usize, (patch[0] >> 8) as usize);
                 if word >= count || register >= reg::COUNT {
                     return Err(bad);
@@ -263,10 +253,12 @@ impl<C: Core> Runner<'_, C> {
                     self.core.dma_done(tag as u8).await;
                 }
                 (opcode::BARRIER, []) => self.links.barrier(self.core).await?,
+                #[cfg(feature = "exchanges")]
                 (opcode::REDUCE_UP, p) if count == 4 => {
                     let exchange = self.exchange(p, bad)?;
                     self.links.reduce_up(self.core, &exchange).await?;
                 }
+                #[cfg(feature = "exchanges")]
                 (opcode::BROADCAST_DOWN, p) if count == 4 => {
                     let exchange = self.exchange(p, bad)?;
                     self.links.broadcast_down(self.core, &exchange).await?;
@@ -307,9 +299,10 @@ impl<C: Core> Runner<'_, C> {
                 }
                 (code, p) if code >= opcode::KERNEL => {
                     let number = code - opcode::KERNEL;
-                    let bad_kernel = Failure::new(ErrorCode::BadKernel, number, place);
-                    let call = KernelCall::decode(number, p).map_err(|_| bad_kernel)?;
-                    call.check(DTCM_WORDS).map_err(|_| bad_kernel)?;
+                    let call = self
+                        .core
+                        .kernel_call(number, p, memory::BUFFERS_END)
+                        .map_err(|code| Failure::new(code, number, place))?;
                     self.core.kernel(&call).await;
                 }
                 _ => return Err(bad),
@@ -319,13 +312,14 @@ impl<C: Core> Runner<'_, C> {
         }
     }
 
+    #[cfg(feature = "exchanges")]
     fn exchange(&self, p: &[u32], bad: Failure) -> Result<Exchange, Failure> {
         let exchange = Exchange { sdram: p[0], words: p[1], scratch: p[2], scratch_bytes: p[3] };
         let scratch = u64::from(exchange.scratch) + u64::from(exchange.scratch_bytes);
         if !in_sdram(exchange.sdram, u64::from(exchange.words) * 4)
             || exchange.scratch_bytes < crate::command::EXCHANGE_SCRATCH_BYTES
             || !exchange.scratch.is_multiple_of(4)
-            || scratch > DTCM_WORDS as u64 * 4
+            || scratch > memory::BUFFERS_END.into()
         {
             return Err(bad);
         }
@@ -357,8 +351,8 @@ impl<C: Core> Runner<'_, C> {
         let sdram_end = (count - 1).saturating_mul(sdram_stride).saturating_add(row_bytes);
         let dtcm_end = (count - 1).saturating_mul(dtcm_stride).saturating_add(row_bytes).saturating_add(dtcm_at);
         let aligned = (sdram_at | dtcm_at | row_bytes | sdram_stride | dtcm_stride).is_multiple_of(4);
-        // Rows may lie upon each other, but nothing moves more than fits into DTCM.
-        let dtcm_bytes = DTCM_WORDS as u64 * 4;
+        // Rows may lie upon each other, but nothing moves more than fits into a program's part of DTCM.
+        let dtcm_bytes = u64::from(memory::BUFFERS_END);
         let sound = u32::try_from(sdram_at).is_ok_and(|a| in_sdram(a, sdram_end))
             && dtcm_end <= dtcm_bytes
             && count.saturating_mul(row_bytes) <= dtcm_bytes;
