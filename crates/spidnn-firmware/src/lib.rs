@@ -21,6 +21,7 @@ pub mod text;
 pub mod transfers;
 
 pub use spidnn_core::ErrorCode;
+pub use spidnn_core::program::trailer;
 pub use spidnn_kernels as kernels;
 use spidnn_kernels::KernelCall;
 
@@ -68,6 +69,12 @@ macro_rules! firmware {
                 true
             }
         }
+
+        /// What the host asks before it loads this firmware.
+        #[used]
+        #[unsafe(link_section = ".trailer")]
+        static TRAILER: [u32; $crate::trailer::WORDS] =
+            $crate::trailer::words(&[$( $crate::kernels::call::$kernel::NUMBER ),*], cfg!(feature = "exchanges"));
 
         /// Called by the start-up code, with what the monitor handed over.
         #[unsafe(no_mangle)]

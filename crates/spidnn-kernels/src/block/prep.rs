@@ -36,8 +36,8 @@ fn align(x: &[Cell<u32>], exponent: i32, out: &[Cell<u32>]) {
     }
 }
 
-/// Columns that are aligned together, so that what belongs to them fits on the stack.
-const COLUMNS: usize = 128;
+/// Columns that are aligned together, so that what belongs to them fits on the stack, of which a core has little.
+const COLUMNS: usize = if cfg!(any(test, feature = "std")) { 128 } else { 8 };
 
 /// How to align a row of columns with an exponent each.
 struct ColumnAligner {
