@@ -27,6 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "spinnaker-sim",
         ],
     ),
+    ("spidnn-truth", &["spidnn-kernels", "spinnaker-sim"]),
     ("spidnn-cli", &["spidnn", "spidnn-import", "spinnaker-machine", "spinnaker-sim", "spinnaker-wire"]),
 ];
 

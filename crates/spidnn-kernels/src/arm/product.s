@@ -189,11 +189,8 @@ loop_\width:
 spidnn_product_row:
     stmfd sp!, {r4-r11, lr}
     sub   sp, sp, #FRAME
-    ldr   r8, [r0, #A_EXP]
     mov   r14, r0
     str   r0, [sp, #ROW]
-    add   r8, r8, #137                @ 63 + 127 - 52 - 1: see finish_one
-    str   r8, [r0, #A_EXP]
 next_tile:
     ldr   r12, [r14, #COLUMNS]
     ldr   r9, [r14, #A_STEP]
@@ -301,6 +298,7 @@ outputs:
     ldr   r10, [r11, #A_EXP]
     cmp   r12, #0
     addne r8, sp, #RESULTS
+    add   r10, r10, #137              @ 63 + 127 - 52 - 1: see finish_one
     bx    lr
 
 @ The sum r11, r12 by the portable form, to r12. Keeps the other registers.

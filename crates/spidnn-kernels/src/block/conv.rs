@@ -504,7 +504,7 @@ impl ConvWgrad {
         let row_bytes = 4 * self.in_w * self.in_c;
         let x_exp = dtcm::word(dtcm, self.x_exp as usize / 4).get() as i32;
         // As many as a tile has columns.
-        let exponents = [dtcm::word(dtcm, self.dy_exp as usize / 4).get(); 3];
+        let exponents = [dtcm::word(dtcm, self.dy_exp as usize / 4).get(); 4];
         let mut dw = arm::address(dtcm, self.dw);
         for ky in 0..self.kh {
             let (oy, oy_end) = y_axis.outputs(ky, self.oy0, self.oy_end());
