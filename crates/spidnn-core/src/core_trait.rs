@@ -1,5 +1,6 @@
 //! What the runtime asks of a core.
 
+use maybe_async::maybe_async;
 use spidnn_kernels::KernelCall;
 
 use crate::ErrorCode;
@@ -58,6 +59,7 @@ pub struct Arrival<W> {
 /// Methods that wait are futures; everything else returns at once. Implementations charge the time
 /// that things take; the runtime charges only its own bookkeeping ([`Core::charge`]).
 #[allow(async_fn_in_trait)]
+#[maybe_async(AFIT)]
 pub trait Core {
     /// Payloads of an [`Arrival`].
     type Words: AsRef<[u32]>;

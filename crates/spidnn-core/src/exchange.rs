@@ -16,6 +16,8 @@
 #[cfg(feature = "exchanges")]
 mod stream;
 
+use maybe_async::maybe_async;
+
 use crate::core_trait::{Arrival, Core, Counter};
 use crate::error::{ErrorCode, Failure};
 use crate::program::CoreConfig;
@@ -60,6 +62,7 @@ pub(crate) struct Links {
     streams: stream::Streams,
 }
 
+#[maybe_async]
 impl Links {
     pub fn new(config: CoreConfig) -> Links {
         Links {

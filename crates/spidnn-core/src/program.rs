@@ -231,6 +231,15 @@ pub(crate) fn registers_of(words: &[u32; RUN_BLOCK_WORDS]) -> Option<(u32, [u32;
     Some((words[1], registers))
 }
 
+/// First byte of SDRAM, and its size.
+const SDRAM: (u64, u64) = (0x6000_0000, 128 << 20);
+
+/// Whether words at an address are in SDRAM.
+pub(crate) fn in_sdram(address: u32, bytes: u64) -> bool {
+    let start = u64::from(address);
+    address.is_multiple_of(4) && start >= SDRAM.0 && start.saturating_add(bytes) <= SDRAM.0 + SDRAM.1
+}
+
 /// Opcodes of commands; kernels are [`opcode::KERNEL`] plus the kernel's number.
 pub(crate) mod opcode {
     pub const DMA: u32 = 1;

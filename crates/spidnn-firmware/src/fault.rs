@@ -96,8 +96,6 @@ fn panic(info: &PanicInfo<'_>) -> ! {
         }
         text::write("panic at ");
         text::write(place.file());
-        text::write(":");
-        text::number(line);
         text::write("\n");
     }
     report(ErrorCode::Panicked, line)

@@ -1,17 +1,17 @@
 //! The core as the runtime sees it.
 
 use core::cell::Cell;
-use core::future::poll_fn;
 use core::marker::PhantomData;
-use core::task::Poll;
 
 use spidnn_core::program::memory;
 use spidnn_core::{Arrival, Core, Counter, ErrorCode, Transfer};
 
 use crate::device::{Register, comms, system, timer};
+
 use crate::fault::{self, Code};
 use crate::monitor::{Field, State, Vcpu};
 use crate::packets::{self, Payloads};
+use crate::sleep::sleep_until;
 use crate::transfers::{self, DTCM};
 use crate::{Kernels, text};
 use spidnn_kernels::KernelCall;
@@ -82,19 +82,19 @@ impl<K: Kernels> Core for Hardware<K> {
         }
     }
 
-    async fn dma(&self, transfer: Transfer) {
-        poll_fn(|_| if transfers::submit(&transfer) { Poll::Ready(()) } else { Poll::Pending }).await;
+    fn dma(&self, transfer: Transfer) {
+        sleep_until(|| transfers::submit(&transfer));
     }
 
-    async fn dma_done(&self, tag: u8) {
-        poll_fn(|_| if transfers::is_done(tag) { Poll::Ready(()) } else { Poll::Pending }).await;
+    fn dma_done(&self, tag: u8) {
+        sleep_until(|| transfers::is_done(tag));
     }
 
     fn kernel_call(&self, number: u32, parameters: &[u32], dtcm_bytes: u32) -> Result<KernelCall, ErrorCode> {
         K::call(number, parameters, dtcm_bytes as usize / 4)
     }
 
-    async fn kernel(&self, call: &KernelCall) {
+    fn kernel(&self, call: &KernelCall) {
         // SAFETY: the runtime has checked the call against the start of the segment buffer; no reference into the memory below is
         // alive, and transfers into it are those that the command list waits for.
         let dtcm = unsafe { core::slice::from_raw_parts_mut(words_at(0), PROGRAM_WORDS) };
@@ -103,11 +103,11 @@ impl<K: Kernels> Core for Hardware<K> {
         }
     }
 
-    async fn send(&self, key: u32, payload: Option<u32>) {
+    fn send(&self, key: u32, payload: Option<u32>) {
         comms::send(key, payload);
     }
 
-    async fn send_words(&self, key: u32, dtcm: u32, count: u32) {
+    fn send_words(&self, key: u32, dtcm: u32, count: u32) {
         for i in 0..count {
             // SAFETY: as for `read`.
             let word = unsafe { words_at(dtcm).add(i as usize).read_volatile() };
@@ -119,41 +119,31 @@ impl<K: Kernels> Core for Hardware<K> {
         packets::take().map(|(key, words)| Arrival { key, words })
     }
 
-    async fn event(&self, deadline: Option<u64>) {
-        poll_fn(|_| {
-            if !packets::is_empty() {
-                return Poll::Ready(());
-            }
-            let Some(deadline) = deadline else { return Poll::Pending };
+    fn event(&self, deadline: Option<u64>) {
+        let Some(deadline) = deadline else { return sleep_until(|| !packets::is_empty()) };
+        sleep_until(|| {
             let now = self.now_cycles();
-            if now >= deadline {
-                return Poll::Ready(());
+            if !packets::is_empty() || now >= deadline {
+                return true;
             }
             timer::set_alarm(u32::try_from(deadline - now).unwrap_or(u32::MAX));
-            Poll::Pending
-        })
-        .await;
-        if deadline.is_some() {
-            timer::clear_alarm();
-        }
+            false
+        });
+        timer::clear_alarm();
     }
 
-    async fn wait_start(&self) -> bool {
+    fn wait_start(&self) -> bool {
         let second = self.second_signal.get();
         self.vcpu.set_state(if second { State::Sync1 } else { State::Sync0 });
-        let started = poll_fn(|_| {
-            // The monitor clears the flag for SYNC0 and sets it for SYNC1.
-            if (system::flags() >> self.vcpu.virtual_core & 1 == 1) == second {
-                return Poll::Ready(true);
-            }
-            if packets::is_empty() { Poll::Pending } else { Poll::Ready(false) }
-        })
-        .await;
-        if started {
-            self.second_signal.set(!second);
-            self.vcpu.set_state(State::Run);
+        // The monitor clears the flag for SYNC0 and sets it for SYNC1.
+        let started = || (system::flags() >> self.vcpu.virtual_core & 1 == 1) == second;
+        sleep_until(|| started() || !packets::is_empty());
+        if !started() {
+            return false;
         }
-        started
+        self.second_signal.set(!second);
+        self.vcpu.set_state(State::Run);
+        true
     }
 
     fn fail(&self, code: u32, detail: [u32; 2]) {

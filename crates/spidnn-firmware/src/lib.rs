@@ -8,7 +8,6 @@
 #![no_std]
 
 pub mod device;
-pub mod executor;
 pub mod fault;
 pub mod global;
 pub mod hardware;
@@ -16,6 +15,7 @@ pub mod interrupt;
 pub mod mailbox;
 pub mod monitor;
 pub mod packets;
+pub mod sleep;
 pub mod start;
 pub mod text;
 pub mod transfers;

@@ -9,11 +9,10 @@ use spidnn_core::program::{MAGIC, VERSION, directory};
 
 use crate::Kernels;
 use crate::device::{Register, comms, dma, timer, vic};
-use crate::executor;
 use crate::hardware::Hardware;
 use crate::interrupt;
 use crate::monitor::{self, State, Vcpu};
-use crate::text;
+use crate::{sleep, text};
 
 // Vectors first. Interrupts come with the return address + 4 in lr. The registers of FIQ mode are set in `packets`.
 global_asm!(
@@ -105,7 +104,7 @@ pub fn run<K: Kernels>(argument: u32) -> ! {
     interrupt::prepare(vcpu);
     if argument & FLAG_WAIT != 0 {
         vcpu.set_state(State::Wait);
-        executor::sleep_until(interrupt::start_signal_came);
+        sleep::sleep_until(interrupt::start_signal_came);
     }
     let block = monitor::tagged_block(argument as u8, directory::TAG);
     let image = if block == 0 { 0 } else { image_of(block, vcpu) };
@@ -114,11 +113,11 @@ pub fn run<K: Kernels>(argument: u32) -> ! {
     }
     if image == 0 {
         vcpu.set_state(State::Exit);
-        executor::sleep_until(|| false);
+        sleep::sleep_until(|| false);
     }
     vcpu.set_state(State::Run);
     let hardware = Hardware::<K>::new(vcpu);
-    executor::block_on(spidnn_core::run(&hardware, image));
+    spidnn_core::run(&hardware, image);
     crate::fault::stop()
 }
 

@@ -38,20 +38,3 @@ pub fn write(text: &str) {
         }
     }
 }
-
-/// Adds a number in decimal.
-pub fn number(mut value: u32) {
-    let mut digits = [0u8; 10];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (value % 10) as u8;
-        value /= 10;
-        if value == 0 {
-            break;
-        }
-    }
-    if let Ok(text) = core::str::from_utf8(&digits[at..]) {
-        write(text);
-    }
-}

@@ -1,5 +1,6 @@
 //! Streams of blocks: see the parent module.
 
+use maybe_async::maybe_async;
 use spidnn_kernels::KernelCall;
 use spidnn_kernels::call::{CopyRows, Map2};
 
@@ -126,6 +127,7 @@ pub(super) struct Streams {
     active: Option<Active>,
 }
 
+#[maybe_async]
 impl Links {
     /// Takes packets of a stream.
     pub(super) async fn stream_arrival<C: Core>(&mut self, core: &C, key: u32, words: &[u32]) {
