@@ -38,6 +38,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "spinnaker-wire",
         ],
     ),
+    ("spidnn-truth", &["spidnn-kernels", "spinnaker-sim"]),
     ("spidnn-cli", &["spidnn", "spidnn-import", "spinnaker-machine", "spinnaker-sim", "spinnaker-wire"]),
 ];
 

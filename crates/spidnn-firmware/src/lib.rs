@@ -49,15 +49,17 @@ macro_rules! firmware {
                 parameters: &[u32],
                 dtcm_words: usize,
             ) -> Result<$crate::kernels::KernelCall, $crate::ErrorCode> {
-                use $crate::kernels::{Kernel, KernelCall, call};
-                match number {
-                    $( call::$kernel::NUMBER => {
-                        let call = call::$kernel::from_parameters(parameters).ok_or($crate::ErrorCode::BadKernel)?;
-                        call.check(dtcm_words).map_err(|_| $crate::ErrorCode::BadKernel)?;
-                        Ok(KernelCall::$kernel(call))
-                    } )*
-                    _ => Err($crate::ErrorCode::NoKernel),
-                }
+                use $crate::ErrorCode::{BadKernel, NoKernel};
+                use $crate::kernels::{DecodeError, Kernel, KernelCall};
+                let call = KernelCall::decode(number, parameters).map_err(|error| match error {
+                    DecodeError::UnknownKernel(_) => NoKernel,
+                    DecodeError::WrongLength { .. } => BadKernel,
+                })?;
+                let accepted = match &call {
+                    $( KernelCall::$kernel(kernel) => kernel.check(dtcm_words).is_ok(), )*
+                    _ => return Err(NoKernel),
+                };
+                if accepted { Ok(call) } else { Err(BadKernel) }
             }
 
             fn run(call: &$crate::kernels::KernelCall, dtcm: &mut [u32]) -> bool {

@@ -258,7 +258,7 @@ pub fn prep_conv_backward(call: &PrepConvBackward) -> u64 {
 /// Cycles of [`PrepWindow`].
 pub fn prep_window(call: &PrepWindow) -> u64 {
     let (from, to) = call.held();
-    CALL + BLOCK + align((to - from) * u64::from(call.row_words))
+    CALL + BLOCK + align(u64::from(to - from) * u64::from(call.row_words))
 }
 
 /// Cycles of [`Fill`]: STM of eight words twice, SUBS, BNE for 16 words (20); single words 2.

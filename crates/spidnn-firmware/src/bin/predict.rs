@@ -3,5 +3,5 @@
 #![no_main]
 
 spidnn_firmware::firmware! {
-    Fill, CopyRows, Prep2d, PrepWindow, Gemm, Map2,
+    Fill, CopyRows, Prep2d, PrepWindow, Gemm, Conv, BiasAct, Map2, ScaleShift, Scale, SumParts, Pool, Softmax,
 }

@@ -8,7 +8,7 @@ mod pool;
 mod prep;
 #[cfg(any(test, feature = "std"))]
 mod product;
-mod round;
+pub(crate) mod round;
 #[cfg(test)]
 mod test_data;
 
