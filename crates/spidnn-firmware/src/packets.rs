@@ -66,6 +66,7 @@ fn write(word: *mut u32, value: u32) {
 }
 
 /// Empties the rings and sets the FIQ mode's registers. Interrupts must be masked; FIQ stays so.
+#[instruction_set(arm::a32)]
 pub fn prepare() {
     let (long, short) = (word!(long_keys) as u32, word!(short_keys) as u32);
     for (place, value) in [
