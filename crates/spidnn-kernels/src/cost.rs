@@ -275,7 +275,7 @@ pub fn copy_rows(call: &CopyRows) -> u64 {
 }
 
 /// Cells of a window along an axis, summed over outputs `first..end`.
-fn cells(axis: &Axis, first: u32, end: u32) -> u64 {
+pub(crate) fn cells(axis: &Axis, first: u32, end: u32) -> u64 {
     let mut cells = 0;
     runs(axis, first, end, |outputs, taps| cells += outputs * taps);
     cells

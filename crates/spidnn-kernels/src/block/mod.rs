@@ -10,6 +10,7 @@ mod prep;
 mod product;
 mod round;
 #[cfg(test)]
-mod test_data;
+pub(crate) mod test_data;
 
 pub(crate) use geometry::Axis;
+pub(crate) use pool::{check_window, window};

@@ -19,7 +19,7 @@ fn divide(bits: u32, count: u32) -> u32 {
 }
 
 /// Inputs `low..end` of the window of output `o`.
-fn window(axis: &Axis, o: u32) -> (u32, u32) {
+pub(crate) fn window(axis: &Axis, o: u32) -> (u32, u32) {
     let start = i64::from(o) * i64::from(axis.stride) - i64::from(axis.pad);
     let clamp = |i: i64| i.clamp(0, axis.input.into()) as u32;
     (clamp(start), clamp(start + i64::from(axis.kernel)))
@@ -63,7 +63,8 @@ impl Pool {
 /// Largest extent of a window: keeps the work of an accepted call bounded.
 const KERNEL_MAX: u32 = 1 << 12;
 
-fn check_window(mode: u32, y: &Axis, x: &Axis) -> Result<(), BadCall> {
+/// Whether the code, extents and steps of a pooling window are sound.
+pub(crate) fn check_window(mode: u32, y: &Axis, x: &Axis) -> Result<(), BadCall> {
     dtcm::below("mode", mode, 2)?;
     dtcm::below("kh", y.kernel, KERNEL_MAX)?;
     dtcm::below("kw", x.kernel, KERNEL_MAX)?;
