@@ -46,8 +46,8 @@ pub fn run(cli: &Cli) -> Result<Answer, Error> {
 
 /// Options whose values this version does not have yet.
 fn check_common(common: &Common) -> Result<(), Error> {
-    if common.format != Format::F32 {
-        return Err(Error::Argument("only format f32 is part of this version: leave --format out, or give f32".into()));
+    if common.calibration.is_some() && common.format != Format::Int8 {
+        return Err(Error::Argument("--calibration is for --format int8: other formats need no ranges".into()));
     }
     match common.groups.as_str() {
         "auto" | "1" => Ok(()),
@@ -274,6 +274,21 @@ fn output_names(graph: &Graph) -> Vec<String> {
     }
 }
 
+/// A session with the format of the command line.
+fn session(model: Model, machine: Machine, common: &Common) -> Result<Session, Error> {
+    let calibration = common.calibration.as_deref().map(|c| open_data(c, model.graph(), None)).transpose()?;
+    let mut session = model.on(machine)?;
+    session.set_format(match common.format {
+        Format::F32 => spidnn::Format::F32,
+        Format::Bfp16 => spidnn::Format::Bfp16,
+        Format::Int8 => spidnn::Format::Int8,
+    })?;
+    if let Some(data) = calibration {
+        session.calibrate(&data)?;
+    }
+    Ok(session)
+}
+
 fn open_data(locator: &str, graph: &Graph, samples: Option<usize>) -> Result<Dataset, Error> {
     let data = Dataset::open(locator, Some(graph))?;
     Ok(match samples {
@@ -296,7 +311,7 @@ fn predict(
     let data = open_data(inputs, model.graph(), samples)?;
     let names = output_names(model.graph());
     let opened = open_machine(common)?;
-    let mut session = model.on(opened.machine)?;
+    let mut session = session(model, opened.machine, common)?;
     let outputs = session.predict(&data)?;
     if let Some(path) = out {
         let arrays: Vec<(&str, &Tensor)> = names.iter().map(String::as_str).zip(&outputs).collect();
@@ -365,7 +380,7 @@ fn evaluate(
     };
     let metrics = if metrics.is_none() { default_metrics(&loss)? } else { wanted };
     let opened = open_machine(common)?;
-    let mut session = model.on(opened.machine)?;
+    let mut session = session(model, opened.machine, common)?;
     let scores = session.evaluate(&data, &Evaluate { losses: vec![loss], metrics })?;
     let mut json = output::of_session(&session);
     json.insert("samples".into(), json!(data.len()));
@@ -477,7 +492,7 @@ fn train(args: &args::Fit, common: &Common) -> Result<Answer, Error> {
         ..Fit::new(loss)
     };
     let opened = open_machine(common)?;
-    let mut session = model.on(opened.machine)?;
+    let mut session = session(model, opened.machine, common)?;
     let history = session.fit(&data, fit)?;
     if let Some(path) = &args.output {
         session.save(path)?;

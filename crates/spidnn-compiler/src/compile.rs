@@ -173,7 +173,7 @@ pub fn compile(graph: &Graph, machine: &Machine, options: &Options) -> Result<Co
         run_block: lowered.run_block,
         root,
     };
-    Ok(Compiled { replicas: replicas.chips, chips, layout, report })
+    Ok(Compiled { replicas: replicas.chips, chips, layout, constants: lowered.constants, report })
 }
 
 /// What a core has to know of its place: keys of its leader and of its peers on neighbouring chips of the tree.

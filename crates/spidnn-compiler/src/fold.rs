@@ -156,7 +156,8 @@ fn element(tensor: &Tensor, i: usize) -> f32 {
 }
 
 impl InferenceParam {
-    fn new(graph: &Graph, source: Source) -> InferenceParam {
+    /// The parameter in the form that its layer takes.
+    pub(crate) fn new(graph: &Graph, source: Source) -> InferenceParam {
         let prepared = match &source {
             Source::Plain(p) => Prepared::of(graph, *p),
             Source::Kernel { kernel, .. } => Prepared::of(graph, *kernel),
@@ -186,7 +187,7 @@ impl InferenceParam {
 
 impl Source {
     /// Values, row-major, from the model's parameters. Computed in f64, rounded once.
-    fn values(&self, weights: &[Tensor]) -> Vec<f32> {
+    pub(crate) fn values(&self, weights: &[Tensor]) -> Vec<f32> {
         match self {
             Source::Plain(p) => weights[p.0].iter().copied().collect(),
             Source::Kernel { kernel, norm } => {

@@ -9,6 +9,7 @@ mod error;
 pub mod fold;
 mod lower;
 mod plan;
+pub mod quantise;
 pub mod report;
 pub mod route;
 mod stage;
@@ -21,4 +22,4 @@ mod interpreter;
 
 pub use compile::compile;
 pub use error::CompileError;
-pub use plan::{Buffer, ChipImage, Compiled, Layout, OptimizerState, Options, Program, Training};
+pub use plan::{Buffer, ChipImage, Compiled, Format, Layout, OptimizerState, Options, Program, Training};

@@ -1,5 +1,10 @@
 //! From layers to stages: buffers in SDRAM, fusion of activations and losses, and the backward pass.
 
+mod int8;
+
+pub use int8::{ByteValue, LayerForm};
+
+use int8::Bytes;
 use spidnn_graph::layer::PoolMode;
 use spidnn_graph::training::{Clip, Loss, Rule};
 use spidnn_graph::{Activation, Graph, LayerKind, NodeId};
@@ -7,7 +12,7 @@ use spidnn_kernels as kernels;
 
 use crate::emit::Tensor;
 use crate::fold::{self, InferenceParam, Norm, Source};
-use crate::plan::{Buffer, OptimizerState, Options};
+use crate::plan::{Buffer, Format, OptimizerState, Options};
 use crate::stage::conv::{Axis, ConvGradient, ConvGradientSum, ConvProduct, ConvShape};
 use crate::stage::dense::{DenseGradient, DensePartial, DensePartialSum, DenseProduct};
 use crate::stage::elementwise::{
@@ -76,12 +81,27 @@ pub struct Lowered {
     pub optimizer_state: Vec<OptimizerState>,
     /// Parameters of the predict program.
     pub inference_params: Vec<Buffer>,
+    /// Contents of the inference parameters, where the compiler makes them (format `int8`).
+    pub constants: Option<Vec<Vec<u32>>>,
+    /// What the layers became (format `int8`), and where the bytes are.
+    pub bytes: Option<LoweredBytes>,
     /// Run block.
     pub run_block: u32,
     /// Memory taken.
     pub memory: Memory,
     /// Layers with the most bytes of activations, for errors.
     pub largest: (String, u64),
+}
+
+/// What a lowering to bytes tells of its layers.
+#[derive(Debug, Clone)]
+pub struct LoweredBytes {
+    /// Each layer's form.
+    pub forms: Vec<LayerForm>,
+    /// Values of nodes, where they are bytes.
+    pub values: Vec<Option<ByteValue>>,
+    /// Values of nodes, where they are numbers.
+    pub numbers: Vec<Option<Tensor>>,
 }
 
 /// Facts that lowering needs beside the graph.
@@ -159,6 +179,8 @@ struct Pass<'a> {
     activation_in_loss: Vec<bool>,
     /// Per node: plan of its batch normalisation in training.
     norms: Vec<Option<NormPlan>>,
+    /// Predictions in bytes.
+    bytes: Option<Bytes<'a>>,
     largest: (String, u64),
 }
 
@@ -179,7 +201,7 @@ struct Late {
     dense: Vec<DenseGradient>,
 }
 
-impl Pass<'_> {
+impl<'a> Pass<'a> {
     /// Adds the gradients that were put off: one phase for all of them, and one for the sums of their parts.
     fn push_late(&mut self) {
         let Late { convolutions, mut dense } = std::mem::take(&mut self.late);
@@ -384,9 +406,16 @@ impl Pass<'_> {
             Some((address, inference[i].prepared.map(|p| address + p.mantissa_words() * 4)))
         };
         for (i, node) in graph.nodes.iter().enumerate() {
-            if self.values[i].is_some() {
+            let is_bytes = |pass: &Self| pass.bytes.as_ref().is_some_and(|b| b.values[i].is_some());
+            if self.values[i].is_some() || is_bytes(self) {
                 // Folded into an earlier node.
                 continue;
+            }
+            if self.bytes.is_some() {
+                if self.forward_bytes(i, folded[i])? {
+                    continue;
+                }
+                node.inputs.iter().for_each(|&x| self.numbers_of(x));
             }
             let layer = &graph.layers[node.layer.0];
             let name = layer.name.clone();
@@ -397,7 +426,9 @@ impl Pass<'_> {
                 ],
                 None => layer.params.iter().map(|&p| Source::Plain(p)).collect(),
             };
-            let (params, prepared): (Vec<u32>, Vec<Option<u32>>) = if self.mode == Mode::Predict {
+            let (params, prepared): (Vec<u32>, Vec<Option<u32>>) = if self.bytes.is_some() {
+                sources.into_iter().map(|source| self.number_param(source)).unzip()
+            } else if self.mode == Mode::Predict {
                 // A folded normalisation has no parameters of its own, and no stage.
                 sources.into_iter().filter_map(place).unzip()
             } else {
@@ -569,6 +600,7 @@ impl Pass<'_> {
                 }
             }
         }
+        graph.outputs.iter().for_each(|&o| self.numbers_of(o));
         Ok(())
     }
 
@@ -1140,8 +1172,14 @@ pub fn lower(graph: &Graph, options: &Options, target: Target) -> Result<Lowered
         };
         params.push(Buffer { address, sample_stride_bytes: 0, words: w });
     }
-    let inference = fold::inference_params(graph);
-    let inference_params: Vec<Buffer> = inference
+    let with_bytes = match (&options.format, &options.training) {
+        (Format::Int8(_), Some(_)) => return Err(CompileError::TrainingInBytes),
+        (Format::Int8(with), None) => Some(with),
+        _ => None,
+    };
+    // With bytes the parameters are placed when it is known which form each layer takes.
+    let inference = if with_bytes.is_some() { Vec::new() } else { fold::inference_params(graph) };
+    let mut inference_params: Vec<Buffer> = inference
         .iter()
         .map(|p| {
             let w = p.words(graph) as u32;
@@ -1194,6 +1232,7 @@ pub fn lower(graph: &Graph, options: &Options, target: Target) -> Result<Lowered
     let shared = memory.clone();
     let mut programs = Vec::new();
     let mut largest = (graph.name.clone(), 0);
+    let (mut bytes, mut constants) = (None, None);
     let mut modes = vec![(Program::Predict, Mode::Predict)];
     if options.training.is_some() {
         modes.push((Program::Train, Mode::Train));
@@ -1213,6 +1252,7 @@ pub fn lower(graph: &Graph, options: &Options, target: Target) -> Result<Lowered
             outputs: output_buffers.iter().map(|b| Tensor::new(b.address, b.words)).collect(),
             activation_in_loss: vec![false; graph.nodes.len()],
             norms: vec![None; graph.nodes.len()],
+            bytes: with_bytes.map(|with| Bytes::new(graph, with)),
             largest: largest.clone(),
         };
         for (k, input) in graph.inputs.iter().enumerate() {
@@ -1299,6 +1339,13 @@ pub fn lower(graph: &Graph, options: &Options, target: Target) -> Result<Lowered
             }
         }
         largest = pass.largest.clone();
+        let numbers = pass.values.iter().map(|v| v.map(|v| v.tensor)).collect();
+        if let Some(Bytes { values, constants: made, forms, .. }) = pass.bytes {
+            bytes = Some(LoweredBytes { forms, values, numbers });
+            let (places, contents): (Vec<_>, Vec<_>) = made.into_iter().unzip();
+            inference_params.extend(places);
+            constants = Some(contents);
+        }
         programs.push((program, pass.phases));
         if own.end() > memory.end() {
             memory = own;
@@ -1314,6 +1361,8 @@ pub fn lower(graph: &Graph, options: &Options, target: Target) -> Result<Lowered
         params,
         optimizer_state,
         inference_params,
+        constants,
+        bytes,
         run_block,
         memory,
         largest,

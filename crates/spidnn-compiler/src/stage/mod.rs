@@ -7,6 +7,7 @@
 pub mod conv;
 pub mod dense;
 pub mod elementwise;
+pub mod int8;
 pub mod norm;
 pub mod phase;
 pub mod pool;
