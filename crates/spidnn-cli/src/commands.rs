@@ -177,6 +177,7 @@ fn compile(
     let losses = |loss| vec![loss; model.graph().outputs.len()];
     let options = Options {
         training: training.map(|(loss, optimizer)| Training { losses: losses(loss), optimizer, batch_size }),
+        format: compiler_format(&model, common)?,
         ..Options::inference(batch_size)
     };
     let compiled = spidnn::compiler::compile(model.graph(), machine.board().machine(), &options)?;
@@ -272,6 +273,34 @@ fn output_names(graph: &Graph) -> Vec<String> {
         [_] => vec!["y".into()],
         many => many.iter().map(|&n| graph.layer_of(n).name.clone()).collect(),
     }
+}
+
+/// Inputs between 0 and 1, for a plan: what it costs does not depend on the ranges of the numbers.
+fn any_inputs(graph: &Graph) -> Dataset {
+    let input = |n: &spidnn::NodeId| {
+        let shape = [&[1], &graph.node(*n).shape[..]].concat();
+        let mut i = 0u32;
+        Tensor::from_shape_simple_fn(shape, || {
+            i = i.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
+            (i >> 8) as f32 / (1 << 24) as f32
+        })
+    };
+    Dataset::inputs(graph.inputs.iter().map(input).collect())
+}
+
+/// The format of the command line as the compiler takes it.
+fn compiler_format(model: &Model, common: &Common) -> Result<spidnn::compiler::Format, Error> {
+    Ok(match common.format {
+        Format::F32 => spidnn::compiler::Format::F32,
+        Format::Bfp16 => spidnn::compiler::Format::Bfp16,
+        Format::Int8 => {
+            let data = match &common.calibration {
+                Some(locator) => open_data(locator, model.graph(), None)?,
+                None => any_inputs(model.graph()),
+            };
+            spidnn::compiler::Format::Int8(model.quantisation(&data)?)
+        }
+    })
 }
 
 /// A session with the format of the command line.

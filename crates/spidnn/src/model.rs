@@ -1,11 +1,13 @@
 //! A model: a graph and its weights, from a file, from code, or by the name of a built-in network.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use spidnn_compiler::quantise::Quantisation;
 use spidnn_graph::{Graph, Tensor};
 use spidnn_import::{LoadOptions, TrainingConfig};
 
-use crate::{Error, Machine, Session, builtin, text};
+use crate::{Dataset, Error, Machine, Session, builtin, text};
 
 /// A graph with weights. It knows nothing of machines; [`Model::on`] brings it to one.
 #[derive(Debug, Clone, PartialEq)]
@@ -123,6 +125,16 @@ impl Model {
     /// The table of layers that Keras prints.
     pub fn summary(&self) -> String {
         self.graph.summary()
+    }
+
+    /// What the compiler needs for format `int8`: the weights, and the ranges of the numbers on some of these inputs.
+    ///
+    /// # Errors
+    /// Inputs that do not fit the model.
+    pub fn quantisation(&self, data: &Dataset) -> Result<Quantisation, Error> {
+        let data = Dataset { targets: Vec::new(), ..data.clone() }.check_inputs(&self.graph)?;
+        let calibration = crate::session::calibration(&self.graph, &self.weights, &data)?;
+        Ok(Quantisation { weights: Arc::new(self.weights.clone()), calibration: Arc::new(calibration) })
     }
 
     /// Brings the model to a machine. Nothing is loaded before it is needed.

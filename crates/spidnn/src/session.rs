@@ -181,13 +181,7 @@ impl Session {
         self.optimizer_state = self.fetch_optimizer_state()?;
         self.fetch_weights()?;
         self.newest = Newest::Host;
-        let samples = calibration_samples(&self.graph).min(data.len());
-        let inputs: Vec<Tensor> = data
-            .inputs
-            .iter()
-            .map(|x| x.slice_axis(ndarray::Axis(0), ndarray::Slice::from(..samples)).to_owned())
-            .collect();
-        self.calibration = Some(Arc::new(Calibration::of(&self.graph, &self.weights, &inputs)?));
+        self.calibration = Some(Arc::new(calibration(&self.graph, &self.weights, data)?));
         Ok(())
     }
 
@@ -952,6 +946,13 @@ const CALIBRATION_SAMPLES: u64 = 512;
 /// Samples that show the ranges of a network's numbers.
 fn calibration_samples(graph: &Graph) -> usize {
     (CALIBRATION_MACS / graph.total_macs().max(1)).clamp(1, CALIBRATION_SAMPLES) as usize
+}
+
+/// Ranges of a network's numbers on the first of some checked inputs.
+pub(crate) fn calibration(graph: &Graph, weights: &[Tensor], data: &Dataset) -> Result<Calibration, Error> {
+    let samples = calibration_samples(graph).min(data.len());
+    let first = |x: &Tensor| x.slice_axis(ndarray::Axis(0), ndarray::Slice::from(..samples)).to_owned();
+    Ok(Calibration::of(graph, weights, &data.inputs.iter().map(first).collect::<Vec<_>>())?)
 }
 
 /// Clock of a core.
