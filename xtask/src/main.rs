@@ -1,8 +1,16 @@
-//! Project commands beyond cargo: `cargo xtask arrows` checks that the crates depend on each other only downwards.
+//! Project commands beyond cargo: see [`USAGE`].
 #![forbid(unsafe_code)]
+
+mod firmware;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+const USAGE: &str = "usage: cargo xtask COMMAND
+  arrows             check that crates depend only downwards
+  firmware           build the on-core firmware into crates/spidnn-firmware/artefacts
+  firmware --check   build it, and compare with what is there
+  size               what the firmware takes of a core's memories";
 
 /// Which of our crates each crate may use (see ARCHITECTURE.md).
 const ARROWS: &[(&str, &[&str])] = &[
@@ -12,6 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("spinnaker-sim", &["spinnaker-machine", "spinnaker-wire"]),
     ("spidnn-kernels", &[]),
     ("spidnn-core", &["spidnn-kernels"]),
+    ("spidnn-firmware", &["spidnn-core", "spidnn-kernels"]),
     ("spidnn-graph", &[]),
     ("spidnn-import", &["spidnn-graph"]),
     ("spidnn-compiler", &["spidnn-core", "spidnn-graph", "spidnn-kernels", "spinnaker-machine"]),
@@ -31,11 +40,21 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 fn main() -> ExitCode {
-    let command = std::env::args().nth(1);
-    let problems = match command.as_deref() {
-        Some("arrows") => arrows(&workspace().join("crates")),
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let problems = match arguments[..] {
+        ["arrows"] => arrows(&workspace().join("crates")),
+        ["firmware"] => firmware::build(&workspace(), false),
+        ["firmware", "--check"] => firmware::build(&workspace(), true),
+        ["size"] => match firmware::sizes(&workspace()) {
+            Ok(table) => {
+                print!("{table}");
+                Vec::new()
+            }
+            Err(problems) => problems,
+        },
         _ => {
-            eprintln!("usage: cargo xtask arrows    check that crates depend only downwards");
+            eprintln!("{USAGE}");
             return ExitCode::from(2);
         }
     };

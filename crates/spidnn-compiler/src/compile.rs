@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use spidnn_core::command::{Command, Item, Step, When};
-use spidnn_core::program::{CoreConfig, CoreImage};
+use spidnn_core::program::{CoreConfig, CoreImage, directory};
 use spidnn_graph::Graph;
 use spinnaker_machine::{ChipXy, Machine, SDRAM_USER_BASE};
 
@@ -20,6 +20,8 @@ use crate::weights::{emit_ahead, emit_keeping, longest_kernel_cycles};
 /// Programs by their numbers.
 const PROGRAMS: [Program; 3] = [Program::Predict, Program::Train, Program::Evaluate];
 
+/// Where tensors and command lists begin on every chip: behind the heap's headers and the directory.
+const DATA_BASE: u32 = SDRAM_USER_BASE + directory::RESERVED_BYTES;
 /// Programs as they are encoded: programs, segments, items.
 type Programs = Vec<Vec<Vec<Item>>>;
 
@@ -69,7 +71,7 @@ pub fn compile(graph: &Graph, machine: &Machine, options: &Options) -> Result<Co
     let exchange_slots = cores.values().map(Vec::len).min().unwrap_or(1) as u32;
     let samples_of = |program| options.samples_of(program).div_ceil(replicas.chips.len()) as u32;
     let samples_max = options.samples().div_ceil(replicas.chips.len()) as u32;
-    let target = Target { samples_max, replicas: replicas.chips.len() as u32, exchange_slots, base: SDRAM_USER_BASE };
+    let target = Target { samples_max, replicas: replicas.chips.len() as u32, exchange_slots, base: DATA_BASE };
     let lowered = lower(graph, options, target)?;
     let root = replicas.tree.root();
 
@@ -81,7 +83,7 @@ pub fn compile(graph: &Graph, machine: &Machine, options: &Options) -> Result<Co
         layer_bytes: lowered.largest.1,
         samples: samples_max as usize,
     };
-    let data_bytes = lowered.memory.end() - u64::from(SDRAM_USER_BASE);
+    let data_bytes = lowered.memory.end() - u64::from(DATA_BASE);
     if data_bytes > available {
         return Err(too_large(data_bytes));
     }
@@ -123,7 +125,7 @@ pub fn compile(graph: &Graph, machine: &Machine, options: &Options) -> Result<Co
             sdram.push((address, words));
             start.push((core, address));
         }
-        let needed = next - u64::from(SDRAM_USER_BASE);
+        let needed = next - u64::from(DATA_BASE);
         if needed > available {
             return Err(too_large(needed));
         }

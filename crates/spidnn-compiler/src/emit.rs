@@ -1,19 +1,20 @@
 //! Building command lists: steps with patches, local-memory allocation, and the unit loop that every stage is made of.
 
 use spidnn_core::command::{Command, Dma, Item, Loop, Patch, Step, When, dma, loops, reg};
+use spidnn_core::program::memory;
 use spidnn_kernels::KernelCall;
 
 use crate::CompileError;
 use crate::stage::{CoreSlot, Fetched};
 
-/// Local memory for buffers of a stage; what lies above belongs to the runtime (command segments, scalars, streams, stacks).
-pub const BUFFER_BYTES: u32 = 52 * 1024;
 /// DTCM offset of the buffer for command segments.
-pub const SEGMENT_BUFFER: u32 = BUFFER_BYTES;
-/// Bytes of the buffer for command segments (two halves).
-pub const SEGMENT_BUFFER_BYTES: u32 = 8 * 1024;
+pub const SEGMENT_BUFFER: u32 = memory::BUFFERS_END;
 /// DTCM offset of the 16 scalars of a run.
-pub const SCALARS: u32 = SEGMENT_BUFFER + SEGMENT_BUFFER_BYTES;
+pub const SCALARS: u32 = SEGMENT_BUFFER - 64;
+/// Local memory for buffers of a stage.
+pub const BUFFER_BYTES: u32 = SCALARS;
+/// Bytes of the buffer for command segments (two halves).
+pub const SEGMENT_BUFFER_BYTES: u32 = memory::SEGMENTS_END - memory::BUFFERS_END;
 
 /// Tag of transfers that are waited for at once.
 pub const TAG_ONCE: u32 = 8;

@@ -1,6 +1,9 @@
 //! What the runtime asks of a core.
 
+use maybe_async::maybe_async;
 use spidnn_kernels::KernelCall;
+
+use crate::ErrorCode;
 
 /// Direction of a DMA transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,9 +59,12 @@ pub struct Arrival<W> {
 /// Methods that wait are futures; everything else returns at once. Implementations charge the time
 /// that things take; the runtime charges only its own bookkeeping ([`Core::charge`]).
 #[allow(async_fn_in_trait)]
+#[maybe_async(AFIT)]
 pub trait Core {
     /// Payloads of an [`Arrival`].
     type Words: AsRef<[u32]>;
+    /// Words of a command segment ([`Core::segment`]).
+    type Segment: AsRef<[u32]>;
 
     /// Core clock cycles since the core started.
     fn now_cycles(&self) -> u64;
@@ -66,12 +72,25 @@ pub trait Core {
     fn charge(&self, cycles: u32);
     /// Copies words out of DTCM (byte offset, word aligned).
     fn read(&self, dtcm: u32, out: &mut [u32]);
+    /// A segment of commands in the segment buffer, at a DTCM byte offset. It is executed where it lies by a core that has its data
+    /// memory in its own address space; nothing else writes to the words while this value lives. Costs no cycles.
+    fn segment(&self, dtcm: u32, words: u32) -> Self::Segment;
     /// Copies words into DTCM.
     fn write(&self, dtcm: u32, words: &[u32]);
     /// Queues a transfer; resolves when the DMA controller's queue has taken it.
     async fn dma(&self, transfer: Transfer);
     /// Resolves when every transfer with the tag is finished.
     async fn dma_done(&self, tag: u8);
+    /// A kernel call from its number and parameters, if this core has the kernel and the call stays in the memory below
+    /// `dtcm_bytes`.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NoKernel`], [`ErrorCode::BadKernel`].
+    fn kernel_call(&self, number: u32, parameters: &[u32], dtcm_bytes: u32) -> Result<KernelCall, ErrorCode> {
+        let call = KernelCall::decode(number, parameters).map_err(|_| ErrorCode::BadKernel)?;
+        call.check(dtcm_bytes as usize / 4).map_err(|_| ErrorCode::BadKernel)?;
+        Ok(call)
+    }
     /// Runs a kernel on this core's DTCM; resolves when its cycles are over.
     async fn kernel(&self, call: &KernelCall);
     /// Sends one multicast packet; resolves when the communications controller took it.

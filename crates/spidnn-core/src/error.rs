@@ -26,6 +26,12 @@ pub enum ErrorCode {
     PeerSilent = 9,
     /// A run does not come to an end: detail is the first word of the command where it was given up, and its place.
     TooLong = 10,
+    /// The firmware does not have this kernel: detail is its number.
+    NoKernel = 11,
+    /// A transfer between the memories failed: detail is the status of the DMA controller.
+    DmaFailed = 12,
+    /// The firmware itself is wrong: detail is the line; the file is in the core's text.
+    Panicked = 13,
 }
 
 impl ErrorCode {
@@ -43,6 +49,9 @@ impl ErrorCode {
             BadKernel,
             PeerSilent,
             TooLong,
+            NoKernel,
+            DmaFailed,
+            Panicked,
         ];
         all.into_iter().find(|e| *e as u32 == number)
     }
@@ -61,6 +70,9 @@ impl ErrorCode {
             ErrorCode::BadTransfer => "a transfer leaves the memories (SDRAM address, DTCM address)",
             ErrorCode::BadKernel => "a kernel call leaves the local memory (kernel, place)",
             ErrorCode::PeerSilent => "a neighbour in the tree of replicas did not answer (its key, block)",
+            ErrorCode::NoKernel => "the firmware on this core does not have a kernel that the program calls (number)",
+            ErrorCode::DmaFailed => "a transfer between the memories failed (status of the DMA controller)",
+            ErrorCode::Panicked => "the firmware met a case that it does not know: a mistake in SpiDNN (line)",
             ErrorCode::TooLong => "a run does not come to an end (first word of a command, place)",
         }
     }
@@ -109,6 +121,9 @@ impl fmt::Display for Failure {
                 let (chip, core) = (a >> 20, a >> 15 & 31);
                 write!(f, "core {core} of chip number {chip} in the tree of replicas did not answer (block {b})")
             }
+            ErrorCode::NoKernel => write!(f, "the firmware on this core does not have kernel {a}"),
+            ErrorCode::DmaFailed => write!(f, "a transfer between the memories failed (DMA status {a:#x})"),
+            ErrorCode::Panicked => write!(f, "the firmware met a case that it does not know, at line {a}"),
             ErrorCode::TooLong => write!(f, "the run does not come to an end (command {a:#010x} at word {b})"),
         }
     }
@@ -124,14 +139,14 @@ mod tests {
 
     #[test]
     fn failures_survive_their_words_and_name_their_values() {
-        for code in 1..=10 {
+        for code in 1..=13 {
             let failure = Failure::from_words(code, [0x0051_0000, 8]).expect("a known code");
             assert_eq!(failure.code as u32, code);
             let text = failure.to_string();
-            assert!(text.contains('8') || text.contains("5308416"), "{text}");
+            assert!(text.contains('8') || text.contains("5308416") || text.contains("510000"), "{text}");
             assert!(!failure.code.meaning().is_empty());
         }
-        for unknown in [0, 11, u32::MAX] {
+        for unknown in [0, 14, u32::MAX] {
             assert_eq!(Failure::from_words(unknown, [0, 0]), None);
         }
         let silent = Failure::new(ErrorCode::PeerSilent, 5 << 20 | 17 << 15, 3).to_string();

@@ -31,6 +31,7 @@ pub mod command;
 mod core_trait;
 mod error;
 mod exchange;
+mod interpreter;
 pub mod program;
 mod runtime;
 

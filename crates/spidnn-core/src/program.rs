@@ -31,6 +31,47 @@ const KEY_BASE_MASK: u32 = !0x7FFF;
 /// Words of a run block.
 pub const RUN_BLOCK_WORDS: usize = 32;
 
+/// Who has which part of a core's data memory, as byte offsets.
+pub mod memory {
+    /// Buffers of kernels and of exchanges lie below this.
+    pub const BUFFERS_END: u32 = 52 << 10;
+    /// Command segments lie between the two; above is what the firmware itself needs.
+    pub const SEGMENTS_END: u32 = 60 << 10;
+}
+
+/// The directory of a chip: where the firmware of each core finds its image. It lies at the start of the block of SDRAM that the
+/// application has from the monitor under the tag [`directory::TAG`].
+pub mod directory {
+    use super::{MAGIC, VERSION};
+
+    /// Tag of the block.
+    pub const TAG: u8 = 1;
+    /// Words of the directory: magic number, version, then for each of 18 virtual cores the address of its image, 0 for none.
+    pub const WORDS: usize = 20;
+    /// Bytes from the directory's start to the text of core 0; the others' follow.
+    pub const TEXT: u32 = 128;
+    /// Bytes for the text of a core, its header of 16 included.
+    pub const TEXT_BYTES: u32 = 208;
+    /// Bytes at the start of user SDRAM that the compiler leaves to the monitor's heap and the directory.
+    pub const RESERVED_BYTES: u32 = 4096;
+
+    // Two headers of the heap, of 16 and 8 bytes, lie before the block.
+    const _: () = assert!(24 + TEXT + 18 * TEXT_BYTES <= RESERVED_BYTES && 4 * WORDS as u32 <= TEXT);
+
+    /// The words of a directory.
+    pub fn words(images: &[(u8, u32)]) -> [u32; WORDS] {
+        let mut words = [0; WORDS];
+        words[0] = MAGIC;
+        words[1] = VERSION;
+        for &(core, address) in images {
+            if let Some(word) = words.get_mut(2 + usize::from(core)) {
+                *word = address;
+            }
+        }
+        words
+    }
+}
+
 /// What a core has to know of its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CoreConfig {
@@ -54,7 +95,8 @@ pub struct CoreConfig {
     pub run_block: u32,
     /// DTCM offset of the 16 scalars of a run.
     pub scalars: u32,
-    /// DTCM offset of the buffer for command segments (two halves).
+    /// DTCM offset of the buffer for command segments (two halves). What lies below belongs to the programs' buffers, what lies
+    /// above to the runtime.
     pub segment_buffer: u32,
     /// Bytes of that buffer.
     pub segment_buffer_bytes: u32,
@@ -92,7 +134,6 @@ impl CoreConfig {
             segment_buffer: w[12],
             segment_buffer_bytes: w[13],
         };
-        let fits = |at: u32, bytes: u32| at.is_multiple_of(4) && u64::from(at) + u64::from(bytes) <= 64 * 1024;
         let sound = config.slot < config.cores
             && config.cores <= 32
             && config.child_count as usize <= CHILDREN_MAX
@@ -101,8 +142,11 @@ impl CoreConfig {
             && [config.key, config.leader].iter().chain(&config.parent).all(|key| key & !KEY_BASE_MASK == 0)
             && config.children.iter().all(|key| key & !KEY_BASE_MASK == 0)
             && config.run_block.is_multiple_of(4)
-            && fits(config.scalars, 64)
-            && fits(config.segment_buffer, config.segment_buffer_bytes)
+            && config.scalars.is_multiple_of(4)
+            && config.scalars <= memory::BUFFERS_END - 64
+            && config.segment_buffer.is_multiple_of(4)
+            && config.segment_buffer >= memory::BUFFERS_END
+            && u64::from(config.segment_buffer) + u64::from(config.segment_buffer_bytes) <= memory::SEGMENTS_END.into()
             && config.segment_buffer_bytes.is_multiple_of(8)
             // The run block is read into it.
             && config.segment_buffer_bytes >= 4 * RUN_BLOCK_WORDS as u32;
@@ -187,13 +231,24 @@ pub(crate) fn registers_of(words: &[u32; RUN_BLOCK_WORDS]) -> Option<(u32, [u32;
     Some((words[1], registers))
 }
 
+/// First byte of SDRAM, and its size.
+const SDRAM: (u64, u64) = (0x6000_0000, 128 << 20);
+
+/// Whether words at an address are in SDRAM.
+pub(crate) fn in_sdram(address: u32, bytes: u64) -> bool {
+    let start = u64::from(address);
+    address.is_multiple_of(4) && start >= SDRAM.0 && start.saturating_add(bytes) <= SDRAM.0 + SDRAM.1
+}
+
 /// Opcodes of commands; kernels are [`opcode::KERNEL`] plus the kernel's number.
 pub(crate) mod opcode {
     pub const DMA: u32 = 1;
     pub const WAIT: u32 = 2;
     pub const BARRIER: u32 = 3;
     pub const LOOP: u32 = 4;
+    #[cfg(feature = "exchanges")]
     pub const REDUCE_UP: u32 = 5;
+    #[cfg(feature = "exchanges")]
     pub const BROADCAST_DOWN: u32 = 6;
     pub const KERNEL: u32 = 32;
 }
@@ -413,6 +468,7 @@ mod encode {
 }
 
 /// Words of a loop that patches may change: all but the length of its body.
+#[cfg(any(test, feature = "alloc", feature = "std"))]
 const LOOP_WORDS: usize = 7;
 
 #[cfg(any(test, feature = "alloc", feature = "std"))]

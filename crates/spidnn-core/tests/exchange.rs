@@ -107,6 +107,7 @@ impl Mock {
 
 impl Core for Mock {
     type Words = Vec<u32>;
+    type Segment = Vec<u32>;
     fn now_cycles(&self) -> u64 {
         let w = self.world.borrow();
         w.now.max(w.local[self.me])
@@ -118,6 +119,11 @@ impl Core for Mock {
     fn read(&self, dtcm: u32, out: &mut [u32]) {
         let at = dtcm as usize / 4;
         out.copy_from_slice(&self.world.borrow().dtcm[self.me][at..at + out.len()]);
+    }
+    fn segment(&self, dtcm: u32, words: u32) -> Vec<u32> {
+        let mut segment = vec![0; words as usize];
+        self.read(dtcm, &mut segment);
+        segment
     }
     fn write(&self, dtcm: u32, words: &[u32]) {
         let at = dtcm as usize / 4;
@@ -275,7 +281,7 @@ fn exchange(parents: &[Option<usize>], cores: usize, words: u32, loss: f64, dupl
                     .map(|p| (0..chip).filter(|&c| parents[c] == Some(p)).count() as u32)
                     .unwrap_or_default(),
                 run_block: RUN_BLOCK,
-                scalars: 0xE000,
+                scalars: 0xCFC0,
                 segment_buffer: 0xD000,
                 segment_buffer_bytes: 0x1000,
                 ..CoreConfig::default()

@@ -112,6 +112,10 @@ macro_rules! kernels {
             impl $name {
                 /// Number of the kernel in a command list.
                 pub const NUMBER: u32 = $number;
+                /// A call from its parameter words; `None` if there are not as many as it takes.
+                pub fn from_parameters(words: &[u32]) -> Option<Self> {
+                    (words.len() == Self::FIELDS.len()).then(|| Self::from_words(words))
+                }
                 /// Names of the parameters, in the order of their words.
                 pub const FIELDS: &'static [&'static str] = &[$( stringify!($field) ),*];
 

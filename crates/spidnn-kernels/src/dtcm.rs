@@ -139,6 +139,16 @@ pub fn nonzero(field: &'static str, value: u32) -> Result<(), BadCall> {
     if value != 0 { Ok(()) } else { Err(BadCall::Value { field, value }) }
 }
 
+/// Looks again whether a call may run: on the host, where vector forms rely on it. On a core the runtime has just looked.
+///
+/// # Panics
+/// On the host, if it may not.
+pub fn checked(call: &impl crate::Kernel, words: usize) {
+    if cfg!(any(test, feature = "std")) {
+        assert!(call.check(words).is_ok(), "a kernel call that was not checked");
+    }
+}
+
 /// The words of a DTCM image as shared cells: buffers of one call may overlap where its rules allow.
 pub fn cells(dtcm: &mut [u32]) -> &[Cell<u32>] {
     Cell::from_mut(dtcm).as_slice_of_cells()

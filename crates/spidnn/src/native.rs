@@ -22,6 +22,7 @@ impl NativeCore {
 
 impl Core for NativeCore {
     type Words = Words;
+    type Segment = Vec<u32>;
 
     fn now_cycles(&self) -> u64 {
         self.0.now_cycles()
@@ -33,6 +34,12 @@ impl Core for NativeCore {
 
     fn read(&self, dtcm: u32, out: &mut [u32]) {
         self.0.read(dtcm, out);
+    }
+
+    fn segment(&self, dtcm: u32, words: u32) -> Vec<u32> {
+        let mut segment = vec![0; words as usize];
+        self.read(dtcm, &mut segment);
+        segment
     }
 
     fn write(&self, dtcm: u32, words: &[u32]) {

@@ -14,7 +14,7 @@ pub const IMAGE: u32 = 0x6000_0000;
 /// Where the run block lies.
 pub const RUN_BLOCK: u32 = 0x6008_0000;
 /// DTCM offset of the scalars.
-pub const SCALARS: u32 = 0xE000;
+pub const SCALARS: u32 = 0xCFC0;
 /// DTCM offset and bytes of the segment buffer.
 pub const SEGMENTS: (u32, u32) = (0xD000, 0x1000);
 
@@ -103,6 +103,7 @@ impl State {
 
 impl Core for Single {
     type Words = Vec<u32>;
+    type Segment = Vec<u32>;
     fn now_cycles(&self) -> u64 {
         self.state.borrow().now
     }
@@ -112,6 +113,11 @@ impl Core for Single {
     fn read(&self, dtcm: u32, out: &mut [u32]) {
         assert!(dtcm.is_multiple_of(4));
         out.copy_from_slice(&self.state.borrow().dtcm[dtcm as usize / 4..][..out.len()]);
+    }
+    fn segment(&self, dtcm: u32, words: u32) -> Vec<u32> {
+        let mut segment = vec![0; words as usize];
+        self.read(dtcm, &mut segment);
+        segment
     }
     fn write(&self, dtcm: u32, words: &[u32]) {
         assert!(dtcm.is_multiple_of(4));
@@ -145,7 +151,7 @@ impl Core for Single {
         }
     }
     async fn kernel(&self, call: &KernelCall) {
-        assert_eq!(call.check(16384), Ok(()), "a kernel that would leave DTCM");
+        assert_eq!(call.check(SEGMENTS.0 as usize / 4), Ok(()), "a kernel that would leave DTCM");
         self.state.borrow_mut().deeds.push(Deed::Kernel(*call));
     }
     async fn send(&self, _: u32, _: Option<u32>) {}

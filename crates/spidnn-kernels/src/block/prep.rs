@@ -215,7 +215,7 @@ impl Kernel for Prep2d {
     }
 
     fn run(&self, dtcm: &mut [u32]) {
-        self.check(dtcm.len()).expect("a kernel call that was checked");
+        dtcm::checked(self, dtcm.len());
         let dtcm = dtcm::cells(dtcm);
         let exps = dtcm::words(dtcm, self.exps, self.exponents() as usize);
         let (rows, cols) = (if self.cols == 0 { 0 } else { self.rows }, self.cols as usize);
@@ -283,7 +283,7 @@ impl Kernel for PrepConvBackward {
     }
 
     fn run(&self, dtcm: &mut [u32]) {
-        self.check(dtcm.len()).expect("a kernel call that was checked");
+        dtcm::checked(self, dtcm.len());
         let dtcm = dtcm::cells(dtcm);
         let (ci, co) = (self.ci as usize, self.co as usize);
         let words = self.kernel_words() as usize;
@@ -335,7 +335,7 @@ impl Kernel for PrepWindow {
     }
 
     fn run(&self, dtcm: &mut [u32]) {
-        self.check(dtcm.len()).expect("a kernel call that was checked");
+        dtcm::checked(self, dtcm.len());
         let bounds = Bounds { words: dtcm.len() };
         let Ok(span) = self.span(&bounds) else { return };
         let dtcm = dtcm::cells(dtcm);

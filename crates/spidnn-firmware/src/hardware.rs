@@ -1,0 +1,169 @@
+//! The core as the runtime sees it.
+
+use core::cell::Cell;
+use core::marker::PhantomData;
+
+use spidnn_core::program::memory;
+use spidnn_core::{Arrival, Core, Counter, ErrorCode, Transfer};
+
+use crate::device::{Register, comms, system, timer};
+
+use crate::fault::{self, Code};
+use crate::monitor::{Field, State, Vcpu};
+use crate::packets::{self, Payloads};
+use crate::sleep::sleep_until;
+use crate::transfers::{self, DTCM};
+use crate::{Kernels, text};
+use spidnn_kernels::KernelCall;
+
+/// The core that this program runs on.
+pub struct Hardware<K> {
+    vcpu: Vcpu,
+    kernels: PhantomData<K>,
+    /// Cycles at the last look at the timer: it counts 32 bits only.
+    cycles: Cell<u64>,
+    /// The next start signal is SYNC1 (they alternate).
+    second_signal: Cell<bool>,
+}
+
+impl<K: Kernels> Hardware<K> {
+    /// This core, with the kernels that it has.
+    pub fn new(vcpu: Vcpu) -> Self {
+        Hardware { vcpu, kernels: PhantomData, cycles: Cell::new(0), second_signal: Cell::new(false) }
+    }
+}
+
+/// Words of the programs' part of data memory that start at a byte offset.
+fn words_at(dtcm: u32) -> *mut u32 {
+    (DTCM + dtcm) as *mut u32
+}
+
+/// A segment where it lies.
+pub struct Segment {
+    first: *const u32,
+    words: usize,
+}
+
+impl AsRef<[u32]> for Segment {
+    fn as_ref(&self) -> &[u32] {
+        // SAFETY: the runtime keeps it in the segment buffer, and lets nothing else write there as long as it holds this.
+        unsafe { core::slice::from_raw_parts(self.first, self.words) }
+    }
+}
+
+impl<K: Kernels> Core for Hardware<K> {
+    type Words = Payloads;
+    type Segment = Segment;
+
+    fn now_cycles(&self) -> u64 {
+        let before = self.cycles.get();
+        let now = before + u64::from(timer::now().wrapping_sub(before as u32));
+        self.cycles.set(now);
+        now
+    }
+
+    fn charge(&self, _cycles: u32) {}
+
+    fn read(&self, dtcm: u32, out: &mut [u32]) {
+        for (i, word) in out.iter_mut().enumerate() {
+            // SAFETY: the runtime reads what its configuration says is its own, inside data memory.
+            *word = unsafe { words_at(dtcm).add(i).read_volatile() };
+        }
+    }
+
+    fn segment(&self, dtcm: u32, words: u32) -> Segment {
+        Segment { first: words_at(dtcm), words: words as usize }
+    }
+
+    fn write(&self, dtcm: u32, words: &[u32]) {
+        for (i, word) in words.iter().enumerate() {
+            // SAFETY: as for `read`.
+            unsafe { words_at(dtcm).add(i).write_volatile(*word) }
+        }
+    }
+
+    fn dma(&self, transfer: Transfer) {
+        sleep_until(|| transfers::submit(&transfer));
+    }
+
+    fn dma_done(&self, tag: u8) {
+        sleep_until(|| transfers::is_done(tag));
+    }
+
+    fn kernel_call(&self, number: u32, parameters: &[u32], dtcm_bytes: u32) -> Result<KernelCall, ErrorCode> {
+        K::call(number, parameters, dtcm_bytes as usize / 4)
+    }
+
+    fn kernel(&self, call: &KernelCall) {
+        // SAFETY: the runtime has checked the call against the start of the segment buffer; no reference into the memory below is
+        // alive, and transfers into it are those that the command list waits for.
+        let dtcm = unsafe { core::slice::from_raw_parts_mut(words_at(0), PROGRAM_WORDS) };
+        if !K::run(call, dtcm) {
+            fault::report(ErrorCode::NoKernel, call.number());
+        }
+    }
+
+    fn send(&self, key: u32, payload: Option<u32>) {
+        comms::send(key, payload);
+    }
+
+    fn send_words(&self, key: u32, dtcm: u32, count: u32) {
+        for i in 0..count {
+            // SAFETY: as for `read`.
+            let word = unsafe { words_at(dtcm).add(i as usize).read_volatile() };
+            comms::send(key + i, Some(word));
+        }
+    }
+
+    fn take(&self) -> Option<Arrival<Payloads>> {
+        packets::take().map(|(key, words)| Arrival { key, words })
+    }
+
+    fn event(&self, deadline: Option<u64>) {
+        let Some(deadline) = deadline else { return sleep_until(|| !packets::is_empty()) };
+        sleep_until(|| {
+            let now = self.now_cycles();
+            if !packets::is_empty() || now >= deadline {
+                return true;
+            }
+            timer::set_alarm(u32::try_from(deadline - now).unwrap_or(u32::MAX));
+            false
+        });
+        timer::clear_alarm();
+    }
+
+    fn wait_start(&self) -> bool {
+        let second = self.second_signal.get();
+        self.vcpu.set_state(if second { State::Sync1 } else { State::Sync0 });
+        // The monitor clears the flag for SYNC0 and sets it for SYNC1.
+        let started = || (system::flags() >> self.vcpu.virtual_core & 1 == 1) == second;
+        sleep_until(|| started() || !packets::is_empty());
+        if !started() {
+            return false;
+        }
+        self.second_signal.set(!second);
+        self.vcpu.set_state(State::Run);
+        true
+    }
+
+    fn fail(&self, code: u32, detail: [u32; 2]) {
+        fault::fail(Code::SoftwareError, code, detail);
+    }
+
+    fn count(&self, counter: Counter, n: u32) {
+        let number = match counter {
+            Counter::PacketsResent => 0,
+            Counter::PacketsUnexpected => 1,
+        };
+        let word = Register::at(self.vcpu.address + Field::User as u32 + 4 * number);
+        word.write(word.read().wrapping_add(n));
+    }
+
+    fn log(&self, line: &str) {
+        text::write(line);
+        text::write("\n");
+    }
+}
+
+/// Words of data memory that belong to programs' buffers.
+const PROGRAM_WORDS: usize = memory::BUFFERS_END as usize / 4;

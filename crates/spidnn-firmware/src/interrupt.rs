@@ -1,0 +1,89 @@
+//! Interrupts other than packets: ends of DMA transfers, the alarm, the monitor's bell. And masking them.
+
+use core::arch::asm;
+
+use spidnn_core::ErrorCode;
+
+use crate::device::timer;
+use crate::device::vic::{self, source};
+use crate::fault;
+use crate::global::Global;
+use crate::mailbox;
+use crate::monitor::Vcpu;
+use crate::{packets, transfers};
+
+static VCPU: Global<Option<Vcpu>> = Global::new(None);
+/// Something has happened since the executor last looked.
+static EVENT: Global<bool> = Global::new(false);
+/// The signal START has come.
+static STARTED: Global<bool> = Global::new(false);
+
+/// Enables everything.
+pub fn prepare(vcpu: Vcpu) {
+    VCPU.set(Some(vcpu));
+    packets::prepare();
+    vic::enable(source::DMA_DONE | source::DMA_ERROR | source::TIMER_2 | source::MONITOR | source::MULTICAST);
+    unmask();
+}
+
+/// Lets interrupts in.
+pub fn unmask() {
+    // SAFETY: control bits only: supervisor mode, nothing masked.
+    unsafe { asm!("msr cpsr_c, #0x13", options(nostack)) }
+}
+
+/// Keeps interrupts out.
+pub fn mask() {
+    // SAFETY: control bits only: supervisor mode, both masked.
+    unsafe { asm!("msr cpsr_c, #0xD3", options(nostack)) }
+}
+
+/// Does something that no interrupt comes between. Not to be nested.
+pub fn masked<T>(work: impl FnOnce() -> T) -> T {
+    mask();
+    let result = work();
+    unmask();
+    result
+}
+
+/// Sleeps until an interrupt is pending, masked or not.
+pub fn wait() {
+    // SAFETY: coprocessor 15's wait for interrupt (ARM968E-S Technical Reference Manual); the register is ignored.
+    unsafe { asm!("mcr p15, 0, {0}, c7, c0, 4", in(reg) 0, options(nostack)) }
+}
+
+/// Whether something has happened since the last call. Interrupts must be masked.
+pub fn take_event() -> bool {
+    EVENT.replace(false)
+}
+
+/// Whether the signal START has come.
+pub fn start_signal_came() -> bool {
+    STARTED.get()
+}
+
+/// Notes the signal START.
+pub fn start() {
+    STARTED.set(true);
+}
+
+/// The handler; called by the vector with interrupts masked.
+#[unsafe(no_mangle)]
+extern "C" fn irq() {
+    let pending = vic::pending();
+    if pending & source::DMA_DONE != 0 {
+        transfers::ended();
+    }
+    if pending & source::DMA_ERROR != 0 {
+        fault::report(ErrorCode::DmaFailed, transfers::status());
+    }
+    if pending & source::TIMER_2 != 0 {
+        timer::clear_alarm();
+    }
+    if pending & source::MONITOR != 0
+        && let Some(vcpu) = VCPU.get()
+    {
+        mailbox::serve(vcpu);
+    }
+    EVENT.set(true);
+}

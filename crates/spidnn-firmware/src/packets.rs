@@ -1,0 +1,170 @@
+//! Multicast packets that came, between the FIQ handler (`fiq.s`), which puts them into two rings, and the runtime.
+//!
+//! When a ring is nearly full the handler stops listening: packets then wait in the network, which drops them when it takes too
+//! long; the runtime's protocols live with that.
+
+use core::arch::asm;
+use core::cell::UnsafeCell;
+
+use crate::device::{comms, vic};
+
+/// Packets with payload that the ring holds (one place stays empty).
+const LONG: usize = 128;
+/// Packets without.
+const SHORT: usize = 32;
+
+/// The rings, as `fiq.s` knows them: the alignment lets a place wrap by clearing one bit.
+#[repr(C, align(1024))]
+struct Rings {
+    long_keys: [u32; LONG],
+    long_words: [u32; LONG],
+    short_keys: [u32; SHORT],
+    long_head: u32,
+    long_tail: u32,
+    short_head: u32,
+    short_tail: u32,
+    stopped: u32,
+}
+
+struct Shared(UnsafeCell<Rings>);
+// SAFETY: one core; what the handler writes is read as volatile, and each word has one writer (but `stopped`, see `freed`).
+unsafe impl Sync for Shared {}
+
+#[unsafe(link_section = ".ring")]
+static RINGS: Shared = Shared(UnsafeCell::new(Rings {
+    long_keys: [0; LONG],
+    long_words: [0; LONG],
+    short_keys: [0; SHORT],
+    long_head: 0,
+    long_tail: 0,
+    short_head: 0,
+    short_tail: 0,
+    stopped: 0,
+}));
+
+const _: () = {
+    assert!(core::mem::offset_of!(Rings, long_words) == 512);
+    assert!(core::mem::offset_of!(Rings, short_keys) == 1024);
+    assert!(core::mem::offset_of!(Rings, long_head) == 1152);
+};
+
+macro_rules! word {
+    ($field:ident) => {
+        // SAFETY: a word of the static.
+        unsafe { &raw mut (*RINGS.0.get()).$field }
+    };
+}
+
+fn read(word: *mut u32) -> u32 {
+    // SAFETY: words of `RINGS`.
+    unsafe { word.read_volatile() }
+}
+
+fn write(word: *mut u32, value: u32) {
+    // SAFETY: words of `RINGS`.
+    unsafe { word.write_volatile(value) }
+}
+
+/// Empties the rings and sets the FIQ mode's registers. Interrupts must be masked; FIQ stays so.
+pub fn prepare() {
+    let (long, short) = (word!(long_keys) as u32, word!(short_keys) as u32);
+    for (place, value) in [
+        (word!(long_head), long),
+        (word!(long_tail), long),
+        (word!(short_head), short),
+        (word!(short_tail), short),
+        (word!(stopped), 0),
+    ] {
+        write(place, value);
+    }
+    let variables = word!(long_head) as u32;
+    // SAFETY: only registers of FIQ mode are changed, and the mode is restored.
+    unsafe {
+        asm!(
+            "mrs {saved}, cpsr",
+            "msr cpsr_c, #0xD1",
+            "mov r8, r0",
+            "mov r9, r1",
+            "mov r10, r2",
+            "mov r13, r3",
+            "msr cpsr_c, {saved}",
+            saved = out(reg) _,
+            in("r0") comms::BASE,
+            in("r1") long,
+            in("r2") variables,
+            in("r3") short,
+        );
+    }
+}
+
+/// Where the handler puts the next packets: changes when one comes.
+pub fn heads() -> (u32, u32) {
+    (read(word!(long_head)), read(word!(short_head)))
+}
+
+/// Whether no packet waits.
+pub fn is_empty() -> bool {
+    heads() == (read(word!(long_tail)), read(word!(short_tail)))
+}
+
+/// Payloads that were taken out of the ring, still in their places there; dropping gives these back.
+pub struct Payloads {
+    first: *const u32,
+    count: usize,
+}
+
+impl AsRef<[u32]> for Payloads {
+    fn as_ref(&self) -> &[u32] {
+        // SAFETY: the handler does not write to places before the tail has passed them.
+        unsafe { core::slice::from_raw_parts(self.first, self.count) }
+    }
+}
+
+impl Drop for Payloads {
+    fn drop(&mut self) {
+        if self.count > 0 {
+            let base = word!(long_keys) as u32;
+            let tail = read(word!(long_tail)) + 4 * self.count as u32;
+            write(word!(long_tail), if tail == base + 4 * LONG as u32 { base } else { tail });
+            freed();
+        }
+    }
+}
+
+/// There is room again: listen.
+fn freed() {
+    // The handler sets it only while the source is enabled, which it is not once it has.
+    if read(word!(stopped)) != 0 {
+        write(word!(stopped), 0);
+        vic::enable(vic::source::MULTICAST);
+    }
+}
+
+/// The oldest packet without payload, or a run of packets with payload and consecutive keys: key of the first, payloads.
+pub fn take() -> Option<(u32, Payloads)> {
+    let tail = read(word!(short_tail));
+    if tail != read(word!(short_head)) {
+        // SAFETY: the tail points into the ring.
+        let key = unsafe { (tail as *const u32).read_volatile() };
+        let base = word!(short_keys) as u32;
+        write(word!(short_tail), if tail + 4 == base + 4 * SHORT as u32 { base } else { tail + 4 });
+        freed();
+        return Some((key, Payloads { first: core::ptr::NonNull::dangling().as_ptr(), count: 0 }));
+    }
+    let (tail, head) = (read(word!(long_tail)), read(word!(long_head)));
+    if tail == head {
+        return None;
+    }
+    let end = if head > tail { head } else { word!(long_keys) as u32 + 4 * LONG as u32 };
+    let available = (end - tail) / 4;
+    let keys = tail as *const u32;
+    // SAFETY: places between tail and head, which the handler leaves alone.
+    let key = |n: u32| unsafe { keys.add(n as usize).read_volatile() };
+    let first = key(0);
+    let mut count = 1;
+    while count < available && key(count) == first + count {
+        count += 1;
+    }
+    let first_word = (tail + 4 * LONG as u32) as *const u32;
+    Some((first, Payloads { first: first_word, count: count as usize }))
+}

@@ -1,0 +1,128 @@
+//! Start-up: vectors, modes, stacks, devices; then the runtime.
+//!
+//! The monitor's loader copies the image and jumps to address 0 in supervisor mode with interrupts masked, r0 = application number in
+//! bits 7:0 and flags in bits 15:8. All code runs in supervisor mode, on one stack; IRQ has a small stack of its own, FIQ has none.
+
+use core::arch::global_asm;
+
+use spidnn_core::program::{MAGIC, VERSION, directory};
+
+use crate::Kernels;
+use crate::device::{Register, comms, dma, timer, vic};
+use crate::hardware::Hardware;
+use crate::interrupt;
+use crate::monitor::{self, State, Vcpu};
+use crate::{sleep, text};
+
+// Vectors first. Interrupts come with the return address + 4 in lr. The registers of FIQ mode are set in `packets`.
+global_asm!(
+    r#"
+    .section .vectors, "ax"
+    .arm
+    .global vectors
+vectors:
+    b   reset
+    b   undefined_instruction
+    b   software_interrupt
+    b   prefetch_abort
+    b   data_abort
+    nop
+    b   irq_entry
+    @ FIQ falls through.
+    "#,
+    include_str!("fiq.s"),
+    r#"
+irq_entry:
+    sub   lr, lr, #4
+    stmfd sp!, {{r0-r3, r12, lr}}
+    bl    irq
+    ldmfd sp!, {{r0-r3, r12, pc}}^
+
+reset:
+    @ Interrupts masked; tightly coupled memories and low vectors on, alignment faults on (as the official kernel sets it).
+    ldr   r1, =0x1F7E
+    mcr   p15, 0, r1, c1, c0, 0
+    msr   cpsr_c, #0xD2
+    ldr   sp, =irq_stack_top
+    msr   cpsr_c, #0xD3
+    ldr   sp, =stack_top
+    bl    firmware_main
+
+    @ A fault: the address of this core's block is in sp of the mode (see `fault`).
+undefined_instruction:
+    str   r0, [sp]
+    mov   r0, #2
+    b     fault_entry
+prefetch_abort:
+    str   r0, [sp]
+    mov   r0, #4
+    b     fault_entry
+data_abort:
+    str   r0, [sp]
+    mov   r0, #5
+fault_entry:
+    add   sp, sp, #4
+    stmia sp, {{r1-r7}}
+    sub   sp, sp, #4
+    strb  r0, [sp, #0x2C]
+    mrs   r0, spsr
+    str   r0, [sp, #0x20]
+    str   lr, [sp, #0x28]
+    mov   r4, sp
+    msr   cpsr_c, #0xD3
+    str   sp, [r4, #0x24]
+    ldr   sp, =stack_top
+    b     fault_stop
+
+    .ltorg
+    "#
+);
+
+global_asm!(
+    r#"
+    .section .bss.irq_stack, "aw", %nobits
+    .balign 8
+    .space 320
+irq_stack_top:
+    "#
+);
+
+/// Version of the firmware, as it shows in the core's block: major, minor, patch.
+const FIRMWARE_VERSION: u32 = VERSION << 16;
+/// Bit of the argument: the application waits for the signal START.
+const FLAG_WAIT: u32 = 1 << 8;
+
+/// Runs a firmware, for ever.
+pub fn run<K: Kernels>(argument: u32) -> ! {
+    let vcpu = Vcpu::of_this_core();
+    crate::fault::prepare(vcpu);
+    vcpu.begin(argument as u8, FIRMWARE_VERSION, b"spidnn\0\0\0\0\0\0\0\0\0\0");
+    vic::reset();
+    comms::reset();
+    dma::reset();
+    timer::reset();
+    interrupt::prepare(vcpu);
+    if argument & FLAG_WAIT != 0 {
+        vcpu.set_state(State::Wait);
+        sleep::sleep_until(interrupt::start_signal_came);
+    }
+    let block = monitor::tagged_block(argument as u8, directory::TAG);
+    let image = if block == 0 { 0 } else { image_of(block, vcpu) };
+    if image != 0 {
+        text::prepare(vcpu, block);
+    }
+    if image == 0 {
+        vcpu.set_state(State::Exit);
+        sleep::sleep_until(|| false);
+    }
+    vcpu.set_state(State::Run);
+    let hardware = Hardware::<K>::new(vcpu);
+    spidnn_core::run(&hardware, image);
+    crate::fault::stop()
+}
+
+/// Where the directory of the chip says that this core's image is; 0 for nowhere.
+fn image_of(block: u32, vcpu: Vcpu) -> u32 {
+    let word = |index: u32| Register::at(block + 4 * index).read();
+    if word(0) != MAGIC || word(1) != VERSION { 0 } else { word(2 + vcpu.virtual_core) }
+}
