@@ -96,7 +96,8 @@ impl ByteDense {
                     let inputs = u64::from(rows_max) * u64::from(self.row_bytes()) * u64::from(groups) * chunks;
                     let weights = u64::from(self.weights.outputs) * u64::from(self.weights.terms) * u64::from(across);
                     let first = u64::from(block * self.row_bytes() * core.cores);
-                    let cost = compute.max(memory_cycles(inputs + weights)) + memory_cycles(first);
+                    // Weights that stay leave the cores to decide.
+                    let cost = compute.max(memory_cycles(inputs + weights)) + memory_cycles(first) + compute / 2;
                     if best.is_none_or(|(c, _)| cost < c) {
                         best = Some((cost, Split { groups, chunk, block, double }));
                     }
