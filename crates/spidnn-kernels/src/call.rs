@@ -23,6 +23,16 @@
 //! All other arithmetic on tensors (bias, residual addition, optimizers, ..) is IEEE binary32, round
 //! half to even, one operation at a time, never fused, subnormals kept.
 //!
+//! ## Format `bfp16`
+//!
+//! As format `f32`, with shorter mantissas: *halves*, 16 bits with sign, two to a word, the first one in the low half;
+//! `|m| < 2^15`, and an exponent `e` gives a half the value `m * 2^(e - 15)`. With `X` the largest magnitude of a block, `E` is the smallest
+//! integer such that `X` rounded to 15 bits is less than `2^E`, and `m = round(x * 2^(15 - E))`, halves of a unit away from zero. The two halves of a
+//! word are neighbours along the summed dimension (rows of a matrix product's left side, columns of its right; channels of a pixel), and where their number
+//! is odd the last word has a zero above. Products are summed exactly in 64 bits (SMLALxy; at most [`HALF_TERMS_MAX`] terms would fit, 30 + 32),
+//! and rounded once to binary32. So a kernel of this format is the one of format `f32` on words, each the sum of two products, and its
+//! parameters count words where those count mantissas.
+//!
 //! ## Format `int8`
 //!
 //! For predictions. Tensors are *bytes*, unsigned, four to a word, the first one lowest; rows of a picture begin at words. A byte `q` means
@@ -45,6 +55,10 @@ pub const EXPONENT_NAN: i32 = 0x7FFF;
 pub const MANTISSA_BITS: u32 = 26;
 /// Terms that a 64-bit accumulator takes exactly.
 pub const BLOCK_TERMS_MAX: u32 = 2048;
+/// Terms of halves that a 64-bit accumulator takes exactly.
+pub const HALF_TERMS_MAX: u64 = 1 << 32;
+/// Fraction bits of a half.
+pub const HALF_BITS: u32 = 15;
 /// Terms of bytes that a 32-bit accumulator takes exactly: 65,536 * 255 * 127 is less than 2^31.
 pub const BYTE_TERMS_MAX: u32 = 1 << 16;
 /// Columns of a panel of weights (see [`Product8`]).
@@ -364,6 +378,48 @@ kernels! {
     /// `0 .. limit` exist and are touched; row `r` lies at `x + (r - first) * row_words`. (The clamped rows are those that a
     /// DMA command with the same `first`, `rows` and `limit` brought.)
     PrepWindow / prep_window = 29 { x: u32, first: i32, rows: u32, limit: u32, row_words: u32, exp: u32 }
+
+    /// Brings a matrix to halves, two to a word: along each row (`pair_rows` 0), or down each column (`pair_rows` > 0: rows `2 t` and `2 t + 1` of
+    /// every group of `pair_rows` rows make one). The word of row `r` and column `c` (the one divided by two) lies at
+    /// `dst[r * dst_row_stride + c * dst_col_stride]`. `axis` and `exps` as in [`Prep2d`]. `dst` may begin at `src` where no word comes to lie behind those
+    /// it is made of: along rows in place with `dst_col_stride` 1, `dst_row_stride` at most `src_stride`; down columns with rows one after the other
+    /// (`src_stride` = `dst_row_stride` = `cols`).
+    PrepHalf / prep_half = 30 {
+        src: u32, rows: u32, cols: u32, src_stride: u32,
+        dst: u32, dst_row_stride: u32, dst_col_stride: u32, exps: u32, axis: u32, pair_rows: u32,
+    }
+
+    /// [`PrepConvBackward`] to halves: `dst[kh-1-ky][kw-1-kx][co / 2][ci]`, pairs of output channels.
+    PrepConvBackwardHalf / prep_conv_backward_half = 31 { src: u32, dst: u32, exps: u32, kh: u32, kw: u32, ci: u32, co: u32 }
+
+    /// Product of matrices of halves, as [`Gemm`]: `a` holds rows of `k` words, `b` `k` rows of `n` words.
+    GemmHalf / gemm_half = 32 {
+        a: u32, a_exps: u32, a_stride: u32, b: u32, b_exps: u32, b_stride: u32, c: u32, c_stride: u32,
+        m: u32, k: u32, n: u32, accumulate: u32,
+    }
+
+    /// Convolution of halves, as [`Conv`]: `in_c` and `ci_group` count words (a group's channels begin at a word), `w` is
+    /// `[kh][kw][ci_group][co_tile]` of words.
+    ConvHalf / conv_half = 33 {
+        x: u32, x_exp: u32, iy0: i32, in_h: u32, in_w: u32, in_c: u32,
+        w: u32, w_stride: u32, w_exps: u32, kh: u32, kw: u32, ci_group: u32, co_group: u32, co0: u32, co_tile: u32,
+        y: u32, oy0: u32, rows: u32, out_h: u32, out_w: u32,
+        stride_y: u32, stride_x: u32, dilation_y: u32, dilation_x: u32,
+        pad_y: i32, pad_x: i32, up_y: u32, up_x: u32, accumulate: u32,
+    }
+
+    /// Gradient of convolution weights from halves, as [`ConvWgrad`], but that pixels of `x` take `in_c` words and those of `dy` half of `co_tile` (rounded
+    /// up); `ci0`, `ci_tile`, `co_tile` count channels as there, and `ci0` is even.
+    ConvWgradHalf / conv_wgrad_half = 34 {
+        x: u32, x_exp: u32, iy0: i32, in_h: u32, in_w: u32, in_c: u32, ci0: u32, ci_tile: u32,
+        dy: u32, dy_exp: u32, co_tile: u32, oy0: u32, rows: u32, out_h: u32, out_w: u32,
+        dw: u32, kh: u32, kw: u32,
+        stride_y: u32, stride_x: u32, dilation_y: u32, dilation_x: u32, pad_y: i32, pad_x: i32,
+    }
+
+    /// [`PrepWindow`] to halves, in place: a row of `pixels` runs of `channels` numbers becomes one of as many runs of half as many words (rounded
+    /// up); the rows that exist lie without gaps where they lay, row `r` at `x + (r - first)` times the words of such a row.
+    PrepWindowHalf / prep_window_half = 35 { x: u32, first: i32, rows: u32, limit: u32, pixels: u32, channels: u32, exp: u32 }
 
     /// Signed bytes to halves, in their order: `dst[i] = src[i]` for the bytes of `count` words, so `dst` takes twice as many words. `src`
     /// may be the upper half of `dst`.

@@ -3,6 +3,7 @@
 mod conv;
 mod gemm;
 mod geometry;
+mod half;
 mod moves;
 mod pool;
 mod prep;
@@ -14,3 +15,4 @@ pub(crate) mod test_data;
 
 pub(crate) use geometry::Axis;
 pub(crate) use pool::{check_window, window};
+pub(crate) use round::Operands;
