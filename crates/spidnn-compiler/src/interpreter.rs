@@ -56,9 +56,16 @@ impl Chips {
                 let buffer = self.lowered.params[i];
                 self.write(chip, &buffer, 0, &values);
             }
-            for (i, p) in crate::fold::inference_params(graph).iter().enumerate() {
+            let contents: Vec<Vec<u32>> = match &self.lowered.constants {
+                Some(constants) => constants.clone(),
+                None => {
+                    let params = crate::fold::inference_params(graph, self.options.format.mantissas());
+                    params.iter().map(|p| p.contents(weights)).collect()
+                }
+            };
+            for (i, words) in contents.into_iter().enumerate() {
                 let buffer = self.lowered.inference_params[i];
-                let values: Vec<f32> = p.contents(weights).into_iter().map(f32::from_bits).collect();
+                let values: Vec<f32> = words.into_iter().map(f32::from_bits).collect();
                 self.write(chip, &buffer, 0, &values);
             }
         }

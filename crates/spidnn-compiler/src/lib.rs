@@ -22,4 +22,5 @@ mod interpreter;
 
 pub use compile::compile;
 pub use error::CompileError;
+pub use stage::Mantissas;
 pub use plan::{Buffer, ChipImage, Compiled, Format, Layout, OptimizerState, Options, Program, Training};

@@ -24,7 +24,7 @@ use crate::stage::norm::{
 use crate::stage::phase::Phase;
 use crate::stage::pool::{PoolGradient, PoolShape, PoolStage};
 use crate::stage::update::{ExchangeStage, GlobalNormStage, NormStage, OptimizerStage, Trained, Way};
-use crate::stage::{FusedActivation, Stage};
+use crate::stage::{FusedActivation, Mantissas, Stage};
 use crate::{CompileError, Program};
 
 /// Application cores of a chip at most.
@@ -179,6 +179,8 @@ struct Pass<'a> {
     activation_in_loss: Vec<bool>,
     /// Per node: plan of its batch normalisation in training.
     norms: Vec<Option<NormPlan>>,
+    /// Operands of products.
+    mantissas: Mantissas,
     /// Predictions in bytes.
     bytes: Option<Bytes<'a>>,
     largest: (String, u64),
@@ -448,6 +450,7 @@ impl<'a> Pass<'a> {
                             what: "forward",
                             a,
                             c,
+                            mantissas: pass.mantissas,
                             rows_per_sample: rows,
                             terms,
                             outputs: d.units as u32,
@@ -477,6 +480,7 @@ impl<'a> Pass<'a> {
                             layer: name,
                             shape,
                             backward: false,
+                            mantissas: pass.mantissas,
                             x,
                             y,
                             weights: params[0],
@@ -806,6 +810,7 @@ impl Pass<'_> {
                             layer: name.clone(),
                             x,
                             dy: dz,
+                            mantissas: self.mantissas,
                             rows_per_sample: rows,
                             inputs: terms,
                             outputs,
@@ -821,6 +826,7 @@ impl Pass<'_> {
                             what: "input gradient",
                             a: dz,
                             c: dx,
+                            mantissas: self.mantissas,
                             rows_per_sample: rows,
                             terms: outputs,
                             outputs: terms,
@@ -845,6 +851,7 @@ impl Pass<'_> {
                             shape,
                             x,
                             dy: dz,
+                            mantissas: self.mantissas,
                             partials: 0,
                             kernel_gradient,
                             bias_gradient,
@@ -862,6 +869,7 @@ impl Pass<'_> {
                             layer: name,
                             shape,
                             backward: true,
+                            mantissas: self.mantissas,
                             x: dz,
                             y: dx,
                             weights: kernel.address,
@@ -1178,7 +1186,7 @@ pub fn lower(graph: &Graph, options: &Options, target: Target) -> Result<Lowered
         _ => None,
     };
     // With bytes the parameters are placed when it is known which form each layer takes.
-    let inference = if with_bytes.is_some() { Vec::new() } else { fold::inference_params(graph) };
+    let inference = if with_bytes.is_some() { Vec::new() } else { fold::inference_params(graph, options.format.mantissas()) };
     let mut inference_params: Vec<Buffer> = inference
         .iter()
         .map(|p| {
@@ -1252,6 +1260,7 @@ pub fn lower(graph: &Graph, options: &Options, target: Target) -> Result<Lowered
             outputs: output_buffers.iter().map(|b| Tensor::new(b.address, b.words)).collect(),
             activation_in_loss: vec![false; graph.nodes.len()],
             norms: vec![None; graph.nodes.len()],
+            mantissas: options.format.mantissas(),
             bytes: with_bytes.map(|with| Bytes::new(graph, with)),
             largest: largest.clone(),
         };

@@ -7,6 +7,7 @@ use spinnaker_machine::{ChipXy, RoutingEntry};
 
 use crate::quantise::Quantisation;
 use crate::report::Report;
+use crate::stage::Mantissas;
 
 /// What to compile for.
 #[derive(Debug, Clone)]
@@ -34,6 +35,11 @@ pub enum Format {
 }
 
 impl Format {
+    /// What its products are made of (of format `int8`, those of layers that stay with numbers).
+    pub fn mantissas(&self) -> Mantissas {
+        if matches!(self, Format::Bfp16) { Mantissas::Halves } else { Mantissas::Words }
+    }
+
     /// Its name on the command line.
     pub fn name(&self) -> &'static str {
         match self {

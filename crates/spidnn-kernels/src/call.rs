@@ -392,7 +392,8 @@ kernels! {
     /// [`PrepConvBackward`] to halves: `dst[kh-1-ky][kw-1-kx][co / 2][ci]`, pairs of output channels.
     PrepConvBackwardHalf / prep_conv_backward_half = 31 { src: u32, dst: u32, exps: u32, kh: u32, kw: u32, ci: u32, co: u32 }
 
-    /// Product of matrices of halves, as [`Gemm`]: `a` holds rows of `k` words, `b` `k` rows of `n` words.
+    /// Product of matrices of halves, as [`Gemm`]: `k` counts terms, so `a` holds rows of half as many words (rounded up), and `b` as many rows of `n`
+    /// words.
     GemmHalf / gemm_half = 32 {
         a: u32, a_exps: u32, a_stride: u32, b: u32, b_exps: u32, b_stride: u32, c: u32, c_stride: u32,
         m: u32, k: u32, n: u32, accumulate: u32,

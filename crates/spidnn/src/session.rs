@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use ndarray::{ArrayD, IxDyn};
 use spidnn_compiler::quantise::{Calibration, Quantisation};
-use spidnn_compiler::{Buffer, CompileError, Compiled, Options, Program, Training};
+use spidnn_compiler::{Buffer, CompileError, Compiled, Mantissas, Options, Program, Training};
 use spidnn_graph::training::{Loss, Optimizer, Rule};
 use spidnn_graph::{Graph, NodeId, ParamId, Tensor};
 use spidnn_import::{OptimizerState, Slot, SlotRole, TrainingConfig};
@@ -71,6 +71,7 @@ enum Newest {
 
 struct Loaded {
     compiled: Compiled,
+    mantissas: Mantissas,
     training: Option<(Vec<Loss>, Optimizer)>,
     capacity: usize,
 }
@@ -357,7 +358,7 @@ impl Session {
         let contents: Vec<Vec<u32>> = match &loaded.compiled.constants {
             Some(constants) => constants.clone(),
             None => {
-                let params = spidnn_compiler::fold::inference_params(&self.graph);
+                let params = spidnn_compiler::fold::inference_params(&self.graph, loaded.mantissas);
                 params.iter().map(|p| p.contents(&self.weights)).collect()
             }
         };
@@ -464,7 +465,7 @@ impl Session {
         self.usage.phases.load_s += self.machine.board().time_s() - started;
         let capacity = compiled.layout.samples_max * compiled.replicas.len();
         let training = training.map(|(losses, optimizer, _)| (losses, optimizer));
-        self.loaded = Some(Loaded { compiled, training, capacity });
+        self.loaded = Some(Loaded { compiled, mantissas: options.format.mantissas(), training, capacity });
         Ok(())
     }
 

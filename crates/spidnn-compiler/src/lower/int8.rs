@@ -10,7 +10,7 @@ use crate::emit::Tensor;
 use crate::fold::{InferenceParam, Norm, Source};
 use crate::plan::Buffer;
 use crate::quantise::{self, ByteFormat, ByteKernel, Quantisation, Range};
-use crate::stage::CoreSlot;
+use crate::stage::{CoreSlot, Mantissas};
 use crate::stage::int8::conv::ByteConv;
 use crate::stage::int8::dense::ByteDense;
 use crate::stage::int8::maps::{ByteMap, ByteOperation, Convert};
@@ -139,7 +139,7 @@ impl<'a> Pass<'a> {
 
     /// Where a layer that stays with numbers finds a parameter, and its exponents.
     pub(super) fn number_param(&mut self, source: Source) -> (u32, Option<u32>) {
-        let param = InferenceParam::new(self.graph, source);
+        let param = InferenceParam::new(self.graph, source, Mantissas::Words);
         let weights = std::sync::Arc::clone(&self.byte_state().with.weights);
         let address = self.constant(param.contents(&weights));
         (address, param.prepared.map(|p| address + p.mantissa_words() * 4))
