@@ -35,7 +35,7 @@ fn predict(case: &str, cores: &[u32]) -> Result<f64, String> {
     let io = arrays(&dir, "io.npz");
     let (xs, ys) = (numbered(&io, "x"), numbered(&io, "y"));
     let n = xs[0].shape()[0];
-    let mut chips = Chips::new(&model.graph, &Options::inference(n), cores);
+    let mut chips = Chips::new(&model.graph, &Options::inference(n), cores).map_err(|e| e.to_string())?;
     chips.set_weights(&model.graph, &model.weights);
     let shares = chips.shares(n);
     let mut first = 0;
@@ -93,7 +93,7 @@ fn predictions() {
 /// Predictions of a graph with seeded weights on chips with these cores, as bits.
 fn bits(graph: &spidnn_graph::Graph, inputs: &Tensor, cores: &[u32]) -> Vec<u32> {
     let n = inputs.shape()[0];
-    let mut chips = Chips::new(graph, &Options::inference(n), cores);
+    let mut chips = Chips::new(graph, &Options::inference(n), cores).unwrap();
     chips.set_weights(graph, &spidnn_graph::initial_weights(graph, 7));
     let shares = chips.shares(n);
     let mut first = 0;

@@ -15,11 +15,12 @@ pub mod route;
 mod stage;
 mod weights;
 
+mod accuracy;
 #[cfg(test)]
 mod golden;
-#[cfg(test)]
 mod interpreter;
 
+pub use accuracy::{AccuracyError, LayerAccuracy, layer_accuracy};
 pub use compile::compile;
 pub use error::CompileError;
 pub use stage::Mantissas;

@@ -83,25 +83,18 @@ pub struct Lowered {
     pub inference_params: Vec<Buffer>,
     /// Contents of the inference parameters, where the compiler makes them (format `int8`).
     pub constants: Option<Vec<Vec<u32>>>,
-    /// What the layers became (format `int8`), and where the bytes are.
-    pub bytes: Option<LoweredBytes>,
+    /// What the layers of the predict program became (format `int8`).
+    pub forms: Vec<LayerForm>,
+    /// Values of its nodes, where they are bytes.
+    pub bytes: Vec<Option<ByteValue>>,
+    /// Values of its nodes, where they are numbers.
+    pub numbers: Vec<Option<Tensor>>,
     /// Run block.
     pub run_block: u32,
     /// Memory taken.
     pub memory: Memory,
     /// Layers with the most bytes of activations, for errors.
     pub largest: (String, u64),
-}
-
-/// What a lowering to bytes tells of its layers.
-#[derive(Debug, Clone)]
-pub struct LoweredBytes {
-    /// Each layer's form.
-    pub forms: Vec<LayerForm>,
-    /// Values of nodes, where they are bytes.
-    pub values: Vec<Option<ByteValue>>,
-    /// Values of nodes, where they are numbers.
-    pub numbers: Vec<Option<Tensor>>,
 }
 
 /// Facts that lowering needs beside the graph.
@@ -1240,7 +1233,8 @@ pub fn lower(graph: &Graph, options: &Options, target: Target) -> Result<Lowered
     let shared = memory.clone();
     let mut programs = Vec::new();
     let mut largest = (graph.name.clone(), 0);
-    let (mut bytes, mut constants) = (None, None);
+    let mut constants = None;
+    let (mut numbers, mut bytes, mut forms) = (Vec::new(), Vec::new(), Vec::new());
     let mut modes = vec![(Program::Predict, Mode::Predict)];
     if options.training.is_some() {
         modes.push((Program::Train, Mode::Train));
@@ -1348,9 +1342,11 @@ pub fn lower(graph: &Graph, options: &Options, target: Target) -> Result<Lowered
             }
         }
         largest = pass.largest.clone();
-        let numbers = pass.values.iter().map(|v| v.map(|v| v.tensor)).collect();
-        if let Some(Bytes { values, constants: made, forms, .. }) = pass.bytes {
-            bytes = Some(LoweredBytes { forms, values, numbers });
+        if mode == Mode::Predict {
+            numbers = pass.values.iter().map(|v| v.map(|v| v.tensor)).collect();
+        }
+        if let Some(Bytes { values, constants: made, forms: all, .. }) = pass.bytes {
+            (bytes, forms) = (values, all);
             let (places, contents): (Vec<_>, Vec<_>) = made.into_iter().unzip();
             inference_params.extend(places);
             constants = Some(contents);
@@ -1371,7 +1367,9 @@ pub fn lower(graph: &Graph, options: &Options, target: Target) -> Result<Lowered
         optimizer_state,
         inference_params,
         constants,
+        forms,
         bytes,
+        numbers,
         run_block,
         memory,
         largest,

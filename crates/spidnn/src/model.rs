@@ -9,6 +9,9 @@ use spidnn_import::{LoadOptions, TrainingConfig};
 
 use crate::{Dataset, Error, Machine, Session, builtin, text};
 
+/// Multiply-accumulates that the host spends on the accuracy of a format.
+const ACCURACY_MACS: u64 = 1 << 28;
+
 /// A graph with weights. It knows nothing of machines; [`Model::on`] brings it to one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Model {
@@ -135,6 +138,22 @@ impl Model {
         let data = Dataset { targets: Vec::new(), ..data.clone() }.check_inputs(&self.graph)?;
         let calibration = crate::session::calibration(&self.graph, &self.weights, &data)?;
         Ok(Quantisation { weights: Arc::new(self.weights.clone()), calibration: Arc::new(calibration) })
+    }
+
+    /// How near each layer's results come to those of the float model in a format, on the first of some inputs: computed on the host by the arithmetic
+    /// of the cores.
+    ///
+    /// # Errors
+    /// Inputs that do not fit the model; a model that cannot be compiled.
+    pub fn layer_accuracy(
+        &self,
+        format: &spidnn_compiler::Format,
+        data: &Dataset,
+    ) -> Result<Vec<spidnn_compiler::LayerAccuracy>, Error> {
+        let data = Dataset { targets: Vec::new(), ..data.clone() }.check_inputs(&self.graph)?;
+        let samples = (ACCURACY_MACS / self.graph.total_macs().max(1)).clamp(1, 16) as usize;
+        let inputs = data.take(samples.min(data.len())).inputs;
+        Ok(spidnn_compiler::layer_accuracy(&self.graph, &self.weights, format, &inputs)?)
     }
 
     /// Brings the model to a machine. Nothing is loaded before it is needed.
