@@ -13,7 +13,7 @@ const COMPILER: &str = "rustc 1.96.0";
 /// Where the packages put it; `FIRMWARE_RUSTC` names another place.
 const COMPILER_PATH: &str = "/usr/bin/rustc";
 /// Target description in the firmware's folder.
-const TARGET: &str = "armv5te-spinnaker";
+const TARGET: &str = "thumbv5te-spinnaker";
 /// The firmware's variants: binary, features.
 const VARIANTS: &[(&str, &str)] = &[("predict", "")];
 /// Code that fits beside the monitor's loader, and what the runtime's own data may take of local memory: segments, statics, stacks.

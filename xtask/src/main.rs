@@ -32,10 +32,13 @@ const ARROWS: &[(&str, &[&str])] = &[
             "spidnn-graph",
             "spidnn-import",
             "spidnn-kernels",
+            "spinnaker-host",
             "spinnaker-machine",
             "spinnaker-sim",
+            "spinnaker-wire",
         ],
     ),
+    ("spidnn-truth", &["spidnn-kernels", "spinnaker-sim"]),
     ("spidnn-cli", &["spidnn", "spidnn-import", "spinnaker-machine", "spinnaker-sim", "spinnaker-wire"]),
 ];
 

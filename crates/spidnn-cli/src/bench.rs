@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use spidnn::{
-    Activation, Dataset, Dense, Error, Evaluate, Fit, Format, Input, Loss, Machine, Model, Optimizer, Sequential, Session,
-    Tensor,
+    Activation, Dataset, Dense, Error, Evaluate, Fit, Format, Input, Loss, Machine, Model, Optimizer, Sequential,
+    Session, Tensor,
 };
 use spinnaker_machine::{Locator, RandomFaults};
 

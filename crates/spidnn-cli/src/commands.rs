@@ -286,8 +286,10 @@ fn accuracy_text(layers: &[LayerAccuracy]) -> String {
     if layers.is_empty() {
         return String::new();
     }
-    let mut text =
-        format!("\nresults against the float model\n  {:<24} {:>6} {:>12} {:>14}\n", "layer", "format", "signal/noise", "largest error");
+    let mut text = format!(
+        "\nresults against the float model\n  {:<24} {:>6} {:>12} {:>14}\n",
+        "layer", "format", "signal/noise", "largest error"
+    );
     for l in layers {
         let why = l.why.map_or(String::new(), |w| format!("  ({w})"));
         text.push_str(&format!(

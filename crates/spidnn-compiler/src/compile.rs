@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use spidnn_core::command::{Command, Item, Step, When};
-use spidnn_core::program::{CoreConfig, CoreImage, directory, RUN_BLOCK_WORDS};
+use spidnn_core::program::{CoreConfig, CoreImage, RUN_BLOCK_WORDS, directory};
 use spidnn_graph::Graph;
 use spinnaker_machine::{ChipXy, Machine, SDRAM_USER_BASE};
 

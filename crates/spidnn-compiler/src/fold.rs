@@ -274,7 +274,7 @@ pub fn inference_params(graph: &Graph, mantissas: Mantissas) -> Vec<InferencePar
             }
             None => {
                 params.extend(layer.params.iter().map(|&p| InferenceParam::new(graph, Source::Plain(p), mantissas)))
-            },
+            }
         }
     }
     params

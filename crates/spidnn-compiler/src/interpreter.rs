@@ -6,11 +6,11 @@ use spidnn_graph::{Graph, Tensor as Values};
 use spidnn_kernels::KernelCall;
 use spinnaker_machine::SDRAM_USER_BASE;
 
-use crate::{CompileError, Program};
 use crate::emit::{BUFFER_BYTES, SCALARS, Tensor};
 use crate::lower::{Lowered, Target, lower};
 use crate::plan::{Buffer, Options};
 use crate::stage::CoreSlot;
+use crate::{CompileError, Program};
 
 /// Some chips with their SDRAM.
 pub struct Chips {

@@ -1179,7 +1179,8 @@ pub fn lower(graph: &Graph, options: &Options, target: Target) -> Result<Lowered
         _ => None,
     };
     // With bytes the parameters are placed when it is known which form each layer takes.
-    let inference = if with_bytes.is_some() { Vec::new() } else { fold::inference_params(graph, options.format.mantissas()) };
+    let inference =
+        if with_bytes.is_some() { Vec::new() } else { fold::inference_params(graph, options.format.mantissas()) };
     let mut inference_params: Vec<Buffer> = inference
         .iter()
         .map(|p| {

@@ -207,10 +207,7 @@ fn panels(columns: &[Vec<i8>], halves: usize) -> Vec<u32> {
 
 /// Bytes as words, zeros behind them.
 pub fn words(bytes: &[u8]) -> Vec<u32> {
-    bytes
-        .chunks(4)
-        .map(|c| c.iter().rev().fold(0, |word, &b| word << 8 | u32::from(b)))
-        .collect()
+    bytes.chunks(4).map(|c| c.iter().rev().fold(0, |word, &b| word << 8 | u32::from(b))).collect()
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ pub(crate) enum Deed {
 }
 
 /// A loop that is being executed.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct Frame {
     /// Words of the segment at which the body begins and ends.
     begin: u32,
@@ -61,13 +61,27 @@ struct Frame {
 }
 
 impl Frame {
+    const EMPTY: Frame = Frame {
+        begin: 0,
+        end: 0,
+        depth: 0,
+        index: 0,
+        step: 0,
+        total: 0,
+        items: 0,
+        total_divisor: 1,
+        divisor: 1,
+        parity: 0,
+        first: false,
+    };
+
     fn has_next(&self) -> bool {
         self.index.checked_add(self.step).is_some_and(|next| next < self.total)
     }
 }
 
 /// Where a core stands in its command list.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Interpreter {
     registers: [u32; reg::COUNT],
     frames: [Frame; DEPTH_MAX],
@@ -79,9 +93,13 @@ pub(crate) struct Interpreter {
 }
 
 impl Interpreter {
+    /// Before the first run.
+    pub const EMPTY: Interpreter =
+        Interpreter { registers: [0; reg::COUNT], frames: [Frame::EMPTY; DEPTH_MAX], depth: 0, place: 0, commands: 0 };
+
     /// Begins a run.
-    pub fn begin_run(&mut self, registers: [u32; reg::COUNT], commands_max: u64) {
-        self.registers = registers;
+    pub fn begin_run(&mut self, registers: &[u32; reg::COUNT], commands_max: u64) {
+        self.registers = *registers;
         self.commands = commands_max;
     }
 

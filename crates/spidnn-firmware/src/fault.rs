@@ -24,6 +24,7 @@ pub enum Code {
 static VCPU: Global<Option<Vcpu>> = Global::new(None);
 
 /// Gives the abort modes the address of this core's block as their stack pointer (see the vectors).
+#[instruction_set(arm::a32)]
 pub fn prepare(vcpu: Vcpu) {
     VCPU.set(Some(vcpu));
     // SAFETY: only the stack pointers of two other modes are changed.

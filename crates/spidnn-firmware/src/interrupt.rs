@@ -27,12 +27,14 @@ pub fn prepare(vcpu: Vcpu) {
 }
 
 /// Lets interrupts in.
+#[instruction_set(arm::a32)]
 pub fn unmask() {
     // SAFETY: control bits only: supervisor mode, nothing masked.
     unsafe { asm!("msr cpsr_c, #0x13", options(nostack)) }
 }
 
 /// Keeps interrupts out.
+#[instruction_set(arm::a32)]
 pub fn mask() {
     // SAFETY: control bits only: supervisor mode, both masked.
     unsafe { asm!("msr cpsr_c, #0xD3", options(nostack)) }
@@ -47,6 +49,7 @@ pub fn masked<T>(work: impl FnOnce() -> T) -> T {
 }
 
 /// Sleeps until an interrupt is pending, masked or not.
+#[instruction_set(arm::a32)]
 pub fn wait() {
     // SAFETY: coprocessor 15's wait for interrupt (ARM968E-S Technical Reference Manual); the register is ignored.
     unsafe { asm!("mcr p15, 0, {0}, c7, c0, 4", in(reg) 0, options(nostack)) }

@@ -21,6 +21,7 @@ pub mod text;
 pub mod transfers;
 
 pub use spidnn_core::ErrorCode;
+pub use spidnn_core::program::trailer;
 pub use spidnn_kernels as kernels;
 use spidnn_kernels::KernelCall;
 
@@ -48,15 +49,17 @@ macro_rules! firmware {
                 parameters: &[u32],
                 dtcm_words: usize,
             ) -> Result<$crate::kernels::KernelCall, $crate::ErrorCode> {
-                use $crate::kernels::{Kernel, KernelCall, call};
-                match number {
-                    $( call::$kernel::NUMBER => {
-                        let call = call::$kernel::from_parameters(parameters).ok_or($crate::ErrorCode::BadKernel)?;
-                        call.check(dtcm_words).map_err(|_| $crate::ErrorCode::BadKernel)?;
-                        Ok(KernelCall::$kernel(call))
-                    } )*
-                    _ => Err($crate::ErrorCode::NoKernel),
-                }
+                use $crate::ErrorCode::{BadKernel, NoKernel};
+                use $crate::kernels::{DecodeError, Kernel, KernelCall};
+                let call = KernelCall::decode(number, parameters).map_err(|error| match error {
+                    DecodeError::UnknownKernel(_) => NoKernel,
+                    DecodeError::WrongLength { .. } => BadKernel,
+                })?;
+                let accepted = match &call {
+                    $( KernelCall::$kernel(kernel) => kernel.check(dtcm_words).is_ok(), )*
+                    _ => return Err(NoKernel),
+                };
+                if accepted { Ok(call) } else { Err(BadKernel) }
             }
 
             fn run(call: &$crate::kernels::KernelCall, dtcm: &mut [u32]) -> bool {
@@ -68,6 +71,12 @@ macro_rules! firmware {
                 true
             }
         }
+
+        /// What the host asks before it loads this firmware.
+        #[used]
+        #[unsafe(link_section = ".trailer")]
+        static TRAILER: [u32; $crate::trailer::WORDS] =
+            $crate::trailer::words(&[$( $crate::kernels::call::$kernel::NUMBER ),*], cfg!(feature = "exchanges"));
 
         /// Called by the start-up code, with what the monitor handed over.
         #[unsafe(no_mangle)]

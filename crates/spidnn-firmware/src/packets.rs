@@ -66,6 +66,7 @@ fn write(word: *mut u32, value: u32) {
 }
 
 /// Empties the rings and sets the FIQ mode's registers. Interrupts must be masked; FIQ stays so.
+#[instruction_set(arm::a32)]
 pub fn prepare() {
     let (long, short) = (word!(long_keys) as u32, word!(short_keys) as u32);
     for (place, value) in [
@@ -81,14 +82,14 @@ pub fn prepare() {
     // SAFETY: only registers of FIQ mode are changed, and the mode is restored.
     unsafe {
         asm!(
-            "mrs {saved}, cpsr",
+            "mrs r4, cpsr",
             "msr cpsr_c, #0xD1",
             "mov r8, r0",
             "mov r9, r1",
             "mov r10, r2",
             "mov r13, r3",
-            "msr cpsr_c, {saved}",
-            saved = out(reg) _,
+            "msr cpsr_c, r4",
+            out("r4") _,
             in("r0") comms::BASE,
             in("r1") long,
             in("r2") variables,

@@ -45,6 +45,8 @@
 //! [`BYTE_TERMS_MAX`] terms of 255 * 127). A sum goes back to a byte by a fixed-point multiplier of 15 bits
 //! (see [`Product8`]), rounded half up: on an ARM SMULWB, a shift and the carry that it leaves.
 
+use core::mem::MaybeUninit;
+
 /// A buffer field that names no buffer.
 pub const NONE: u32 = u32::MAX;
 /// Exponent of a block whose elements are all zero.
@@ -96,22 +98,15 @@ impl core::error::Error for DecodeError {}
 /// One word of a call: a `u32`, or an `i32` in two's complement.
 trait Word: Copy {
     fn to_word(self) -> u32;
-    fn from_word(word: u32) -> Self;
 }
 impl Word for u32 {
     fn to_word(self) -> u32 {
         self
     }
-    fn from_word(word: u32) -> u32 {
-        word
-    }
 }
 impl Word for i32 {
     fn to_word(self) -> u32 {
         self as u32
-    }
-    fn from_word(word: u32) -> i32 {
-        word as i32
     }
 }
 
@@ -121,15 +116,12 @@ macro_rules! kernels {
             $(#[$doc])*
             #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
             #[allow(missing_docs)]
+            #[repr(C)]
             pub struct $name { $( $(#[$fdoc])* pub $field: $ty, )* }
 
             impl $name {
                 /// Number of the kernel in a command list.
                 pub const NUMBER: u32 = $number;
-                /// A call from its parameter words; `None` if there are not as many as it takes.
-                pub fn from_parameters(words: &[u32]) -> Option<Self> {
-                    (words.len() == Self::FIELDS.len()).then(|| Self::from_words(words))
-                }
                 /// Names of the parameters, in the order of their words.
                 pub const FIELDS: &'static [&'static str] = &[$( stringify!($field) ),*];
 
@@ -137,12 +129,6 @@ macro_rules! kernels {
                     let mut i = 0;
                     $( out[i] = Word::to_word(self.$field); i += 1; )*
                     let _ = i;
-                }
-                fn from_words(words: &[u32]) -> Self {
-                    let mut i = 0;
-                    $( let $field = <$ty as Word>::from_word(words[i]); i += 1; )*
-                    let _ = i;
-                    Self { $( $field, )* }
                 }
             }
 
@@ -156,9 +142,20 @@ macro_rules! kernels {
             }
         )*
 
-        /// One call of a kernel.
+        /// One call of a kernel. In memory: its number, then its parameters, a word each.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum KernelCall { $( $(#[$doc])* $name($name), )* }
+        #[repr(u32)]
+        pub enum KernelCall { $( $(#[$doc])* $name($name) = $number, )* }
+
+        /// Parameter words of each kernel by its number; 0: there is none.
+        static WORD_COUNTS: [u8; NUMBERS_END] = {
+            let mut counts = [0; NUMBERS_END];
+            $(
+                counts[$number] = $name::FIELDS.len() as u8;
+                assert!(size_of::<$name>() == 4 * $name::FIELDS.len() && $name::FIELDS.len() <= CALL_WORDS_MAX);
+            )*
+            counts
+        };
 
         impl KernelCall {
             /// Number of the kernel in a command list.
@@ -182,15 +179,24 @@ macro_rules! kernels {
             }
             /// Reads a call from its number and its parameter words.
             pub fn decode(number: u32, words: &[u32]) -> Result<KernelCall, DecodeError> {
-                match number {
-                    $( $number => {
-                        let expected = $name::FIELDS.len();
-                        if words.len() != expected {
-                            return Err(DecodeError::WrongLength { kernel: number, expected, found: words.len() });
-                        }
-                        Ok(KernelCall::$name($name::from_words(words)))
-                    } )*
-                    other => Err(DecodeError::UnknownKernel(other)),
+                let expected = WORD_COUNTS.get(number as usize).map_or(0, |&count| usize::from(count));
+                if expected == 0 {
+                    return Err(DecodeError::UnknownKernel(number));
+                }
+                if words.len() != expected {
+                    return Err(DecodeError::WrongLength { kernel: number, expected, found: words.len() });
+                }
+                let mut call = MaybeUninit::<KernelCall>::uninit();
+                let at = call.as_mut_ptr().cast::<u32>();
+                for i in 0..expected {
+                    // SAFETY: the parameters follow the number, and the table has their number. One loop for all kernels:
+                    // a form for each costs a core kilobytes of instruction memory.
+                    unsafe { at.add(1 + i).write(words[i]) }
+                }
+                // SAFETY: a kernel has this number, and its fields take every word.
+                unsafe {
+                    at.write(number);
+                    Ok(call.assume_init())
                 }
             }
             /// See [`crate::Kernel::check`].
@@ -213,6 +219,8 @@ macro_rules! kernels {
     };
 }
 
+/// Kernels have numbers below this.
+const NUMBERS_END: usize = 64;
 /// Largest number of parameter words of any kernel.
 pub const CALL_WORDS_MAX: usize = 40;
 

@@ -292,7 +292,7 @@ pub fn prep_conv_backward(call: &PrepConvBackward) -> u64 {
 /// Cycles of [`PrepWindow`].
 pub fn prep_window(call: &PrepWindow) -> u64 {
     let (from, to) = call.held();
-    CALL + BLOCK + align((to - from) * u64::from(call.row_words))
+    CALL + BLOCK + align(u64::from(to - from) * u64::from(call.row_words))
 }
 
 /// Cycles of [`PrepHalf`].
@@ -314,7 +314,7 @@ pub fn prep_conv_backward_half(call: &PrepConvBackwardHalf) -> u64 {
 /// Cycles of [`PrepWindowHalf`]: where channels are odd in number, a half by itself for each pixel.
 pub fn prep_window_half(call: &PrepWindowHalf) -> u64 {
     let (from, to) = call.held();
-    let pixels = (to - from) * u64::from(call.pixels);
+    let pixels = u64::from(to - from) * u64::from(call.pixels);
     CALL + BLOCK + align_half(pixels * u64::from(call.channels)) + pixels * u64::from(call.channels % 2) * 2
 }
 

@@ -2,91 +2,52 @@
 //!
 //! The panic contract: [`crate::KernelCall::check`] looks at every buffer, count and code of a call;
 //! a call that it accepts does not panic when run on a DTCM image of that many words.
+//!
+//! Counts of words are `u32` and saturate: more than any DTCM holds is more than any DTCM holds.
 
 use core::cell::Cell;
 
-/// Why a kernel call must not run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BadCall {
-    /// A buffer does not start at a multiple of four.
-    Misaligned {
-        /// Name of the parameter.
-        field: &'static str,
-        /// Byte offset that it held.
-        address: u32,
-    },
-    /// A buffer leaves the DTCM (also: a buffer that is needed is absent).
-    OutOfBounds {
-        /// Name of the parameter.
-        field: &'static str,
-        /// First word, relative to the DTCM.
-        start_word: i128,
-        /// First word after the buffer.
-        end_word: i128,
-    },
-    /// Two buffers that must be apart share words.
-    Overlap {
-        /// Name of one parameter.
-        a: &'static str,
-        /// Name of the other.
-        b: &'static str,
-    },
-    /// A parameter has a value that means nothing.
-    Value {
-        /// Name of the parameter.
-        field: &'static str,
-        /// What it held.
-        value: u32,
-    },
-    /// A sum has more terms than an accumulator takes exactly.
-    TooManyTerms {
-        /// How many.
-        terms: u64,
-    },
-}
+#[cfg(any(test, feature = "std"))]
+mod detail;
+#[cfg(not(any(test, feature = "std")))]
+mod plain;
 
-impl core::fmt::Display for BadCall {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            BadCall::Misaligned { field, address } => write!(f, "{field} is at byte {address:#x}, not at a word"),
-            BadCall::OutOfBounds { field, start_word, end_word } => {
-                write!(f, "{field} takes words {start_word}..{end_word}, which is outside DTCM")
-            }
-            BadCall::Overlap { a, b } => write!(f, "{a} and {b} share words"),
-            BadCall::Value { field, value } => write!(f, "{field} cannot be {value}"),
-            BadCall::TooManyTerms { terms } => write!(f, "a sum of {terms} terms does not fit its accumulator"),
-        }
-    }
-}
+#[cfg(any(test, feature = "std"))]
+pub use detail::{BadCall, Span};
+#[cfg(not(any(test, feature = "std")))]
+pub use plain::{BadCall, Span};
 
-impl core::error::Error for BadCall {}
-
-/// Words `start..end` of DTCM, inside it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span {
-    /// Name of the parameter, for messages.
-    pub field: &'static str,
-    /// First word.
-    pub start: usize,
-    /// First word after it; equal to `start` for a buffer that is not touched.
-    pub end: usize,
+/// Product of two counts; saturates.
+pub fn times(a: u32, b: u32) -> u32 {
+    let product = u64::from(a) * u64::from(b);
+    if product >> 32 == 0 { product as u32 } else { u32::MAX }
 }
 
 impl Span {
-    /// Whether both hold a common word.
-    pub fn overlaps(&self, other: &Span) -> bool {
-        self.start < self.end && other.start < other.end && self.start < other.end && other.start < self.end
-    }
     /// An error if both hold a common word.
+    #[cfg_attr(target_arch = "arm", inline(never))]
     pub fn apart_from(&self, others: &[Span]) -> Result<(), BadCall> {
-        match others.iter().find(|o| self.overlaps(o)) {
-            Some(o) => Err(BadCall::Overlap { a: self.field, b: o.field }),
-            None => Ok(()),
+        for other in others {
+            if self.overlaps(other) {
+                return Err(BadCall::overlap(self, other));
+            }
         }
+        Ok(())
+    }
+    /// Whether both are the same words.
+    pub fn same(&self, other: &Span) -> bool {
+        self.start() == other.start() && self.end() == other.end()
     }
     /// An error if both hold a common word, unless they are the same words (an operation in place).
+    #[cfg_attr(target_arch = "arm", inline(never))]
     pub fn apart_or_same(&self, other: &Span) -> Result<(), BadCall> {
-        if (self.start, self.end) == (other.start, other.end) { Ok(()) } else { self.apart_from(&[*other]) }
+        if self.overlaps(other) && !self.same(other) { Err(BadCall::overlap(self, other)) } else { Ok(()) }
+    }
+    /// Whether both hold a common word.
+    pub fn overlaps(&self, other: &Span) -> bool {
+        let (start, end) = (self.start().max(other.start()), self.end().min(other.end()));
+        // An empty span begins where it ends.
+        start < end
     }
 }
 
@@ -99,44 +60,49 @@ pub struct Bounds {
 
 impl Bounds {
     /// `count` words from byte offset `address`. An empty buffer may be anywhere.
-    pub fn span(&self, field: &'static str, address: u32, count: u64) -> Result<Span, BadCall> {
-        self.part(field, address, 0, count.into())
+    #[cfg_attr(target_arch = "arm", inline(never))]
+    pub fn span(&self, field: &'static str, address: u32, count: u32) -> Result<Span, BadCall> {
+        Span::located(self.words, field, address, 0, count.into())
+    }
+
+    /// [`Bounds::span`] if `address` is not [`crate::call::NONE`], else no words.
+    pub fn optional(&self, field: &'static str, address: u32, count: u32) -> Result<Span, BadCall> {
+        self.span(field, address, if address == crate::call::NONE { 0 } else { count })
     }
 
     /// `rows` rows of `cols` words, `stride` words from row to row.
+    #[cfg_attr(target_arch = "arm", inline(never))]
     pub fn rows(&self, field: &'static str, address: u32, rows: u32, cols: u32, stride: u32) -> Result<Span, BadCall> {
-        if rows == 0 || cols == 0 {
-            return self.span(field, address, 0);
-        }
-        // At most 2^64 - 2^33 + 2^32: no overflow.
-        self.span(field, address, u64::from(rows - 1) * u64::from(stride) + u64::from(cols))
+        self.span(field, address, extent(rows, cols, stride))
     }
 
     /// Words `first..end` counted from byte offset `address`; `first` may be negative.
-    pub fn part(&self, field: &'static str, address: u32, first: i128, end: i128) -> Result<Span, BadCall> {
-        if first >= end {
-            return Ok(Span { field, start: 0, end: 0 });
-        }
-        if !address.is_multiple_of(4) {
-            return Err(BadCall::Misaligned { field, address });
-        }
-        let base = i128::from(address / 4);
-        let (start_word, end_word) = (base.saturating_add(first), base.saturating_add(end));
-        if start_word < 0 || end_word > self.words as i128 {
-            return Err(BadCall::OutOfBounds { field, start_word, end_word });
-        }
-        Ok(Span { field, start: start_word as usize, end: end_word as usize })
+    pub fn part(&self, field: &'static str, address: u32, first: i64, end: i64) -> Result<Span, BadCall> {
+        Span::located(self.words, field, address, first, end)
     }
+}
+
+/// Words from the first to the last of `rows` rows of `cols` words, `stride` words from row to row.
+#[cfg_attr(target_arch = "arm", inline(never))]
+pub fn extent(rows: u32, cols: u32, stride: u32) -> u32 {
+    if rows == 0 || cols == 0 { 0 } else { times(rows - 1, stride).saturating_add(cols) }
+}
+
+/// Words from the start of a picture to row `row`, where `first` is the row at the start.
+#[cfg_attr(target_arch = "arm", inline(never))]
+pub fn row_offset(row: i64, first: i64, row_words: u32) -> i64 {
+    // Rows beyond 2^31 are as far out as any.
+    (row - first).clamp(i32::MIN.into(), i32::MAX.into()) * i64::from(row_words)
 }
 
 /// An error unless `value` is one of the numbers below `end`.
 pub fn below(field: &'static str, value: u32, end: u32) -> Result<(), BadCall> {
-    if value < end { Ok(()) } else { Err(BadCall::Value { field, value }) }
+    if value < end { Ok(()) } else { Err(BadCall::value(field, value)) }
 }
 
 /// An error if `value` is zero.
 pub fn nonzero(field: &'static str, value: u32) -> Result<(), BadCall> {
-    if value != 0 { Ok(()) } else { Err(BadCall::Value { field, value }) }
+    if value != 0 { Ok(()) } else { Err(BadCall::value(field, value)) }
 }
 
 /// Looks again whether a call may run: on the host, where vector forms rely on it. On a core the runtime has just looked.
@@ -157,10 +123,27 @@ pub fn cells(dtcm: &mut [u32]) -> &[Cell<u32>] {
 /// `count` words from byte offset `address` on.
 ///
 /// # Panics
-/// If they are not in `cells` (a call that was not checked).
+/// If they are not in `cells` (a call that was not checked); on a core, where the runtime has checked the call, nothing looks again.
+#[inline(always)]
 pub fn words(cells: &[Cell<u32>], address: u32, count: usize) -> &[Cell<u32>] {
     if count == 0 {
         return &[];
     }
-    &cells[address as usize / 4..][..count]
+    part(cells, address as usize / 4, count)
+}
+
+/// `count` words from word `start` on. Panics as [`words`].
+#[inline(always)]
+pub fn part(cells: &[Cell<u32>], start: usize, count: usize) -> &[Cell<u32>] {
+    #[cfg(target_arch = "arm")]
+    // SAFETY: the call was checked: its buffers are inside the memory.
+    return unsafe { core::slice::from_raw_parts(cells.as_ptr().wrapping_add(start), count) };
+    #[cfg(not(target_arch = "arm"))]
+    return &cells[start..][..count];
+}
+
+/// One word. Panics as [`words`].
+#[inline(always)]
+pub fn word(cells: &[Cell<u32>], index: usize) -> &Cell<u32> {
+    &part(cells, index, 1)[0]
 }

@@ -52,6 +52,17 @@ numbered! {
 }
 
 impl Activation {
+    /// Whether this build has it: instruction memory is small, so that a core may do without some.
+    pub fn is_built(self) -> bool {
+        match self {
+            Activation::Elu | Activation::Selu | Activation::Softplus | Activation::Silu => {
+                cfg!(any(test, feature = "exponential-units"))
+            }
+            Activation::Gelu | Activation::GeluTanh => cfg!(any(test, feature = "gaussian-units")),
+            _ => true,
+        }
+    }
+
     /// Whether the derivative needs the activation's input; for the others the output is enough.
     pub fn saves_input(self) -> bool {
         matches!(

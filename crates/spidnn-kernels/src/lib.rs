@@ -7,6 +7,8 @@
 //! Nothing here knows of cores, packets, DMA or networks.
 #![cfg_attr(not(any(test, feature = "std")), no_std)]
 
+#[cfg(target_arch = "arm")]
+mod arm;
 mod block;
 pub mod call;
 mod cost;

@@ -88,6 +88,9 @@ pub enum Error {
         /// Machine time of the run until it was noticed, in seconds.
         time_s: f64,
     },
+    /// A machine does not answer, or refuses.
+    #[error(transparent)]
+    Host(#[from] spinnaker_host::HostError),
     /// The virtual machine refused something.
     #[error("the virtual machine: {0}")]
     Simulation(#[from] spinnaker_sim::SimError),

@@ -705,8 +705,7 @@ impl Session {
         self.push_folded()?;
         let weights = sample_weights(data, &BTreeMap::new());
         let mut tracker = Tracker::new(&self.graph, metrics, Vec::new());
-        let shapes: Vec<Vec<usize>> =
-            self.graph.outputs.iter().map(|n| self.graph.nodes[n.0].shape.clone()).collect();
+        let shapes: Vec<Vec<usize>> = self.graph.outputs.iter().map(|n| self.graph.nodes[n.0].shape.clone()).collect();
         self.forward(Program::Predict, data, None, |session, batch| {
             let own: Vec<f32> = batch.iter().map(|&s| weights[s]).collect();
             let values = session.read_samples(|c| c.layout.outputs.clone(), batch.len())?;

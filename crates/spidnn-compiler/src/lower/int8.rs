@@ -10,12 +10,12 @@ use crate::emit::Tensor;
 use crate::fold::{InferenceParam, Norm, Source};
 use crate::plan::Buffer;
 use crate::quantise::{self, ByteFormat, ByteKernel, Quantisation, Range};
-use crate::stage::{CoreSlot, Mantissas};
 use crate::stage::int8::conv::ByteConv;
 use crate::stage::int8::dense::ByteDense;
 use crate::stage::int8::maps::{ByteMap, ByteOperation, Convert};
 use crate::stage::int8::pool::BytePool;
 use crate::stage::int8::{ByteTensor, ByteWeights};
+use crate::stage::{CoreSlot, Mantissas};
 
 /// A node's value as bytes.
 #[derive(Debug, Clone, Copy)]
@@ -205,10 +205,9 @@ impl<'a> Pass<'a> {
         let weights = std::sync::Arc::clone(&self.byte_state().with.weights);
         let params = &graph.layer_of(NodeId(node)).params;
         let (kernel, bias) = match norm.and_then(|n| Norm::of(graph, n)) {
-            Some(norm) => (
-                Source::Kernel { kernel: params[0], norm },
-                Some(Source::Bias { bias: params.get(1).copied(), norm }),
-            ),
+            Some(norm) => {
+                (Source::Kernel { kernel: params[0], norm }, Some(Source::Bias { bias: params.get(1).copied(), norm }))
+            }
             None => (Source::Plain(params[0]), params.get(1).map(|&p| Source::Plain(p))),
         };
         (kernel.values(&weights), bias.map(|b| b.values(&weights)))
@@ -271,7 +270,9 @@ impl<'a> Pass<'a> {
             }
             LayerKind::Add => {
                 if !self.byte_sum(i) {
-                    self.byte_state().forms.push(LayerForm { node: i, numbers: Some("its inputs lie in different rows") });
+                    self.byte_state()
+                        .forms
+                        .push(LayerForm { node: i, numbers: Some("its inputs lie in different rows") });
                     return Ok(false);
                 }
             }
@@ -355,12 +356,8 @@ impl<'a> Pass<'a> {
             return Ok(false);
         }
         let table = result.map(|to| self.table(fused, quantised.output, to));
-        let weights = ByteWeights {
-            address: 0,
-            terms: quantised.terms,
-            outputs: outputs as u32,
-            table: table.is_some(),
-        };
+        let weights =
+            ByteWeights { address: 0, terms: quantised.terms, outputs: outputs as u32, table: table.is_some() };
         let (zero, shift) = (quantised.output.zero, quantised.shift);
         let unplaced = ByteTensor { tensor: Tensor::new(0, 0), rows: 0, values: 0 };
         let y_form = form(&node.shape);

@@ -6,9 +6,9 @@
 use spidnn_core::command::{Dma, Loop, dma, reg};
 use spidnn_kernels::KernelCall;
 use spidnn_kernels::call::{
-    BLOCK_TERMS_MAX, BiasAct, ColumnSum, Conv, ConvHalf, ConvWgrad, ConvWgradHalf, Fill, NONE, Prep2d, PrepConvBackward, PrepConvBackwardHalf,
-    PrepWindow, PrepWindowHalf, SumParts,
-    bias_act, column_sum, conv, conv_wgrad, prep_window,
+    BLOCK_TERMS_MAX, BiasAct, ColumnSum, Conv, ConvHalf, ConvWgrad, ConvWgradHalf, Fill, NONE, Prep2d,
+    PrepConvBackward, PrepConvBackwardHalf, PrepWindow, PrepWindowHalf, SumParts, bias_act, column_sum, conv,
+    conv_wgrad, prep_window,
 };
 
 use super::{CoreSlot, FusedActivation, Mantissas, Stage, blocks, share};
@@ -559,39 +559,42 @@ impl Stage for ConvProduct {
                         d.in_w * s.groups,
                         d.group.0,
                     ))
-                        .at(prep_window::x, parity, dx)
-                        .at(prep_window::first, b, w.per_block as i32),
-                    run(self.mantissas.convolve(Conv {
-                        x,
-                        x_exp,
-                        iy0: w.first,
-                        in_h: d.in_h,
-                        in_w: d.in_w,
-                        in_c: d.in_c,
-                        w: weights + offset * 4,
-                        w_stride: channels,
-                        w_exps: w_exps + offset * 4,
-                        kh: s.y.kernel,
-                        kw: s.x.kernel,
-                        ci_group: d.group.0,
-                        co_group: d.group.1,
-                        co0: c0 + offset,
-                        co_tile: slice,
-                        y,
-                        oy0: 0,
-                        rows: block,
-                        out_h: d.out_h,
-                        out_w: d.out_w,
-                        stride_y: d.stride.0,
-                        stride_x: d.stride.1,
-                        dilation_y: s.y.dilation,
-                        dilation_x: s.x.dilation,
-                        pad_y: d.pad.0,
-                        pad_x: d.pad.1,
-                        up_y: d.up.0,
-                        up_x: d.up.1,
-                        accumulate: 0,
-                    }, s.groups))
+                    .at(prep_window::x, parity, dx)
+                    .at(prep_window::first, b, w.per_block as i32),
+                    run(self.mantissas.convolve(
+                        Conv {
+                            x,
+                            x_exp,
+                            iy0: w.first,
+                            in_h: d.in_h,
+                            in_w: d.in_w,
+                            in_c: d.in_c,
+                            w: weights + offset * 4,
+                            w_stride: channels,
+                            w_exps: w_exps + offset * 4,
+                            kh: s.y.kernel,
+                            kw: s.x.kernel,
+                            ci_group: d.group.0,
+                            co_group: d.group.1,
+                            co0: c0 + offset,
+                            co_tile: slice,
+                            y,
+                            oy0: 0,
+                            rows: block,
+                            out_h: d.out_h,
+                            out_w: d.out_w,
+                            stride_y: d.stride.0,
+                            stride_x: d.stride.1,
+                            dilation_y: s.y.dilation,
+                            dilation_x: s.x.dilation,
+                            pad_y: d.pad.0,
+                            pad_x: d.pad.1,
+                            up_y: d.up.0,
+                            up_x: d.up.1,
+                            accumulate: 0,
+                        },
+                        s.groups,
+                    ))
                     .at(conv::x, parity, dx)
                     .at(conv::y, parity, dy)
                     .at(conv::iy0, b, w.per_block as i32)
@@ -876,8 +879,8 @@ impl Stage for ConvGradient {
                     s.x.input * s.groups,
                     s.in_group(),
                 ))
-                    .at(prep_window::x, parity, dx_toggle)
-                    .at(prep_window::first, b, w.per_block as i32),
+                .at(prep_window::x, parity, dx_toggle)
+                .at(prep_window::first, b, w.per_block as i32),
             );
             compute.push(
                 run(self.mantissas.prepare_window(
@@ -896,32 +899,36 @@ impl Stage for ConvGradient {
                 .at(prep_window::first, b, block as i32),
             );
             compute.push(
-                run(self.mantissas.weight_gradient(ConvWgrad {
-                    x,
-                    x_exp,
-                    iy0: w.first,
-                    in_h: s.y.input,
-                    in_w: s.x.input,
-                    in_c: s.in_channels,
-                    ci0: group * s.in_group(),
-                    ci_tile: s.in_group(),
-                    dy,
-                    dy_exp,
-                    co_tile: channels,
-                    oy0: 0,
-                    rows: block,
-                    out_h: s.y.output,
-                    out_w: s.x.output,
-                    dw,
-                    kh: s.y.kernel,
-                    kw: s.x.kernel,
-                    stride_y: s.y.stride,
-                    stride_x: s.x.stride,
-                    dilation_y: s.y.dilation,
-                    dilation_x: s.x.dilation,
-                    pad_y: s.y.pad,
-                    pad_x: s.x.pad,
-                }, s.groups, group))
+                run(self.mantissas.weight_gradient(
+                    ConvWgrad {
+                        x,
+                        x_exp,
+                        iy0: w.first,
+                        in_h: s.y.input,
+                        in_w: s.x.input,
+                        in_c: s.in_channels,
+                        ci0: group * s.in_group(),
+                        ci_tile: s.in_group(),
+                        dy,
+                        dy_exp,
+                        co_tile: channels,
+                        oy0: 0,
+                        rows: block,
+                        out_h: s.y.output,
+                        out_w: s.x.output,
+                        dw,
+                        kh: s.y.kernel,
+                        kw: s.x.kernel,
+                        stride_y: s.y.stride,
+                        stride_x: s.x.stride,
+                        dilation_y: s.y.dilation,
+                        dilation_x: s.x.dilation,
+                        pad_y: s.y.pad,
+                        pad_x: s.x.pad,
+                    },
+                    s.groups,
+                    group,
+                ))
                 .at(conv_wgrad::x, parity, dx_toggle)
                 .at(conv_wgrad::dy, parity, dy_toggle)
                 .at(conv_wgrad::iy0, b, w.per_block as i32)

@@ -300,9 +300,9 @@ impl Stage for DenseProduct {
                 axis: 1,
             };
             run(self.mantissas.prepare(call, 0))
-            .at(prep2d::src, parity, a_toggle as i32)
-            .at(prep2d::dst, parity, a_toggle as i32)
-            .at(prep2d::rows, count, 1)
+                .at(prep2d::src, parity, a_toggle as i32)
+                .at(prep2d::dst, parity, a_toggle as i32)
+                .at(prep2d::rows, count, 1)
         };
         let multiply = |i: usize| {
             let (k0, k, j0, j) = steps[i];
@@ -322,9 +322,9 @@ impl Stage for DenseProduct {
                 accumulate: (k0 > 0).into(),
             };
             run(self.mantissas.multiply(call))
-            .at(gemm::a, parity, a_toggle as i32)
-            .at(gemm::c, parity, c_toggle as i32)
-            .at(gemm::m, count, 1)
+                .at(gemm::a, parity, a_toggle as i32)
+                .at(gemm::c, parity, c_toggle as i32)
+                .at(gemm::m, count, 1)
         };
         let finish = (bias != NONE || self.activation != FusedActivation::LINEAR).then(|| {
             run(BiasAct {

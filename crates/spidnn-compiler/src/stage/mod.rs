@@ -132,7 +132,8 @@ impl Mantissas {
             Mantissas::Words => call.into(),
             Mantissas::Halves => {
                 let Prep2d { src, rows, cols, src_stride, dst, dst_row_stride, dst_col_stride, exps, axis } = call;
-                PrepHalf { src, rows, cols, src_stride, dst, dst_row_stride, dst_col_stride, exps, axis, pair_rows }.into()
+                PrepHalf { src, rows, cols, src_stride, dst, dst_row_stride, dst_col_stride, exps, axis, pair_rows }
+                    .into()
             }
         }
     }

@@ -5,7 +5,7 @@ use core::cell::Cell;
 use super::geometry::Axis;
 use super::round::{self, Operands};
 use crate::call::{BLOCK_TERMS_MAX, Conv, ConvWgrad};
-use crate::dtcm::{self, BadCall, Bounds, Span};
+use crate::dtcm::{self, BadCall, Bounds, Span, times};
 use crate::{Kernel, cost};
 
 /// Largest stride, dilation and `up`; keeps positions far from overflow.
@@ -21,26 +21,27 @@ pub struct Picture {
 }
 
 impl Picture {
-    fn row_words(&self) -> u64 {
-        u64::from(self.in_w) * u64::from(self.in_c)
+    fn row_words(&self) -> u32 {
+        times(self.in_w, self.in_c)
     }
 
     /// The words of the rows that outputs `first..end` need.
     pub fn span(&self, d: &Bounds, y: &Axis, first: u32, end: u32) -> Result<Span, BadCall> {
         let Some((low, high)) = y.needed(first, end) else { return d.span("x", self.x, 0) };
-        let words = |row: i128| (row - i128::from(self.iy0)) * i128::from(self.row_words());
-        d.part("x", self.x, words(low.into()), words(i128::from(high) + 1))
+        let words = |row: u32| dtcm::row_offset(row.into(), self.iy0.into(), self.row_words());
+        d.part("x", self.x, words(low), words(high + 1))
     }
 }
 
-/// Steps along an axis are positive and not absurd.
-pub fn check_axis(names: [&'static str; 3], axis: &Axis) -> Result<(), BadCall> {
+/// Steps along an axis are positive and not absurd, and all positions of outputs below `end` stay far from overflow.
+#[cfg_attr(target_arch = "arm", inline(never))]
+pub fn check_axis(names: [&'static str; 3], axis: &Axis, end: u32) -> Result<(), BadCall> {
     for (field, value) in names.into_iter().zip([axis.stride, axis.dilation, axis.up]) {
         if value == 0 || value > STEP_MAX {
-            return Err(BadCall::Value { field, value });
+            return Err(BadCall::value(field, value));
         }
     }
-    Ok(())
+    if axis.is_small(end) { Ok(()) } else { Err(BadCall::value(names[0], axis.stride)) }
 }
 
 /// A picture with every input that any term needs, zeros where there is none: all outputs alike.
@@ -70,7 +71,7 @@ fn hull(axis: &Axis, first: u32, end: u32, skip_empty_taps: bool) -> Option<(i64
     for o in first..end.min(first.saturating_add(axis.up)) {
         let turns = i64::from((end - 1 - o) / axis.up);
         for k in 0..axis.kernel {
-            let Some(low) = axis.unbounded(o, k) else { continue };
+            let Some(low) = axis.unbounded(o, k).map(i64::from) else { continue };
             let high = low + turns * i64::from(axis.stride);
             if skip_empty_taps && (high < 0 || low >= i64::from(axis.input)) {
                 continue;
@@ -101,7 +102,7 @@ fn with_window<R>(
     // First word of an input row that is held.
     let row_start = |iy: i64| {
         (picture.x as usize / 4)
-            .wrapping_add_signed(((iy - i64::from(picture.iy0)) * picture.row_words() as i64) as isize)
+            .wrapping_add_signed(((iy - i64::from(picture.iy0)) * i64::from(picture.row_words())) as isize)
     };
     if x.0 >= 0 && x.1 < in_w && held.is_some_and(|(low, high)| y.0 >= i64::from(low) && y.1 <= i64::from(high)) {
         let row = picture.row_words() as usize;
@@ -201,6 +202,74 @@ impl Conv {
         }
     }
 
+    /// A row of products for each pixel, over the taps that are inside the picture: a grid, since these lie at constant steps.
+    #[cfg(target_arch = "arm")]
+    fn run_arm(&self, dtcm: &[Cell<u32>]) {
+        use crate::arm::{self, ProductRow};
+        let (y_axis, x_axis) = (self.y_axis(), self.x_axis());
+        let row_bytes = 4 * self.in_w * self.in_c;
+        let x_exp = dtcm::word(dtcm, self.x_exp as usize / 4).get() as i32;
+        let tap_bytes = 4 * self.ci_group * self.w_stride;
+        let mut y = arm::address(dtcm, self.y);
+        for oy in self.oy0..self.oy_end() {
+            let rows = y_axis.taps(oy);
+            for ox in 0..self.out_w {
+                let columns = x_axis.taps(ox);
+                // Neighbouring taps of a row whose inputs and weights lie without gaps are one segment.
+                let together = columns.input_step == 1 && columns.tap_step == 1 && self.ci_group == self.in_c;
+                let (segments, terms) =
+                    if together { (1, columns.count * self.ci_group) } else { (columns.count, self.ci_group) };
+                let x = arm::address(dtcm, self.x)
+                    .wrapping_add((rows.input.wrapping_sub(self.iy0) as u32).wrapping_mul(row_bytes))
+                    .wrapping_add((columns.input as u32).wrapping_mul(4 * self.in_c));
+                let w = arm::address(dtcm, self.w) + (rows.tap * self.kw + columns.tap) * tap_bytes;
+                let a_x = 4 * self.in_c * columns.input_step as u32;
+                let b_x = columns.tap_step * tap_bytes;
+                let row = ProductRow {
+                    a: x,
+                    b: w,
+                    a_step: 4,
+                    b_step: 4 * self.w_stride,
+                    terms,
+                    x_count: segments,
+                    y_count: if columns.count == 0 { 0 } else { rows.count },
+                    a_x: a_x.wrapping_sub(4 * terms),
+                    b_x: b_x.wrapping_sub(4 * terms * self.w_stride),
+                    a_y: (rows.input_step as u32)
+                        .wrapping_mul(row_bytes)
+                        .wrapping_sub(a_x.wrapping_mul(segments.wrapping_sub(1)).wrapping_add(4 * terms)),
+                    b_y: (rows.tap_step * self.kw * tap_bytes).wrapping_sub(
+                        b_x.wrapping_mul(segments.wrapping_sub(1)).wrapping_add(4 * terms * self.w_stride),
+                    ),
+                    c: y,
+                    b_exps: arm::address(dtcm, self.w_exps),
+                    b_exps_step: 4,
+                    a_exp: x_exp,
+                    columns: self.co_tile,
+                    accumulate: self.accumulate,
+                };
+                self.groups(row);
+                y += 4 * self.co_tile;
+            }
+        }
+    }
+
+    /// The channels of one pixel, group by group.
+    #[cfg(target_arch = "arm")]
+    fn groups(&self, mut row: crate::arm::ProductRow) {
+        let x = row.a;
+        let mut co = 0;
+        while co < self.co_tile {
+            let group = (self.co0 + co) / self.co_group;
+            let end = dtcm::times(group + 1, self.co_group).saturating_sub(self.co0).min(self.co_tile);
+            row.a = x + 4 * group * self.ci_group;
+            row.columns = end - co;
+            // SAFETY: the call was checked. What the row counts on in is where the next group starts.
+            unsafe { row.run() }
+            co = end;
+        }
+    }
+
     /// Products over a window with zeros around the picture. False: the window is too large.
     ///
     /// Outputs of one residue modulo `up` in both directions have the same taps at the same distances; rows
@@ -227,7 +296,7 @@ impl Conv {
                 let turns_x = i64::from((self.out_w - 1 - residue_x) / self.up_x);
                 x_taps.clear();
                 x_taps.extend((0..self.kw).filter_map(|k| {
-                    let base = x_axis.unbounded(residue_x, k)?;
+                    let base = i64::from(x_axis.unbounded(residue_x, k)?);
                     (base + turns_x * i64::from(self.stride_x) >= 0 && base < in_w).then_some((k, base))
                 }));
                 for residue_y in 0..self.up_y.min(oy_end - oy0) {
@@ -306,34 +375,34 @@ impl Conv {
 
 impl Kernel for Conv {
     fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
-        check_axis(["stride_y", "dilation_y", "up_y"], &self.y_axis())?;
-        check_axis(["stride_x", "dilation_x", "up_x"], &self.x_axis())?;
+        check_axis(["stride_y", "dilation_y", "up_y"], &self.y_axis(), self.oy_end())?;
+        check_axis(["stride_x", "dilation_x", "up_x"], &self.x_axis(), self.out_w)?;
         dtcm::nonzero("co_group", self.co_group)?;
         if self.is_empty() {
             return Ok(());
         }
-        let terms = u64::from(self.kh).saturating_mul(self.kw.into()).saturating_mul(self.ci_group.into());
-        if terms > BLOCK_TERMS_MAX.into() {
-            return Err(BadCall::TooManyTerms { terms });
+        let terms = times(times(self.kh, self.kw), self.ci_group);
+        if terms > BLOCK_TERMS_MAX {
+            return Err(BadCall::too_many_terms(terms));
         }
         // No terms at all: ask for a kernel that says so in one way only.
         for (field, value) in [("kh", self.kh), ("kw", self.kw), ("ci_group", self.ci_group)] {
             dtcm::nonzero(field, value)?;
         }
         // The last channel's group must be in the picture.
-        let channels = u64::from(self.co0) + u64::from(self.co_tile);
-        let inputs = channels.div_ceil(self.co_group.into()).saturating_mul(self.ci_group.into());
-        if channels > u64::from(u32::MAX) || inputs > self.in_c.into() {
-            return Err(BadCall::Value { field: "in_c", value: self.in_c });
+        let channels = self.co0.saturating_add(self.co_tile);
+        let inputs = times(channels.div_ceil(self.co_group), self.ci_group);
+        if channels == u32::MAX || inputs > self.in_c {
+            return Err(BadCall::value("in_c", self.in_c));
         }
         let d = Bounds { words: dtcm_words };
-        let pixels = u64::from(self.oy_end() - self.oy0).saturating_mul(self.out_w.into());
-        let y = d.span("y", self.y, pixels.saturating_mul(self.co_tile.into()))?;
+        let pixels = times(self.oy_end() - self.oy0, self.out_w);
+        let y = d.span("y", self.y, times(pixels, self.co_tile))?;
         y.apart_from(&[
             self.picture().span(&d, &self.y_axis(), self.oy0, self.oy_end())?,
             d.span("x_exp", self.x_exp, 1)?,
-            d.span("w", self.w, (terms - 1).saturating_mul(self.w_stride.into()).saturating_add(self.co_tile.into()))?,
-            d.span("w_exps", self.w_exps, self.co_tile.into())?,
+            d.rows("w", self.w, terms, self.co_tile, self.w_stride)?,
+            d.span("w_exps", self.w_exps, self.co_tile)?,
         ])
     }
 
@@ -356,6 +425,10 @@ impl Conv {
         #[cfg(any(test, feature = "std"))]
         if self.run_at(dtcm, operands, super::product::Level::detect()) {
             return;
+        }
+        #[cfg(target_arch = "arm")]
+        if operands == Operands::Mantissas {
+            return self.run_arm(dtcm);
         }
         self.run_scalar(dtcm, operands);
     }
@@ -397,12 +470,12 @@ impl ConvWgrad {
         self.kh == 0 || self.kw == 0 || self.ci_tile == 0 || self.co_tile == 0
     }
     /// Output positions: the terms of a sum.
-    pub(super) fn pixels(&self) -> u64 {
-        u64::from(self.oy_end().saturating_sub(self.oy0)).saturating_mul(self.out_w.into())
+    pub(super) fn pixels(&self) -> u32 {
+        times(self.oy_end().saturating_sub(self.oy0), self.out_w)
     }
 
     /// The definition, one integer operation after the other.
-    #[cfg_attr(feature = "std", allow(dead_code))]
+    #[cfg_attr(any(feature = "std", target_arch = "arm"), allow(dead_code))]
     fn run_scalar(&self, dtcm: &[Cell<u32>]) {
         let word = |base: u32, offset: i64| &dtcm[(i64::from(base / 4) + offset) as usize];
         let (y_axis, x_axis) = (self.y_axis(), self.x_axis());
@@ -435,6 +508,59 @@ impl ConvWgrad {
         }
     }
 
+    /// A row of products for each tap and input channel, over the pixels that have the tap inside.
+    #[cfg(target_arch = "arm")]
+    fn run_arm(&self, dtcm: &[Cell<u32>]) {
+        use crate::arm::{self, ProductRow};
+        let (y_axis, x_axis) = (self.y_axis(), self.x_axis());
+        let row_bytes = 4 * self.in_w * self.in_c;
+        let x_exp = dtcm::word(dtcm, self.x_exp as usize / 4).get() as i32;
+        // As many as a tile has columns.
+        let exponents = [dtcm::word(dtcm, self.dy_exp as usize / 4).get(); 4];
+        let mut dw = arm::address(dtcm, self.dw);
+        for ky in 0..self.kh {
+            let (oy, oy_end) = y_axis.outputs(ky, self.oy0, self.oy_end());
+            let iy = y_axis.unbounded(oy, ky).unwrap_or(0);
+            for kx in 0..self.kw {
+                let (ox, ox_end) = x_axis.outputs(kx, 0, self.out_w);
+                let ix = x_axis.unbounded(ox, kx).unwrap_or(0);
+                let pixels = ox_end - ox;
+                let mut x = arm::address(dtcm, self.x)
+                    .wrapping_add((iy.wrapping_sub(self.iy0) as u32).wrapping_mul(row_bytes))
+                    .wrapping_add((ix as u32).wrapping_mul(4 * self.in_c))
+                    .wrapping_add(4 * self.ci0);
+                let (x_step, dy_step) = (4 * self.stride_x * self.in_c, 4 * self.co_tile);
+                let dy = arm::address(dtcm, self.dy)
+                    .wrapping_add((oy.wrapping_sub(self.oy0) * self.out_w).wrapping_add(ox).wrapping_mul(dy_step));
+                for _ in 0..self.ci_tile {
+                    let mut row = ProductRow {
+                        a: x,
+                        b: dy,
+                        a_step: x_step,
+                        b_step: dy_step,
+                        terms: pixels,
+                        x_count: 1,
+                        y_count: oy_end - oy,
+                        a_x: 0,
+                        b_x: 0,
+                        a_y: (self.stride_y * row_bytes).wrapping_sub(pixels * x_step),
+                        b_y: (self.out_w - pixels) * dy_step,
+                        c: dw,
+                        b_exps: exponents.as_ptr() as u32,
+                        b_exps_step: 0,
+                        a_exp: x_exp,
+                        columns: self.co_tile,
+                        accumulate: 1,
+                    };
+                    // SAFETY: the call was checked.
+                    unsafe { row.run() }
+                    x += 4;
+                    dw += 4 * self.co_tile;
+                }
+            }
+        }
+    }
+
     /// A product whose rows are the weights' (ky, kx, ci), summed over the pixels. False: the window is too large.
     #[cfg(any(test, feature = "std"))]
     pub(super) fn run_at(&self, dtcm: &[Cell<u32>], level: super::product::Level) -> bool {
@@ -461,7 +587,9 @@ impl ConvWgrad {
             for ky in 0..self.kh {
                 for kx in 0..self.kw {
                     let a = match (y_axis.unbounded(oy0, ky), x_axis.unbounded(0, kx)) {
-                        (Some(iy), Some(ix)) if !segments.is_empty() => window.at(iy, ix) + self.ci0 as usize,
+                        (Some(iy), Some(ix)) if !segments.is_empty() => {
+                            window.at(iy.into(), ix.into()) + self.ci0 as usize
+                        }
                         _ => 0,
                     };
                     for ci in 0..self.ci_tile as usize {
@@ -492,20 +620,20 @@ impl ConvWgrad {
 
 impl Kernel for ConvWgrad {
     fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
-        check_axis(["stride_y", "dilation_y", "up_y"], &self.y_axis())?;
-        check_axis(["stride_x", "dilation_x", "up_x"], &self.x_axis())?;
+        check_axis(["stride_y", "dilation_y", "up_y"], &self.y_axis(), self.oy_end())?;
+        check_axis(["stride_x", "dilation_x", "up_x"], &self.x_axis(), self.out_w)?;
         if self.is_empty() {
             return Ok(());
         }
-        if self.pixels() > BLOCK_TERMS_MAX.into() {
-            return Err(BadCall::TooManyTerms { terms: self.pixels() });
+        if self.pixels() > BLOCK_TERMS_MAX {
+            return Err(BadCall::too_many_terms(self.pixels()));
         }
-        if u64::from(self.ci0) + u64::from(self.ci_tile) > self.in_c.into() {
-            return Err(BadCall::Value { field: "in_c", value: self.in_c });
+        if self.ci0.saturating_add(self.ci_tile) > self.in_c {
+            return Err(BadCall::value("in_c", self.in_c));
         }
         let d = Bounds { words: dtcm_words };
-        let rows = u64::from(self.kh).saturating_mul(self.kw.into()).saturating_mul(self.ci_tile.into());
-        let dw = d.span("dw", self.dw, rows.saturating_mul(self.co_tile.into()))?;
+        let rows = times(times(self.kh, self.kw), self.ci_tile);
+        let dw = d.span("dw", self.dw, times(rows, self.co_tile))?;
         let x = if self.out_w == 0 {
             d.span("x", self.x, 0)?
         } else {
@@ -514,7 +642,7 @@ impl Kernel for ConvWgrad {
         dw.apart_from(&[
             x,
             d.span("x_exp", self.x_exp, 1)?,
-            d.span("dy", self.dy, self.pixels().saturating_mul(self.co_tile.into()))?,
+            d.span("dy", self.dy, times(self.pixels(), self.co_tile))?,
             d.span("dy_exp", self.dy_exp, 1)?,
         ])
     }
@@ -529,6 +657,9 @@ impl Kernel for ConvWgrad {
         if self.run_at(dtcm, super::product::Level::detect()) {
             return;
         }
+        #[cfg(target_arch = "arm")]
+        self.run_arm(dtcm);
+        #[cfg(not(target_arch = "arm"))]
         self.run_scalar(dtcm);
     }
 

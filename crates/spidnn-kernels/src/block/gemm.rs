@@ -32,6 +32,34 @@ impl Gemm {
         }
     }
 
+    #[cfg(target_arch = "arm")]
+    fn run_arm(&self, dtcm: &[Cell<u32>]) {
+        use crate::arm::{self, ProductRow};
+        for i in 0..self.m {
+            let mut row = ProductRow {
+                a: arm::address(dtcm, self.a) + 4 * i * self.a_stride,
+                b: arm::address(dtcm, self.b),
+                a_step: 4,
+                b_step: 4 * self.b_stride,
+                terms: self.k,
+                x_count: 1,
+                y_count: 1,
+                a_x: 0,
+                b_x: 0,
+                a_y: 0,
+                b_y: 0,
+                c: arm::address(dtcm, self.c) + 4 * i * self.c_stride,
+                b_exps: arm::address(dtcm, self.b_exps),
+                b_exps_step: 4,
+                a_exp: dtcm::word(dtcm, (self.a_exps / 4 + i) as usize).get() as i32,
+                columns: self.n,
+                accumulate: self.accumulate,
+            };
+            // SAFETY: the call was checked.
+            unsafe { row.run() }
+        }
+    }
+
     #[cfg(any(test, feature = "std"))]
     fn run_at(&self, dtcm: &[Cell<u32>], operands: Operands, level: super::product::Level) {
         use super::product::{Product, Row, Segment};
@@ -59,7 +87,7 @@ impl Gemm {
 impl Kernel for Gemm {
     fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
         if self.k > BLOCK_TERMS_MAX {
-            return Err(BadCall::TooManyTerms { terms: self.k.into() });
+            return Err(BadCall::too_many_terms(self.k));
         }
         if self.is_empty() {
             return Ok(());
@@ -69,15 +97,11 @@ impl Kernel for Gemm {
         c.apart_from(&[
             d.rows("a", self.a, self.m, self.k, self.a_stride)?,
             d.rows("b", self.b, self.k, self.n, self.b_stride)?,
-            d.span("a_exps", self.a_exps, self.m.into())?,
-            d.span("b_exps", self.b_exps, self.n.into())?,
+            d.span("a_exps", self.a_exps, self.m)?,
+            d.span("b_exps", self.b_exps, self.n)?,
         ])?;
         // Rows on top of each other would make the order of the results matter, and their number unbounded.
-        if self.m > 1 && self.c_stride < self.n {
-            Err(BadCall::Value { field: "c_stride", value: self.c_stride })
-        } else {
-            Ok(())
-        }
+        if self.m > 1 && self.c_stride < self.n { Err(BadCall::value("c_stride", self.c_stride)) } else { Ok(()) }
     }
 
     fn run(&self, dtcm: &mut [u32]) {
@@ -98,6 +122,10 @@ impl Gemm {
     pub(super) fn run_on(&self, dtcm: &[Cell<u32>], operands: Operands) {
         #[cfg(any(test, feature = "std"))]
         self.run_at(dtcm, operands, super::product::Level::detect());
+        #[cfg(target_arch = "arm")]
+        if operands == Operands::Mantissas {
+            return self.run_arm(dtcm);
+        }
         #[cfg(not(any(test, feature = "std")))]
         self.run_scalar(dtcm, operands);
     }

@@ -3,14 +3,63 @@
 use core::cell::Cell;
 
 use super::conv::check_axis;
+#[cfg(not(target_arch = "arm"))]
 use super::prep::{COLUMNS, ColumnAligner, align, largest, largest_of_columns};
 use super::round::{self, Operands, half_as_mantissa, half_exponent};
 use crate::call::{
     BLOCK_TERMS_MAX, Conv, ConvHalf, ConvWgrad, ConvWgradHalf, EXPONENT_ZERO, Gemm, GemmHalf, PrepConvBackwardHalf,
     PrepHalf, PrepWindow, PrepWindowHalf,
 };
-use crate::dtcm::{self, BadCall, Bounds, Span};
+use crate::dtcm::{self, BadCall, Bounds, Span, times};
 use crate::{Kernel, cost};
+
+/// On a core: the assembly of format `f32`, and little on the stack.
+#[cfg(target_arch = "arm")]
+mod on_core {
+    use core::cell::Cell;
+
+    use crate::arm;
+
+    pub const COLUMNS: usize = 16;
+
+    /// Largest magnitude (as bits) of numbers that lie together.
+    pub fn largest(x: &[Cell<u32>]) -> u32 {
+        // SAFETY: the numbers are in memory.
+        unsafe { arm::largest(x.as_ptr().cast(), 4, x.len() as u32, 0) }
+    }
+
+    /// Largest magnitude of each column so far.
+    pub fn largest_of_columns(x: &[Cell<u32>], largest: &mut [u32]) {
+        for (x, l) in x.iter().zip(largest) {
+            *l = (*l).max(x.get() & 0x7FFF_FFFF);
+        }
+    }
+
+    /// Mantissas of numbers that share an exponent.
+    pub fn align(x: &[Cell<u32>], exponent: i32, out: &[Cell<u32>]) {
+        let count = x.len().min(out.len()) as u32;
+        // SAFETY: numbers and mantissas are in memory.
+        unsafe { arm::align(x.as_ptr().cast(), 4, out.as_ptr().cast::<u32>().cast_mut(), 4, count, exponent) }
+    }
+
+    /// Exponents of columns.
+    pub struct ColumnAligner([i32; COLUMNS]);
+
+    impl ColumnAligner {
+        pub fn new(exponents: [i32; COLUMNS], _: usize) -> Self {
+            ColumnAligner(exponents)
+        }
+
+        pub fn align(&self, x: &[Cell<u32>], out: &[Cell<u32>]) {
+            for ((x, o), &e) in x.iter().zip(out).zip(&self.0) {
+                align(core::slice::from_ref(x), e, core::slice::from_ref(o));
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "arm")]
+use on_core::{COLUMNS, ColumnAligner, align, largest, largest_of_columns};
 
 /// Two halves (as 32-bit integers) in a word.
 fn pack(low: u32, high: u32) -> u32 {
@@ -49,8 +98,7 @@ impl PrepHalf {
         if rows == 0 || cols == 0 {
             return d.span("dst", self.dst, 0);
         }
-        let steps = |count: u32, stride: u32| u64::from(count - 1) * u64::from(stride);
-        let last = steps(rows, self.dst_row_stride).saturating_add(steps(cols, self.dst_col_stride));
+        let last = times(rows - 1, self.dst_row_stride).saturating_add(times(cols - 1, self.dst_col_stride));
         d.span("dst", self.dst, last.saturating_add(1))
     }
 
@@ -107,21 +155,21 @@ impl Kernel for PrepHalf {
         dtcm::below("axis", self.axis, 3)?;
         // Rows of their own exponents are not joined.
         if self.axis == 1 && self.pair_rows > 0 {
-            return Err(BadCall::Value { field: "pair_rows", value: self.pair_rows });
+            return Err(BadCall::value("pair_rows", self.pair_rows));
         }
         // Without this the number of rows would have no bound.
         if self.rows > 1 && self.src_stride < self.cols.max(1) {
-            return Err(BadCall::Value { field: "src_stride", value: self.src_stride });
+            return Err(BadCall::value("src_stride", self.src_stride));
         }
         let d = Bounds { words: dtcm_words };
         let src = d.rows("src", self.src, self.rows, self.cols, self.src_stride)?;
         let dst = self.target(&d)?;
-        d.span("exps", self.exps, self.exponents().into())?.apart_from(&[src, dst])?;
+        d.span("exps", self.exps, self.exponents())?.apart_from(&[src, dst])?;
         if self.follows() { Ok(()) } else { dst.apart_from(&[src]) }
     }
 
     fn run(&self, dtcm: &mut [u32]) {
-        self.check(dtcm.len()).expect("a kernel call that was checked");
+        dtcm::checked(self, dtcm.len());
         let dtcm = dtcm::cells(dtcm);
         let exps = dtcm::words(dtcm, self.exps, self.exponents() as usize);
         let (rows, cols) = (if self.cols == 0 { 0 } else { self.rows as usize }, self.cols as usize);
@@ -202,9 +250,8 @@ impl PrepHalf {
 
 impl PrepConvBackwardHalf {
     /// Words of the kernel, and of the result.
-    fn sizes(&self) -> (u64, u64) {
-        let words =
-            |co: u32| [self.kw, self.ci, co].iter().fold(u64::from(self.kh), |n, &f| n.saturating_mul(f.into()));
+    fn sizes(&self) -> (u32, u32) {
+        let words = |co: u32| [self.kw, self.ci, co].iter().fold(self.kh, |n, &f| times(n, f));
         (words(self.co), words(self.co.div_ceil(2)))
     }
 }
@@ -215,11 +262,11 @@ impl Kernel for PrepConvBackwardHalf {
         let (from, to) = self.sizes();
         let (src, dst) = (d.span("src", self.src, from)?, d.span("dst", self.dst, to)?);
         dst.apart_from(&[src])?;
-        d.span("exps", self.exps, self.ci.into())?.apart_from(&[src, dst])
+        d.span("exps", self.exps, self.ci)?.apart_from(&[src, dst])
     }
 
     fn run(&self, dtcm: &mut [u32]) {
-        self.check(dtcm.len()).expect("a kernel call that was checked");
+        dtcm::checked(self, dtcm.len());
         let dtcm = dtcm::cells(dtcm);
         let (ci, co) = (self.ci as usize, self.co as usize);
         let (from, to) = self.sizes();
@@ -246,31 +293,28 @@ impl Kernel for PrepConvBackwardHalf {
 impl PrepWindowHalf {
     /// The window of numbers.
     fn window(&self) -> PrepWindow {
-        let row_words = self.pixels.saturating_mul(self.channels);
+        let row_words = times(self.pixels, self.channels);
         PrepWindow { x: self.x, first: self.first, rows: self.rows, limit: self.limit, row_words, exp: self.exp }
     }
     /// Rows that exist, counted from `first`.
-    pub(crate) fn held(&self) -> (u64, u64) {
+    pub(crate) fn held(&self) -> (u32, u32) {
         self.window().held()
     }
 }
 
 impl Kernel for PrepWindowHalf {
     fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
-        if u64::from(self.pixels) * u64::from(self.channels) > u64::from(u32::MAX) {
-            return Err(BadCall::Value { field: "pixels", value: self.pixels });
-        }
         self.window().check(dtcm_words)?;
         // Where rows lie afterwards.
         let (from, to) = self.held();
-        let packed = i128::from(self.pixels) * i128::from(self.channels.div_ceil(2));
+        let packed = times(self.pixels, self.channels.div_ceil(2));
         let d = Bounds { words: dtcm_words };
-        let after = d.part("x", self.x, i128::from(from) * packed, i128::from(to) * packed)?;
+        let after = d.part("x", self.x, times(from, packed).into(), times(to, packed).into())?;
         d.span("exp", self.exp, 1)?.apart_from(&[after])
     }
 
     fn run(&self, dtcm: &mut [u32]) {
-        self.check(dtcm.len()).expect("a kernel call that was checked");
+        dtcm::checked(self, dtcm.len());
         let (from, to) = self.held();
         let dtcm = dtcm::cells(dtcm);
         let (pixels, channels) = (self.pixels as usize, self.channels as usize);
@@ -321,7 +365,7 @@ impl Kernel for GemmHalf {
         self.on_words().check(dtcm_words)
     }
     fn run(&self, dtcm: &mut [u32]) {
-        self.check(dtcm.len()).expect("a kernel call that was checked");
+        dtcm::checked(self, dtcm.len());
         let words = self.on_words();
         if !words.is_empty() {
             words.run_on(dtcm::cells(dtcm), Operands::Halves);
@@ -352,7 +396,7 @@ impl Kernel for ConvHalf {
         self.on_words().check(dtcm_words)
     }
     fn run(&self, dtcm: &mut [u32]) {
-        self.check(dtcm.len()).expect("a kernel call that was checked");
+        dtcm::checked(self, dtcm.len());
         let words = self.on_words();
         if !words.is_empty() {
             words.run_on(dtcm::cells(dtcm), Operands::Halves);
@@ -464,24 +508,24 @@ impl ConvWgradHalf {
 impl Kernel for ConvWgradHalf {
     fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
         if !self.ci0.is_multiple_of(2) {
-            return Err(BadCall::Value { field: "ci0", value: self.ci0 });
+            return Err(BadCall::value("ci0", self.ci0));
         }
         let channels = u64::from(self.ci0) + u64::from(self.ci_tile);
         if channels > 2 * u64::from(self.in_c) {
-            return Err(BadCall::Value { field: "in_c", value: self.in_c });
+            return Err(BadCall::value("in_c", self.in_c));
         }
         let all = self.with_channels(self.in_c, 0, self.ci_tile);
-        check_axis(["stride_y", "dilation_y", "up_y"], &all.y_axis())?;
-        check_axis(["stride_x", "dilation_x", "up_x"], &all.x_axis())?;
+        check_axis(["stride_y", "dilation_y", "up_y"], &all.y_axis(), all.oy_end())?;
+        check_axis(["stride_x", "dilation_x", "up_x"], &all.x_axis(), self.out_w)?;
         if all.is_empty() {
             return Ok(());
         }
-        if all.pixels() > BLOCK_TERMS_MAX.into() {
-            return Err(BadCall::TooManyTerms { terms: all.pixels() });
+        if all.pixels() > BLOCK_TERMS_MAX {
+            return Err(BadCall::too_many_terms(all.pixels()));
         }
         let d = Bounds { words: dtcm_words };
-        let rows = u64::from(self.kh).saturating_mul(self.kw.into()).saturating_mul(self.ci_tile.into());
-        let dw = d.span("dw", self.dw, rows.saturating_mul(self.co_tile.into()))?;
+        let rows = times(times(self.kh, self.kw), self.ci_tile);
+        let dw = d.span("dw", self.dw, times(rows, self.co_tile))?;
         let x = match all.out_w {
             0 => d.span("x", self.x, 0)?,
             _ => all.picture().span(&d, &all.y_axis(), self.oy0, all.oy_end())?,
@@ -489,13 +533,13 @@ impl Kernel for ConvWgradHalf {
         dw.apart_from(&[
             x,
             d.span("x_exp", self.x_exp, 1)?,
-            d.span("dy", self.dy, all.pixels().saturating_mul(self.dy_pixel().into()))?,
+            d.span("dy", self.dy, times(all.pixels(), self.dy_pixel()))?,
             d.span("dy_exp", self.dy_exp, 1)?,
         ])
     }
 
     fn run(&self, dtcm: &mut [u32]) {
-        self.check(dtcm.len()).expect("a kernel call that was checked");
+        dtcm::checked(self, dtcm.len());
         if self.with_channels(self.in_c, 0, self.ci_tile).is_empty() {
             return;
         }

@@ -9,7 +9,7 @@ mod pool;
 mod prep;
 #[cfg(any(test, feature = "std"))]
 mod product;
-mod round;
+pub(crate) mod round;
 #[cfg(test)]
 pub(crate) mod test_data;
 

@@ -6,9 +6,15 @@ use crate::{Kernel, cost};
 
 impl Kernel for Fill {
     fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
-        Bounds { words: dtcm_words }.span("dst", self.dst, self.count.into()).map(|_| ())
+        Bounds { words: dtcm_words }.span("dst", self.dst, self.count).map(|_| ())
     }
     fn run(&self, dtcm: &mut [u32]) {
+        #[cfg(target_arch = "arm")]
+        // SAFETY: the call was checked.
+        unsafe {
+            crate::arm::fill(crate::arm::address(dtcm::cells(dtcm), self.dst), self.count, self.value_bits);
+        }
+        #[cfg(not(target_arch = "arm"))]
         if self.count > 0 {
             dtcm[self.dst as usize / 4..][..self.count as usize].fill(self.value_bits);
         }
@@ -24,7 +30,7 @@ impl Kernel for CopyRows {
         let dst = d.rows("dst", self.dst, self.rows, self.count, self.dst_stride)?;
         // Rows of `dst` side by side, so that their number has a bound.
         if self.rows > 1 && self.dst_stride < self.count {
-            return Err(BadCall::Value { field: "dst_stride", value: self.dst_stride });
+            return Err(BadCall::value("dst_stride", self.dst_stride));
         }
         dst.apart_from(&[d.rows("src", self.src, self.rows, self.count, self.src_stride)?])
     }
@@ -33,6 +39,14 @@ impl Kernel for CopyRows {
         if self.count == 0 {
             return;
         }
+        #[cfg(target_arch = "arm")]
+        for r in 0..self.rows {
+            let base = crate::arm::address(dtcm::cells(dtcm), 0);
+            let (src, dst) = (base + self.src + 4 * r * self.src_stride, base + self.dst + 4 * r * self.dst_stride);
+            // SAFETY: the call was checked.
+            unsafe { crate::arm::copy(src, dst, self.count) }
+        }
+        #[cfg(not(target_arch = "arm"))]
         for r in 0..self.rows as usize {
             let src = self.src as usize / 4 + r * self.src_stride as usize;
             let dst = self.dst as usize / 4 + r * self.dst_stride as usize;

@@ -6,8 +6,8 @@ use super::conv::{Picture, check_axis};
 use super::geometry::Axis;
 use super::round::{CanonicalBits, add};
 use crate::call::{Pool, PoolGrad};
-use crate::dtcm::{self, BadCall, Bounds};
-use crate::{Kernel, cost};
+use crate::dtcm::{self, BadCall, Bounds, times};
+use crate::{Kernel, cost, num};
 
 /// Numbers in the order of integers: both zeros are equal, NaNs beyond the infinity of their sign.
 fn key(bits: u32) -> i32 {
@@ -15,14 +15,14 @@ fn key(bits: u32) -> i32 {
 }
 
 fn divide(bits: u32, count: u32) -> u32 {
-    (f32::from_bits(bits) / count as f32).to_bits_canonical()
+    num::div(f32::from_bits(bits), num::from_i64(count.into())).to_bits_canonical()
 }
 
 /// Inputs `low..end` of the window of output `o`.
 pub(crate) fn window(axis: &Axis, o: u32) -> (u32, u32) {
-    let start = i64::from(o) * i64::from(axis.stride) - i64::from(axis.pad);
-    let clamp = |i: i64| i.clamp(0, axis.input.into()) as u32;
-    (clamp(start), clamp(start + i64::from(axis.kernel)))
+    let start = o.wrapping_mul(axis.stride) as i32 - axis.pad;
+    let clamp = |i: i32| i.max(0).min(axis.input as i32) as u32;
+    (clamp(start), clamp(start + axis.kernel as i32))
 }
 
 /// Where a row of pixels is in DTCM.
@@ -64,23 +64,23 @@ impl Pool {
 const KERNEL_MAX: u32 = 1 << 12;
 
 /// Whether the code, extents and steps of a pooling window are sound.
-pub(crate) fn check_window(mode: u32, y: &Axis, x: &Axis) -> Result<(), BadCall> {
+pub(crate) fn check_window(mode: u32, (y, y_end): (&Axis, u32), (x, x_end): (&Axis, u32)) -> Result<(), BadCall> {
     dtcm::below("mode", mode, 2)?;
     dtcm::below("kh", y.kernel, KERNEL_MAX)?;
     dtcm::below("kw", x.kernel, KERNEL_MAX)?;
-    check_axis(["stride_y", "dilation_y", "up_y"], y)?;
-    check_axis(["stride_x", "dilation_x", "up_x"], x)
+    check_axis(["stride_y", "dilation_y", "up_y"], y, y_end)?;
+    check_axis(["stride_x", "dilation_x", "up_x"], x, x_end)
 }
 
 impl Kernel for Pool {
     fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
-        check_window(self.mode, &self.y_axis(), &self.x_axis())?;
+        check_window(self.mode, (&self.y_axis(), self.oy_end()), (&self.x_axis(), self.out_w))?;
         if self.is_empty() {
             return Ok(());
         }
         let d = Bounds { words: dtcm_words };
-        let pixels = u64::from(self.oy_end() - self.oy0).saturating_mul(self.out_w.into());
-        let y = d.span("y", self.y, pixels.saturating_mul(self.channels.into()))?;
+        let pixels = times(self.oy_end() - self.oy0, self.out_w);
+        let y = d.span("y", self.y, times(pixels, self.channels))?;
         let picture = Picture { x: self.x, iy0: self.iy0, in_w: self.in_w, in_c: self.channels };
         y.apart_from(&[picture.span(&d, &self.y_axis(), self.oy0, self.oy_end())?])
     }
@@ -113,7 +113,7 @@ impl Kernel for Pool {
                                         best
                                     }
                                 }
-                                _ => (f32::from_bits(best) + f32::from_bits(v)).to_bits(),
+                                _ => num::add(f32::from_bits(best), f32::from_bits(v)).to_bits(),
                             });
                         }
                         cells += 1;
@@ -152,34 +152,34 @@ impl PoolGrad {
         if self.kh == 0 || self.out_w == 0 {
             return (0, 0);
         }
-        let (stride, pad) = (i64::from(self.stride_y), i64::from(self.pad_y));
-        let first = i64::from(self.iy0) + pad - i64::from(self.kh) + 1;
-        let last = i64::from(self.iy_end()) - 1 + pad;
+        // Far from overflow: see `Axis::is_small`.
+        let pad = self.pad_y;
+        let first = self.iy0 as i32 + pad - self.kh as i32 + 1;
+        let last = self.iy_end() as i32 - 1 + pad;
         if last < 0 {
             return (0, 0);
         }
-        let first = if first <= 0 { 0 } else { (first + stride - 1) / stride };
-        let end = (last / stride + 1).min(self.out_h.into());
-        if first >= end { (0, 0) } else { (first as u32, end as u32) }
+        let first = (first.max(0) as u32).div_ceil(self.stride_y);
+        let end = (last as u32 / self.stride_y + 1).min(self.out_h);
+        if first >= end { (0, 0) } else { (first, end) }
     }
 }
 
 impl Kernel for PoolGrad {
     fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
-        check_window(self.mode, &self.y_axis(), &self.x_axis())?;
+        check_window(self.mode, (&self.y_axis(), self.out_h), (&self.x_axis(), self.out_w))?;
         if self.is_empty() {
             return Ok(());
         }
         let d = Bounds { words: dtcm_words };
-        let pixels = u64::from(self.iy_end() - self.iy0).saturating_mul(self.in_w.into());
-        let dx = d.span("dx", self.dx, pixels.saturating_mul(self.channels.into()))?;
+        let pixels = times(self.iy_end() - self.iy0, self.in_w);
+        let dx = d.span("dx", self.dx, times(pixels, self.channels))?;
         let (first, end) = self.windows();
         if first == end {
             return Ok(());
         }
         let rows = |field, address| {
-            let row = i128::from(self.out_w) * i128::from(self.channels);
-            let word = |y: u32| (i128::from(y) - i128::from(self.oy0)) * row;
+            let word = |y: u32| dtcm::row_offset(y.into(), self.oy0.into(), times(self.out_w, self.channels));
             d.part(field, address, word(first), word(end))
         };
         dx.apart_from(&[rows("dy", self.dy)?])?;

@@ -1,13 +1,17 @@
 //! Alignment: bringing numbers to mantissas with a common exponent.
 
+#[cfg(not(target_arch = "arm"))]
 use core::cell::Cell;
 
-use super::round::{block_exponent, mantissa};
+use super::round::block_exponent;
+#[cfg(any(test, not(target_arch = "arm")))]
+use super::round::mantissa;
 use crate::call::{Prep2d, PrepConvBackward, PrepWindow};
-use crate::dtcm::{self, BadCall, Bounds, Span};
+use crate::dtcm::{self, BadCall, Bounds, Span, extent, times};
 use crate::{Kernel, cost};
 
 /// Largest magnitude (as bits) of numbers that lie together.
+#[cfg(not(target_arch = "arm"))]
 pub(super) fn largest(x: &[Cell<u32>]) -> u32 {
     #[cfg(all(any(test, feature = "std"), target_arch = "x86_64"))]
     if std::arch::is_x86_feature_detected!("avx2") {
@@ -18,6 +22,7 @@ pub(super) fn largest(x: &[Cell<u32>]) -> u32 {
 }
 
 /// Largest magnitude of each column so far.
+#[cfg(not(target_arch = "arm"))]
 pub(super) fn largest_of_columns(x: &[Cell<u32>], largest: &mut [u32]) {
     for (x, l) in x.iter().zip(largest) {
         *l = (*l).max(x.get() & 0x7FFF_FFFF);
@@ -25,6 +30,7 @@ pub(super) fn largest_of_columns(x: &[Cell<u32>], largest: &mut [u32]) {
 }
 
 /// Mantissas of numbers that share an exponent; `out` may be `x`.
+#[cfg(not(target_arch = "arm"))]
 pub(super) fn align(x: &[Cell<u32>], exponent: i32, out: &[Cell<u32>]) {
     #[cfg(all(any(test, feature = "std"), target_arch = "x86_64"))]
     if std::arch::is_x86_feature_detected!("avx2") {
@@ -37,9 +43,11 @@ pub(super) fn align(x: &[Cell<u32>], exponent: i32, out: &[Cell<u32>]) {
 }
 
 /// Columns that are aligned together, so that what belongs to them fits on the stack.
+#[cfg(not(target_arch = "arm"))]
 pub(super) const COLUMNS: usize = 128;
 
 /// How to align a row of columns with an exponent each.
+#[cfg(not(target_arch = "arm"))]
 pub(super) struct ColumnAligner {
     #[cfg(all(any(test, feature = "std"), target_arch = "x86_64"))]
     factors: Option<x86::Factors<COLUMNS>>,
@@ -47,6 +55,7 @@ pub(super) struct ColumnAligner {
     count: usize,
 }
 
+#[cfg(not(target_arch = "arm"))]
 impl ColumnAligner {
     pub(super) fn new(exponents: [i32; COLUMNS], count: usize) -> Self {
         ColumnAligner {
@@ -160,27 +169,64 @@ mod x86 {
     }
 }
 
+/// Lines of numbers in DTCM, in bytes: where the first number is, steps from line to line and from number to number.
+#[cfg(target_arch = "arm")]
+#[derive(Clone, Copy)]
+struct Lines {
+    start: u32,
+    line: u32,
+    step: u32,
+}
+
+#[cfg(target_arch = "arm")]
+impl Lines {
+    fn from(self, line: u32) -> Lines {
+        Lines { start: self.start + line * self.line, ..self }
+    }
+    fn turned(self) -> Lines {
+        Lines { start: self.start, line: self.step, step: self.line }
+    }
+}
+
+/// Brings lines of numbers that share an exponent to mantissas.
+#[cfg(target_arch = "arm")]
+#[inline(never)]
+fn align_block(dtcm: &mut [u32], src: Lines, dst: Lines, [lines, count]: [u32; 2], exp: u32) {
+    let at = |offset: u32| dtcm.as_ptr().wrapping_byte_add(offset as usize).cast_mut();
+    let mut most = 0;
+    for line in 0..lines {
+        // SAFETY: the call was checked.
+        most = unsafe { crate::arm::largest(at(src.from(line).start), src.step, count, most) };
+    }
+    let exponent = block_exponent(most);
+    // SAFETY: as before.
+    unsafe { at(exp).write(exponent as u32) };
+    for line in 0..lines {
+        let (x, out) = (src.start + line * src.line, dst.start.wrapping_add(line.wrapping_mul(dst.line)));
+        // SAFETY: as before.
+        unsafe { crate::arm::align(at(x), src.step, at(out), dst.step, count, exponent) }
+    }
+}
+
 impl Prep2d {
     fn source(&self, d: &Bounds) -> Result<Span, BadCall> {
         d.rows("src", self.src, self.rows, self.cols, self.src_stride)
     }
     /// The extent of `dst`; its strides may be either way round.
     fn target(&self, d: &Bounds) -> Result<Span, BadCall> {
-        if self.rows == 0 || self.cols == 0 {
-            return d.span("dst", self.dst, 0);
-        }
-        let steps = |count: u32, stride: u32| u64::from(count - 1) * u64::from(stride);
-        let last = steps(self.rows, self.dst_row_stride).saturating_add(steps(self.cols, self.dst_col_stride));
-        d.span("dst", self.dst, last.saturating_add(1))
+        let row = extent(self.cols, 1, self.dst_col_stride);
+        d.rows("dst", self.dst, self.rows, row, self.dst_row_stride)
     }
     fn exponents(&self) -> u32 {
         [1, self.rows, self.cols][self.axis as usize]
     }
 
+    #[cfg(not(target_arch = "arm"))]
     fn row<'a>(&self, dtcm: &'a [Cell<u32>], r: u32) -> &'a [Cell<u32>] {
         &dtcm[self.src as usize / 4 + r as usize * self.src_stride as usize..][..self.cols as usize]
     }
 
+    #[cfg(not(target_arch = "arm"))]
     /// Stores columns `c0 ..` of row `r`, which `align` makes from the source's.
     fn store(&self, dtcm: &[Cell<u32>], r: u32, c0: usize, count: usize, align: impl Fn(&[Cell<u32>], &[Cell<u32>])) {
         let src = &self.row(dtcm, r)[c0..][..count];
@@ -204,16 +250,32 @@ impl Kernel for Prep2d {
         dtcm::below("axis", self.axis, 3)?;
         let d = Bounds { words: dtcm_words };
         let (src, dst) = (self.source(&d)?, self.target(&d)?);
-        let exps = d.span("exps", self.exps, self.exponents().into())?;
+        let exps = d.span("exps", self.exps, self.exponents())?;
         exps.apart_from(&[src, dst])?;
         let in_place = self.src == self.dst && self.src_stride == self.dst_row_stride && self.dst_col_stride == 1;
         // Without this the number of rows would have no bound.
         if self.rows > 1 && self.src_stride < self.cols {
-            return Err(BadCall::Value { field: "src_stride", value: self.src_stride });
+            return Err(BadCall::value("src_stride", self.src_stride));
         }
         if in_place { Ok(()) } else { dst.apart_from(&[src]) }
     }
 
+    #[cfg(target_arch = "arm")]
+    fn run(&self, dtcm: &mut [u32]) {
+        let src = Lines { start: self.src, line: 4 * self.src_stride, step: 4 };
+        let dst = Lines { start: self.dst, line: 4 * self.dst_row_stride, step: 4 * self.dst_col_stride };
+        let (exps, rows, cols) = (self.exps, self.rows, self.cols);
+        match self.axis {
+            0 => align_block(dtcm, src, dst, [rows, cols], exps),
+            1 => (0..rows).for_each(|r| align_block(dtcm, src.from(r), dst.from(r), [1, cols], exps + 4 * r)),
+            _ => {
+                let (src, dst) = (src.turned(), dst.turned());
+                (0..cols).for_each(|c| align_block(dtcm, src.from(c), dst.from(c), [1, rows], exps + 4 * c));
+            }
+        }
+    }
+
+    #[cfg(not(target_arch = "arm"))]
     fn run(&self, dtcm: &mut [u32]) {
         dtcm::checked(self, dtcm.len());
         let dtcm = dtcm::cells(dtcm);
@@ -267,8 +329,10 @@ impl Kernel for Prep2d {
 
 impl PrepConvBackward {
     /// Words of the kernel: few in a call that was checked, whatever the factors beside a zero are.
-    fn kernel_words(&self) -> u64 {
-        [self.kw, self.ci, self.co].iter().fold(u64::from(self.kh), |n, &f| n.saturating_mul(f.into()))
+    fn kernel_words(&self) -> u32 {
+        let taps = times(self.kh, self.kw);
+        // Nothing is nothing, however often.
+        times(times(taps, self.ci), self.co)
     }
 }
 
@@ -277,11 +341,26 @@ impl Kernel for PrepConvBackward {
         let d = Bounds { words: dtcm_words };
         let words = self.kernel_words();
         let (src, dst) = (d.span("src", self.src, words)?, d.span("dst", self.dst, words)?);
-        let exps = d.span("exps", self.exps, self.ci.into())?;
+        let exps = d.span("exps", self.exps, self.ci)?;
         dst.apart_from(&[src])?;
         exps.apart_from(&[src, dst])
     }
 
+    #[cfg(target_arch = "arm")]
+    fn run(&self, dtcm: &mut [u32]) {
+        let (ci, co) = (self.ci, self.co);
+        // Without channels there is nothing at the taps, whose number may be absurd.
+        let taps = if ci == 0 || co == 0 { 0 } else { self.kh * self.kw };
+        for c in 0..ci {
+            let src = Lines { start: self.src + 4 * c * co, line: 4 * ci * co, step: 4 };
+            // Both axes of the taps are reversed: the last tap comes first.
+            let last = self.dst + 4 * c + 4 * ci * co * taps.wrapping_sub(1);
+            let dst = Lines { start: last, line: (4 * ci * co).wrapping_neg(), step: 4 * ci };
+            align_block(dtcm, src, dst, [taps, co], self.exps + 4 * c);
+        }
+    }
+
+    #[cfg(not(target_arch = "arm"))]
     fn run(&self, dtcm: &mut [u32]) {
         dtcm::checked(self, dtcm.len());
         let dtcm = dtcm::cells(dtcm);
@@ -316,14 +395,21 @@ impl Kernel for PrepConvBackward {
 
 impl PrepWindow {
     /// Rows that exist, counted from `first`.
-    pub(crate) fn held(&self) -> (u64, u64) {
+    pub(crate) fn held(&self) -> (u32, u32) {
         let first = i64::from(self.first);
         let (from, to) = (first.max(0), (first + i64::from(self.rows)).min(self.limit.into()));
-        if from >= to { (0, 0) } else { ((from - first) as u64, (to - first) as u64) }
+        if from >= to { (0, 0) } else { ((from - first) as u32, (to - first) as u32) }
+    }
+    #[cfg(not(target_arch = "arm"))]
+    fn align(&self, dtcm: &[Cell<u32>], span: Span) {
+        let x = dtcm::part(dtcm, span.start() as usize, (span.end() - span.start()) as usize);
+        let e = block_exponent(largest(x));
+        dtcm[self.exp as usize / 4].set(e as u32);
+        align(x, e, x);
     }
     fn span(&self, d: &Bounds) -> Result<Span, BadCall> {
         let (from, to) = self.held();
-        let word = |row: u64| i128::from(row) * i128::from(self.row_words);
+        let word = |row: u32| dtcm::row_offset(row.into(), 0, self.row_words);
         d.part("x", self.x, word(from), word(to))
     }
 }
@@ -338,11 +424,13 @@ impl Kernel for PrepWindow {
         dtcm::checked(self, dtcm.len());
         let bounds = Bounds { words: dtcm.len() };
         let Ok(span) = self.span(&bounds) else { return };
-        let dtcm = dtcm::cells(dtcm);
-        let x = &dtcm[span.start..span.end];
-        let e = block_exponent(largest(x));
-        dtcm[self.exp as usize / 4].set(e as u32);
-        align(x, e, x);
+        #[cfg(target_arch = "arm")]
+        {
+            let x = Lines { start: 4 * span.start(), line: 0, step: 4 };
+            align_block(dtcm, x, x, [1, span.end() - span.start()], self.exp);
+        }
+        #[cfg(not(target_arch = "arm"))]
+        self.align(dtcm::cells(dtcm), span);
     }
 
     fn cycles(&self) -> u64 {

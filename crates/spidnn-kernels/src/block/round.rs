@@ -4,6 +4,7 @@
 //! `native` forms use the host's IEEE arithmetic and give the same bits (the tests compare them).
 
 use crate::call::{EXPONENT_NAN, EXPONENT_ZERO, HALF_BITS, MANTISSA_BITS};
+use crate::num;
 
 /// How the operands of a product lie in words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,13 +175,13 @@ pub trait CanonicalBits {
 
 impl CanonicalBits for f32 {
     fn to_bits_canonical(self) -> u32 {
-        if self.is_nan() { NAN_BITS } else { self.to_bits() }
+        if num::is_nan(self) { NAN_BITS } else { self.to_bits() }
     }
 }
 
 /// IEEE addition of two numbers given as bits. (The addition of `f32` is IEEE's everywhere; only NaNs differ.)
 pub fn add(a: u32, b: u32) -> u32 {
-    (f32::from_bits(a) + f32::from_bits(b)).to_bits_canonical()
+    num::add(f32::from_bits(a), f32::from_bits(b)).to_bits_canonical()
 }
 
 #[cfg(test)]

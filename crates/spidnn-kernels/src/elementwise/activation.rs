@@ -17,7 +17,7 @@ const SELU_SCALE_ALPHA: f32 = 1.758_099_3;
 const NORMAL_PEAK: f32 = 0.398_942_3;
 
 fn activation(number: u32) -> Result<Activation, BadCall> {
-    Activation::from_number(number).ok_or(BadCall::Value { field: "activation", value: number })
+    Activation::from_number(number).filter(|kind| kind.is_built()).ok_or(BadCall::value("activation", number))
 }
 
 fn each(x: &[Cell<u32>], function: impl Fn(f32) -> f32) {
@@ -29,6 +29,7 @@ fn each(x: &[Cell<u32>], function: impl Fn(f32) -> f32) {
 /// `x = act(x)` for every word.
 fn activate(x: &[Cell<u32>], activation: Activation, alpha: f32) {
     match activation {
+        _ if !activation.is_built() => {}
         Activation::Linear => {}
         Activation::Relu => each(x, |x| max(x, 0.0)),
         Activation::LeakyRelu => each(x, |x| if less(x, 0.0) { mul(alpha, x) } else { x }),
@@ -76,10 +77,10 @@ impl Kernel for BiasAct {
         let bounds = Bounds { words: dtcm_words };
         let y = bounds.rows("y", self.y, self.rows, self.cols, self.stride)?;
         if self.rows > 1 && self.stride < self.cols {
-            return Err(BadCall::Value { field: "stride", value: self.stride });
+            return Err(BadCall::value("stride", self.stride));
         }
         if self.bias != NONE && self.rows > 0 {
-            bounds.span("bias", self.bias, u64::from(self.cols))?.apart_from(&[y])?;
+            bounds.span("bias", self.bias, self.cols)?.apart_from(&[y])?;
         }
         Ok(())
     }
@@ -127,6 +128,7 @@ fn derivative(kind: Activation, alpha: f32, saved: f32) -> f32 {
     }
     let step = |condition: bool, yes: f32, no: f32| if condition { yes } else { no };
     match kind {
+        _ if !kind.is_built() => num::NAN,
         Activation::Linear => 1.0,
         Activation::Relu => step(less(0.0, x), 1.0, 0.0),
         Activation::LeakyRelu => step(less(0.0, x), 1.0, alpha),
@@ -187,7 +189,7 @@ impl Kernel for ActGrad {
     fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
         activation(self.activation)?;
         let bounds = Bounds { words: dtcm_words };
-        let count = u64::from(self.count);
+        let count = self.count;
         let out = bounds.span("out", self.out, count)?;
         out.apart_or_same(&bounds.span("dy", self.dy, count)?)?;
         out.apart_or_same(&bounds.span("saved", self.saved, count)?)

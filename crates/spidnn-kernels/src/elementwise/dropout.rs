@@ -34,10 +34,10 @@ impl Kernel for Dropout {
     fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
         let rate = f32::from_bits(self.rate_bits);
         if is_nan(rate) || less(rate, 0.0) || less(1.0, rate) {
-            return Err(BadCall::Value { field: "rate_bits", value: self.rate_bits });
+            return Err(BadCall::value("rate_bits", self.rate_bits));
         }
         let bounds = Bounds { words: dtcm_words };
-        let count = u64::from(self.count);
+        let count = self.count;
         bounds.span("out", self.out, count)?.apart_or_same(&bounds.span("x", self.x, count)?)
     }
 

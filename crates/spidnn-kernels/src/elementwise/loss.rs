@@ -9,7 +9,7 @@ use core::cell::Cell;
 use super::softmax::{largest, softmax_row_cycles};
 use super::{area, element, op};
 use crate::call::{Loss as Call, NONE};
-use crate::dtcm::{BadCall, Bounds, below, cells, words};
+use crate::dtcm::{BadCall, Bounds, below, cells, times, words};
 use crate::functions::{self, cycles as cost};
 use crate::num::{self, abs, add, div, from_i64, is_nan, less, load, max, min, mul, neg, store, sub};
 use crate::{Kernel, Loss};
@@ -18,7 +18,7 @@ const EPSILON: f32 = 1e-7;
 const ALMOST_ONE: f32 = 1.0 - 1e-7;
 
 fn kind(number: u32) -> Result<Loss, BadCall> {
-    Loss::from_number(number).ok_or(BadCall::Value { field: "kind", value: number })
+    Loss::from_number(number).ok_or(BadCall::value("kind", number))
 }
 
 fn cut(p: f32) -> f32 {
@@ -46,12 +46,12 @@ impl Kernel for Call {
         below("from_logits", self.from_logits, 2)?;
         below("fused", self.fused, 2)?;
         if is_nan(f32::from_bits(self.smoothing_bits)) {
-            return Err(BadCall::Value { field: "smoothing_bits", value: self.smoothing_bits });
+            return Err(BadCall::value("smoothing_bits", self.smoothing_bits));
         }
         let bounds = Bounds { words: dtcm_words };
-        let (rows, count) = (u64::from(self.rows), area(self.rows, self.cols));
+        let (rows, count) = (self.rows, times(self.rows, self.cols));
         if self.rows > 0 && self.cols == 0 {
-            return Err(BadCall::Value { field: "cols", value: 0 });
+            return Err(BadCall::value("cols", 0));
         }
         let sparse = kind == Loss::SparseCategoricalCrossentropy;
         let pred = bounds.span("pred", self.pred, count)?;

@@ -3,14 +3,14 @@
 use super::{area, element, op};
 use crate::Kernel;
 use crate::call::{Clip, ColumnSum, CountNonFinite, Lerp, Map2, NONE, Norms, Scale, ScaleShift, SumParts};
-use crate::dtcm::{BadCall, Bounds, below, cells, words};
+use crate::dtcm::{BadCall, Bounds, below, cells, times, words};
 use crate::num::{abs, add, div, is_nan, less, load, max, min, mul, neg, sqrt, store, sub};
 
 impl Kernel for Map2 {
     fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
         below("op", self.op, 5)?;
         let bounds = Bounds { words: dtcm_words };
-        let count = u64::from(self.count);
+        let count = self.count;
         let out = bounds.span("out", self.out, count)?;
         out.apart_or_same(&bounds.span("a", self.a, count)?)?;
         out.apart_or_same(&bounds.span("b", self.b, count)?)
@@ -52,12 +52,12 @@ impl Kernel for Map2 {
 impl Kernel for ScaleShift {
     fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
         let bounds = Bounds { words: dtcm_words };
-        let count = area(self.rows, self.cols);
+        let count = times(self.rows, self.cols);
         let out = bounds.span("out", self.out, count)?;
         out.apart_or_same(&bounds.span("x", self.x, count)?)?;
         for (field, address) in [("scale", self.scale), ("shift", self.shift)] {
             if address != NONE && count > 0 {
-                out.apart_from(&[bounds.span(field, address, u64::from(self.cols))?])?;
+                out.apart_from(&[bounds.span(field, address, self.cols)?])?;
             }
         }
         Ok(())
@@ -90,7 +90,7 @@ impl Kernel for ScaleShift {
 impl Kernel for Scale {
     fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
         let bounds = Bounds { words: dtcm_words };
-        let count = u64::from(self.count);
+        let count = self.count;
         bounds.span("out", self.out, count)?.apart_or_same(&bounds.span("x", self.x, count)?)
     }
 
@@ -112,11 +112,11 @@ impl Kernel for ColumnSum {
     fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
         below("op", self.op, 4)?;
         let bounds = Bounds { words: dtcm_words };
-        let sum = bounds.span("sum", self.sum, u64::from(self.cols))?;
+        let sum = bounds.span("sum", self.sum, self.cols)?;
         sum.apart_from(&[bounds.rows("x", self.x, self.rows, self.cols, self.row_stride)?])?;
         match self.op {
             1 => sum.apart_from(&[bounds.rows("y", self.y, self.rows, self.cols, self.row_stride)?]),
-            2 => sum.apart_from(&[bounds.span("y", self.y, u64::from(self.cols))?]),
+            2 => sum.apart_from(&[bounds.span("y", self.y, self.cols)?]),
             _ => Ok(()),
         }
     }
@@ -167,13 +167,13 @@ impl Kernel for SumParts {
             return Ok(());
         }
         if self.parts == 0 {
-            return Err(BadCall::Value { field: "parts", value: 0 });
+            return Err(BadCall::value("parts", 0));
         }
-        let dst = bounds.span("dst", self.dst, u64::from(self.count))?;
+        let dst = bounds.span("dst", self.dst, self.count)?;
         let src = bounds.rows("src", self.src, self.parts, self.count, self.stride)?;
         // The first part may be where the sum goes, if the others are elsewhere.
-        let first = bounds.span("src", self.src, u64::from(self.count))?;
-        if (first.start, first.end) == (dst.start, dst.end) && (self.parts == 1 || self.stride >= self.count) {
+        let first = bounds.span("src", self.src, self.count)?;
+        if first.same(&dst) && (self.parts == 1 || self.stride >= self.count) {
             return Ok(());
         }
         dst.apart_from(&[src])
@@ -206,7 +206,7 @@ impl Kernel for SumParts {
 impl Kernel for Norms {
     fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
         let bounds = Bounds { words: dtcm_words };
-        bounds.span("out", self.out, 2)?.apart_from(&[bounds.span("x", self.x, u64::from(self.count))?])
+        bounds.span("out", self.out, 2)?.apart_from(&[bounds.span("x", self.x, self.count)?])
     }
 
     fn run(&self, dtcm: &mut [u32]) {
@@ -230,14 +230,14 @@ impl Kernel for Norms {
 impl Kernel for Clip {
     fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
         if self.mode != 1 && self.mode != 2 {
-            return Err(BadCall::Value { field: "mode", value: self.mode });
+            return Err(BadCall::value("mode", self.mode));
         }
         let limit = f32::from_bits(self.limit_bits);
         if is_nan(limit) || less(limit, 0.0) {
-            return Err(BadCall::Value { field: "limit_bits", value: self.limit_bits });
+            return Err(BadCall::value("limit_bits", self.limit_bits));
         }
         let bounds = Bounds { words: dtcm_words };
-        let x = bounds.span("x", self.x, u64::from(self.count))?;
+        let x = bounds.span("x", self.x, self.count)?;
         if self.mode == 2 { x.apart_from(&[bounds.span("sum_squares", self.sum_squares, 1)?]) } else { Ok(()) }
     }
 
@@ -274,7 +274,7 @@ impl Kernel for Clip {
 impl Kernel for Lerp {
     fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
         let bounds = Bounds { words: dtcm_words };
-        let count = u64::from(self.count);
+        let count = self.count;
         let out = bounds.span("out", self.out, count)?;
         out.apart_or_same(&bounds.span("a", self.a, count)?)?;
         out.apart_or_same(&bounds.span("b", self.b, count)?)
@@ -299,7 +299,7 @@ impl Kernel for Lerp {
 impl Kernel for CountNonFinite {
     fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
         let bounds = Bounds { words: dtcm_words };
-        bounds.span("out", self.out, 1)?.apart_from(&[bounds.span("x", self.x, u64::from(self.count))?])
+        bounds.span("out", self.out, 1)?.apart_from(&[bounds.span("x", self.x, self.count)?])
     }
 
     fn run(&self, dtcm: &mut [u32]) {

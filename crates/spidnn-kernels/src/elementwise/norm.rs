@@ -3,14 +3,14 @@
 use super::{area, element, op};
 use crate::Kernel;
 use crate::call::{NONE, NormCoefficients, NormGrad, Normalise};
-use crate::dtcm::{BadCall, Bounds, cells, words};
+use crate::dtcm::{BadCall, Bounds, cells, times, words};
 use crate::num::{add, div, load, mul, sqrt, store, sub};
 
 impl Kernel for NormCoefficients {
     fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
         let bounds = Bounds { words: dtcm_words };
-        let count = u64::from(self.count);
-        let optional = |field, address| bounds.span(field, address, if address == NONE { 0 } else { count });
+        let count = self.count;
+        let optional = |field, address| bounds.optional(field, address, count);
         let inputs = [
             bounds.span("mean", self.mean, count)?,
             bounds.span("var", self.var, count)?,
@@ -55,8 +55,8 @@ impl Kernel for NormCoefficients {
 impl Kernel for Normalise {
     fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
         let bounds = Bounds { words: dtcm_words };
-        let count = area(self.rows, self.cols);
-        let cols = if self.rows == 0 { 0 } else { u64::from(self.cols) };
+        let count = times(self.rows, self.cols);
+        let cols = if self.rows == 0 { 0 } else { self.cols };
         let out = bounds.span("out", self.out, count)?;
         out.apart_or_same(&bounds.span("x", self.x, count)?)?;
         out.apart_from(&[bounds.span("mean", self.mean, cols)?, bounds.span("inv", self.inv, cols)?])
@@ -85,15 +85,15 @@ impl Kernel for Normalise {
 impl Kernel for NormGrad {
     fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
         let bounds = Bounds { words: dtcm_words };
-        let count = area(self.rows, self.cols);
-        let cols = if self.rows == 0 { 0 } else { u64::from(self.cols) };
+        let count = times(self.rows, self.cols);
+        let cols = if self.rows == 0 { 0 } else { self.cols };
         let dx = bounds.span("dx", self.dx, count)?;
         dx.apart_or_same(&bounds.span("x", self.x, count)?)?;
         dx.apart_or_same(&bounds.span("dy", self.dy, count)?)?;
         dx.apart_from(&[
             bounds.span("mean", self.mean, cols)?,
             bounds.span("inv", self.inv, cols)?,
-            bounds.span("gamma", self.gamma, if self.gamma == NONE { 0 } else { cols })?,
+            bounds.optional("gamma", self.gamma, cols)?,
             bounds.span("sum_dy", self.sum_dy, cols)?,
             bounds.span("sum_dy_xhat", self.sum_dy_xhat, cols)?,
         ])

@@ -10,7 +10,7 @@ use crate::optimizer as s;
 use crate::{Kernel, Optimizer};
 
 fn optimizer(number: u32) -> Result<Optimizer, BadCall> {
-    Optimizer::from_number(number).ok_or(BadCall::Value { field: "kind", value: number })
+    Optimizer::from_number(number).ok_or(BadCall::value("kind", number))
 }
 
 impl Kernel for OptimizerStep {
@@ -18,7 +18,7 @@ impl Kernel for OptimizerStep {
         let kind = optimizer(self.kind)?;
         below("decay", self.decay, 2)?;
         let bounds = Bounds { words: dtcm_words };
-        let count = u64::from(self.count);
+        let count = self.count;
         let state = |field: &'static str, address: u32, needed: bool, allowed: bool| -> Result<Span, BadCall> {
             if address == NONE && !needed || !allowed {
                 return bounds.span(field, address, 0);
@@ -32,7 +32,7 @@ impl Kernel for OptimizerStep {
             state("m", self.m, adam || kind == Optimizer::SgdNesterov, true)?,
             state("v", self.v, adam || rms, adam || rms)?,
             state("x", self.x, false, rms)?,
-            bounds.span("scalars", self.scalars, s::WORDS as u64)?,
+            bounds.span("scalars", self.scalars, s::WORDS as u32)?,
         ];
         for (i, span) in spans.iter().enumerate() {
             span.apart_from(&spans[i + 1..])?;

@@ -5,7 +5,7 @@ use core::cell::Cell;
 use super::{area, element, op};
 use crate::Kernel;
 use crate::call::{Softmax, SoftmaxGrad};
-use crate::dtcm::{BadCall, Bounds, cells, words};
+use crate::dtcm::{BadCall, Bounds, cells, times, words};
 use crate::functions::{self, cycles as cost};
 use crate::num::{add, div, load, max, mul, store, sub};
 
@@ -35,7 +35,7 @@ pub(super) fn softmax_row_cycles(cols: u64) -> u64 {
 impl Kernel for Softmax {
     fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
         let bounds = Bounds { words: dtcm_words };
-        let count = area(self.rows, self.cols);
+        let count = times(self.rows, self.cols);
         bounds.span("out", self.out, count)?.apart_or_same(&bounds.span("x", self.x, count)?)
     }
 
@@ -59,7 +59,7 @@ impl Kernel for Softmax {
 impl Kernel for SoftmaxGrad {
     fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
         let bounds = Bounds { words: dtcm_words };
-        let count = area(self.rows, self.cols);
+        let count = times(self.rows, self.cols);
         let dx = bounds.span("dx", self.dx, count)?;
         dx.apart_or_same(&bounds.span("y", self.y, count)?)?;
         dx.apart_or_same(&bounds.span("dy", self.dy, count)?)

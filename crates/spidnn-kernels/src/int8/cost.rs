@@ -77,6 +77,7 @@ pub fn widen(call: &Widen) -> u64 {
 pub fn widen_window(call: &WidenWindow) -> u64 {
     let (rows, row) = (u64::from(call.rows), u64::from(call.dst_row));
     let (from, to) = call.held();
+    let (from, to) = (u64::from(from), u64::from(to));
     let words = u64::from(call.columns.div_ceil(4));
     let odd = if call.left % 2 == 1 { 2 } else { 0 };
     let copy = if call.dst_odd == crate::call::NONE { 0 } else { 3 * row };

@@ -3,19 +3,19 @@
 use super::{byte, check_shift, check_zero, cost, saturate, set_byte, shift_rounding};
 use crate::Kernel;
 use crate::call::{Add8, Dequantise8, Lookup8, Quantise8};
-use crate::dtcm::{self, BadCall, Bounds, Span};
+use crate::dtcm::{self, BadCall, Bounds, Span, times};
 use crate::num;
 
 impl Kernel for Lookup8 {
     fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
         let d = Bounds { words: dtcm_words };
-        let out = d.span("out", self.out, self.count.into())?;
-        out.apart_or_same(&d.span("x", self.x, self.count.into())?)?;
+        let out = d.span("out", self.out, self.count)?;
+        out.apart_or_same(&d.span("x", self.x, self.count)?)?;
         out.apart_from(&[d.span("table", self.table, 64)?])
     }
 
     fn run(&self, dtcm: &mut [u32]) {
-        self.check(dtcm.len()).expect("a kernel call that was checked");
+        dtcm::checked(self, dtcm.len());
         let dtcm = dtcm::cells(dtcm);
         let table = dtcm::words(dtcm, self.table, 64);
         let count = self.count as usize;
@@ -41,13 +41,13 @@ impl Kernel for Add8 {
         dtcm::below("mult_a", self.mult_a, MULTIPLIER_END)?;
         dtcm::below("mult_b", self.mult_b, MULTIPLIER_END)?;
         let d = Bounds { words: dtcm_words };
-        let out = d.span("out", self.out, self.count.into())?;
-        out.apart_or_same(&d.span("a", self.a, self.count.into())?)?;
-        out.apart_or_same(&d.span("b", self.b, self.count.into())?)
+        let out = d.span("out", self.out, self.count)?;
+        out.apart_or_same(&d.span("a", self.a, self.count)?)?;
+        out.apart_or_same(&d.span("b", self.b, self.count)?)
     }
 
     fn run(&self, dtcm: &mut [u32]) {
-        self.check(dtcm.len()).expect("a kernel call that was checked");
+        dtcm::checked(self, dtcm.len());
         let dtcm = dtcm::cells(dtcm);
         let words = |address| dtcm::words(dtcm, address, self.count as usize);
         let (a, b, out) = (words(self.a), words(self.b), words(self.out));
@@ -76,7 +76,7 @@ fn spans(
     // Rows of nothing would have no bound.
     dtcm::nonzero("cols", cols)?;
     let d = Bounds { words: dtcm_words };
-    let all = |row: u32| u64::from(rows) * u64::from(row);
+    let all = |row: u32| times(rows, row);
     Ok((d.span(numbers.0, numbers.1, all(cols))?, d.span(bytes.0, bytes.1, all(cols.div_ceil(4)))?))
 }
 
@@ -88,7 +88,7 @@ impl Kernel for Quantise8 {
     }
 
     fn run(&self, dtcm: &mut [u32]) {
-        self.check(dtcm.len()).expect("a kernel call that was checked");
+        dtcm::checked(self, dtcm.len());
         let dtcm = dtcm::cells(dtcm);
         let (rows, cols) = (self.rows as usize, self.cols as usize);
         let inverse = f32::from_bits(self.inverse_bits);
@@ -116,7 +116,7 @@ impl Kernel for Dequantise8 {
     }
 
     fn run(&self, dtcm: &mut [u32]) {
-        self.check(dtcm.len()).expect("a kernel call that was checked");
+        dtcm::checked(self, dtcm.len());
         let dtcm = dtcm::cells(dtcm);
         let (rows, cols) = (self.rows as usize, self.cols as usize);
         let scale = f32::from_bits(self.scale_bits);

@@ -47,7 +47,7 @@ fn check_zero(field: &'static str, zero: u32) -> Result<(), crate::BadCall> {
 
 /// An error unless the shift leaves a carry.
 fn check_shift(shift: u32) -> Result<(), crate::BadCall> {
-    if (1..32).contains(&shift) { Ok(()) } else { Err(crate::BadCall::Value { field: "shift", value: shift }) }
+    if (1..32).contains(&shift) { Ok(()) } else { Err(crate::BadCall::value("shift", shift)) }
 }
 
 /// `floor(value / 2^shift + 1/2)`: the shifted value plus the last bit that was shifted out.

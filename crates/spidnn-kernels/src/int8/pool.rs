@@ -4,7 +4,7 @@ use super::{byte, check_zero, cost, set_byte};
 use crate::Kernel;
 use crate::block::{Axis, check_window, window};
 use crate::call::Pool8;
-use crate::dtcm::{self, BadCall, Bounds, Span};
+use crate::dtcm::{self, BadCall, Bounds, Span, row_offset, times};
 
 impl Pool8 {
     pub(super) fn y_axis(&self) -> Axis {
@@ -30,22 +30,22 @@ impl Pool8 {
         origin: i64,
         (first, end): (u32, u32),
     ) -> Result<Span, BadCall> {
-        let bytes = u64::from(width).saturating_mul(self.channels.into());
-        if bytes.div_ceil(4) > row.into() {
-            return Err(BadCall::Value { field, value: row });
+        let words = times(width, self.channels).div_ceil(4);
+        if words > row {
+            return Err(BadCall::value(field, row));
         }
         if first >= end {
             return d.span(field, address, 0);
         }
-        let word = |r: u32| (i128::from(r) - i128::from(origin)) * i128::from(row);
-        d.part(field, address, word(first), word(end - 1) + i128::from(bytes.div_ceil(4)))
+        let word = |r: u32| row_offset(r.into(), origin, row);
+        d.part(field, address, word(first), word(end - 1) + i64::from(words))
     }
 }
 
 impl Kernel for Pool8 {
     fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
         check_zero("zero", self.zero)?;
-        check_window(self.mode, &self.y_axis(), &self.x_axis())?;
+        check_window(self.mode, (&self.y_axis(), self.oy_end()), (&self.x_axis(), self.out_w))?;
         if self.is_empty() {
             return Ok(());
         }
@@ -57,7 +57,7 @@ impl Kernel for Pool8 {
     }
 
     fn run(&self, dtcm: &mut [u32]) {
-        self.check(dtcm.len()).expect("a kernel call that was checked");
+        dtcm::checked(self, dtcm.len());
         if self.is_empty() {
             return;
         }

@@ -5,7 +5,7 @@ use core::cell::Cell;
 use super::{check_shift, check_zero, cost, saturate, set_byte, shift_rounding};
 use crate::Kernel;
 use crate::call::{BYTE_TERMS_MAX, PANEL_COLUMNS, Product8};
-use crate::dtcm::{self, BadCall, Bounds, Span};
+use crate::dtcm::{self, BadCall, Bounds, Span, times};
 
 const PANEL: usize = PANEL_COLUMNS as usize;
 
@@ -15,33 +15,33 @@ impl Product8 {
     }
 
     /// Pairs of terms of a sum.
-    pub(super) fn pairs(&self) -> u64 {
-        u64::from(self.segments) * u64::from(self.terms) / 2
+    pub(super) fn pairs(&self) -> u32 {
+        times(self.segments, self.terms) / 2
     }
 
     /// Words of operands from the first pixel's first to the last one's last.
     fn operands(&self, d: &Bounds, field: &'static str, address: u32) -> Result<Span, BadCall> {
-        let steps = |count: u32, step: u32| u64::from(count.saturating_sub(1)) * u64::from(step);
+        let steps = |count: u32, step: u32| times(count.saturating_sub(1), step);
         if self.pairs() == 0 {
             return d.span(field, address, 0);
         }
         let last = steps(self.rows, self.x_row)
             .saturating_add(steps(self.pixels, self.x_pixel))
             .saturating_add(steps(self.segments, self.x_segment));
-        d.span(field, address, (last / 2).saturating_add(u64::from(self.terms) / 2))
+        d.span(field, address, (last / 2).saturating_add(self.terms / 2))
     }
 
     /// Words of the results.
     fn results(&self, d: &Bounds) -> Result<Span, BadCall> {
-        let last = u64::from(self.rows - 1) * u64::from(self.y_row);
-        let bytes = last.saturating_add(u64::from(self.pixels - 1) * u64::from(self.y_pixel));
-        d.span("y", self.y, bytes.saturating_add(self.n.into()).div_ceil(4))
+        let last = times(self.rows - 1, self.y_row);
+        let bytes = last.saturating_add(times(self.pixels - 1, self.y_pixel));
+        d.span("y", self.y, bytes.saturating_add(self.n).div_ceil(4))
     }
 
     /// Whether results lie beside each other, so that their number has a bound and their order does not matter.
     fn results_are_apart(&self) -> bool {
-        let row = u64::from(self.pixels - 1) * u64::from(self.y_pixel) + u64::from(self.n);
-        (self.pixels == 1 || self.y_pixel >= self.n) && (self.rows == 1 || u64::from(self.y_row) >= row)
+        let row = times(self.pixels - 1, self.y_pixel).saturating_add(self.n);
+        (self.pixels == 1 || self.y_pixel >= self.n) && (self.rows == 1 || self.y_row >= row)
     }
 
     /// A sum as a byte.
@@ -189,18 +189,18 @@ impl Kernel for Product8 {
         check_shift(self.shift)?;
         for (field, value) in [("terms", self.terms), ("x_row", self.x_row), ("x_segment", self.x_segment)] {
             if !value.is_multiple_of(2) {
-                return Err(BadCall::Value { field, value });
+                return Err(BadCall::value(field, value));
             }
         }
         if self.is_empty() {
             return Ok(());
         }
-        let terms = u64::from(self.segments) * u64::from(self.terms);
-        if terms > BYTE_TERMS_MAX.into() {
-            return Err(BadCall::TooManyTerms { terms });
+        let terms = times(self.segments, self.terms);
+        if terms > BYTE_TERMS_MAX {
+            return Err(BadCall::too_many_terms(terms));
         }
         if !self.results_are_apart() {
-            return Err(BadCall::Value { field: "y_pixel", value: self.y_pixel });
+            return Err(BadCall::value("y_pixel", self.y_pixel));
         }
         let d = Bounds { words: dtcm_words };
         let y = self.results(&d)?;
@@ -208,12 +208,12 @@ impl Kernel for Product8 {
         if self.x_pixel % 2 == 1 && self.pixels > 1 {
             y.apart_from(&[self.operands(&d, "x_odd", self.x_odd)?])?;
         }
-        let w = d.span("w", self.w, self.pairs().saturating_mul(self.n.into()))?;
-        y.apart_from(&[x, w, d.span("scales", self.scales, 2 * u64::from(self.n))?])
+        let w = d.span("w", self.w, times(self.pairs(), self.n))?;
+        y.apart_from(&[x, w, d.span("scales", self.scales, times(2, self.n))?])
     }
 
     fn run(&self, dtcm: &mut [u32]) {
-        self.check(dtcm.len()).expect("a kernel call that was checked");
+        dtcm::checked(self, dtcm.len());
         if self.is_empty() {
             return;
         }

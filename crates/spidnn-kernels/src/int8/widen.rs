@@ -3,19 +3,18 @@
 use super::{byte, check_zero, cost, half, set_half};
 use crate::Kernel;
 use crate::call::{NONE, Widen, WidenWindow};
-use crate::dtcm::{self, BadCall, Bounds, Span};
+use crate::dtcm::{self, BadCall, Bounds, Span, times};
 
 impl Kernel for Widen {
     fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
         let d = Bounds { words: dtcm_words };
-        let count = u64::from(self.count);
-        let (src, dst) = (d.span("src", self.src, count)?, d.span("dst", self.dst, 2 * count)?);
+        let (src, dst) = (d.span("src", self.src, self.count)?, d.span("dst", self.dst, times(2, self.count))?);
         // The upper half of the result is read before it is written.
-        if src.start == dst.start + self.count as usize { Ok(()) } else { dst.apart_from(&[src]) }
+        if self.src == self.dst.wrapping_add(4 * self.count) { Ok(()) } else { dst.apart_from(&[src]) }
     }
 
     fn run(&self, dtcm: &mut [u32]) {
-        self.check(dtcm.len()).expect("a kernel call that was checked");
+        dtcm::checked(self, dtcm.len());
         let dtcm = dtcm::cells(dtcm);
         let src = dtcm::words(dtcm, self.src, self.count as usize);
         let dst = dtcm::words(dtcm, self.dst, 2 * self.count as usize);
@@ -33,10 +32,10 @@ impl Kernel for Widen {
 
 impl WidenWindow {
     /// Rows that exist, counted from `first`.
-    pub(super) fn held(&self) -> (u64, u64) {
+    pub(super) fn held(&self) -> (u32, u32) {
         let first = i64::from(self.first);
         let (from, to) = (first.max(0), (first + i64::from(self.rows)).min(self.limit.into()));
-        if from >= to { (0, 0) } else { ((from - first) as u64, (to - first) as u64) }
+        if from >= to { (0, 0) } else { ((from - first) as u32, (to - first) as u32) }
     }
 
     fn source(&self, d: &Bounds) -> Result<Span, BadCall> {
@@ -44,8 +43,8 @@ impl WidenWindow {
         if from == to || self.columns == 0 {
             return d.span("src", self.src, 0);
         }
-        let row = |r: u64| i128::from(r) * i128::from(self.src_row);
-        d.part("src", self.src, row(from), row(to - 1) + i128::from(self.columns.div_ceil(4)))
+        let row = |r: u32| i64::from(times(r, self.src_row));
+        d.part("src", self.src, row(from), row(to - 1) + i64::from(self.columns.div_ceil(4)))
     }
 }
 
@@ -53,12 +52,12 @@ impl Kernel for WidenWindow {
     fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
         check_zero("zero", self.zero)?;
         if u64::from(self.left) + u64::from(self.columns) > 2 * u64::from(self.dst_row) {
-            return Err(BadCall::Value { field: "dst_row", value: self.dst_row });
+            return Err(BadCall::value("dst_row", self.dst_row));
         }
         // Rows of no words would have no bound.
         dtcm::nonzero("dst_row", self.dst_row)?;
         let d = Bounds { words: dtcm_words };
-        let words = u64::from(self.rows) * u64::from(self.dst_row);
+        let words = times(self.rows, self.dst_row);
         let (src, dst) = (self.source(&d)?, d.span("dst", self.dst, words)?);
         dst.apart_from(&[src])?;
         if self.dst_odd != NONE {
@@ -68,12 +67,12 @@ impl Kernel for WidenWindow {
     }
 
     fn run(&self, dtcm: &mut [u32]) {
-        self.check(dtcm.len()).expect("a kernel call that was checked");
+        dtcm::checked(self, dtcm.len());
         let dtcm = dtcm::cells(dtcm);
         let (row, columns, left) = (self.dst_row as usize, self.columns as usize, self.left as usize);
         let border = self.zero | self.zero << 16;
         let (from, to) = self.held();
-        for r in 0..u64::from(self.rows) {
+        for r in 0..self.rows {
             let dst = &dtcm[self.dst as usize / 4 + r as usize * row..][..row];
             dst.iter().for_each(|d| d.set(border));
             if (from..to).contains(&r) && columns > 0 {

@@ -133,7 +133,10 @@ impl ByteConv {
                 for double in [true, false] {
                     let needed = |chunk: u32| {
                         let [x, halves, y] = self.buffers(block, chunk).map(u64::from);
-                        u64::from(self.weights.local_bytes(chunk)) + (if double { 2 } else { 1 }) * (x + y) + halves + 64
+                        u64::from(self.weights.local_bytes(chunk))
+                            + (if double { 2 } else { 1 }) * (x + y)
+                            + halves
+                            + 64
                     };
                     let chunk = if panels == 1 {
                         smallest = smallest.min(needed(own));
@@ -148,8 +151,7 @@ impl ByteConv {
                     let turns = units.div_ceil(across.into());
                     let (widen, product) = self.calls(block, own);
                     let table = if self.weights.table { u64::from(block * product.y_row) * 4 } else { 0 };
-                    let compute =
-                        turns * (cycles(product) + table + chunks * (cycles(widen) + UNIT_CYCLES));
+                    let compute = turns * (cycles(product) + table + chunks * (cycles(widen) + UNIT_CYCLES));
                     let [x, _, y] = self.buffers(block, own).map(u64::from);
                     let moved = units * u64::from(groups) * (chunks * x + y)
                         + u64::from(self.weights.terms) * u64::from(s.out_channels) * u64::from(across);
@@ -269,8 +271,11 @@ impl Stage for ByteConv {
                 run(WidenWindow { src: x, dst: halves, dst_odd: copy, ..widen })
                     .at(widen_window::src, parity, dx as i32)
                     .at(widen_window::first, b, per_block),
-                run(Product8 { x: even, x_odd: odd, w: local.w, scales: local.scales, y, ..product })
-                    .at(product8::y, parity, dy as i32),
+                run(Product8 { x: even, x_odd: odd, w: local.w, scales: local.scales, y, ..product }).at(
+                    product8::y,
+                    parity,
+                    dy as i32,
+                ),
             ];
             if let Some(table) = local.table {
                 compute.push(through_table(table, y, block * product.y_row / 4, parity, dy));

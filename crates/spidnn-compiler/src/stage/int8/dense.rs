@@ -152,7 +152,8 @@ impl Stage for ByteDense {
         let placed = core.weights.filter(|_| self.weight_bytes(core) > 0);
         let core = CoreSlot { weights: placed, ..core };
         // The split must be that of the weights' size, wherever they are.
-        let split = self.split(CoreSlot { weights: None, ..CoreSlot::new(core.slot, core.cores, core.samples_max, core.root) })?;
+        let split = self
+            .split(CoreSlot { weights: None, ..CoreSlot::new(core.slot, core.cores, core.samples_max, core.root) })?;
         let across = split.across(core);
         if core.slot >= across * split.groups {
             return Ok(e);
@@ -177,22 +178,25 @@ impl Stage for ByteDense {
             let halves = e.alloc(2 * x_bytes)?;
             let (dx, dy) = (double(x_bytes), double(y_bytes));
             let range = |d: Dma, toggle: u32| {
-                UnitTransfer::new(Dma { limit: 0, ..d }, toggle)
-                    .at(dma::FIRST, index, split.block as i32)
-                    .at(dma::LIMIT, reg::SAMPLES, self.rows_per_sample as i32)
+                UnitTransfer::new(Dma { limit: 0, ..d }, toggle).at(dma::FIRST, index, split.block as i32).at(
+                    dma::LIMIT,
+                    reg::SAMPLES,
+                    self.rows_per_sample as i32,
+                )
             };
             let input = range(rows(false, self.x.tensor.address, x, split.block, row, row, row, 0), dx).at(
                 dma::SDRAM,
                 reg::INPUT_BUFFER,
                 self.x.tensor.toggle,
             );
-            let output =
-                range(rows(true, self.y.tensor.address + n0, y, split.block, out_row, y_row, out_row, 0), dy);
+            let output = range(rows(true, self.y.tensor.address + n0, y, split.block, out_row, y_row, out_row, 0), dy);
             let (widen, product) = self.calls(0, columns);
             let mut compute = vec![
-                run(WidenWindow { src: x, dst: halves, ..widen })
-                    .at(widen_window::src, parity, dx as i32)
-                    .at(widen_window::rows, count, 1),
+                run(WidenWindow { src: x, dst: halves, ..widen }).at(widen_window::src, parity, dx as i32).at(
+                    widen_window::rows,
+                    count,
+                    1,
+                ),
                 run(Product8 { x: halves, w: local.w, scales: local.scales, y, ..product })
                     .at(product8::y, parity, dy as i32)
                     .at(product8::pixels, count, 1),

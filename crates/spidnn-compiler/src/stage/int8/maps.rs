@@ -33,8 +33,15 @@ pub struct ByteMap {
 
 /// Loop over blocks of `block` rows, of which each sample has `per_sample`.
 fn blocks_of_rows(core: CoreSlot, block: u32, per_sample: u32) -> (Loop, Vec<Patch>) {
-    let header =
-        Loop { depth: 0, start: core.slot, step: core.cores, total: 0, total_divisor: block, divisor: 1, end: Loop::NO_END };
+    let header = Loop {
+        depth: 0,
+        start: core.slot,
+        step: core.cores,
+        total: 0,
+        total_divisor: block,
+        divisor: 1,
+        end: Loop::NO_END,
+    };
     (header, vec![Patch { word: loops::TOTAL, register: reg::SAMPLES, scale: per_sample as i32 }])
 }
 

@@ -110,7 +110,11 @@ pub fn share_panels(columns: u32, index: u32, of: u32) -> (u32, u32) {
 
 /// The step that takes results through a table, in place; `bytes` from buffer to buffer.
 pub fn through_table(table: u32, y: u32, count: u32, parity: u8, bytes: u32) -> Step {
-    run(Lookup8 { x: y, out: y, count, table }).at(lookup8::x, parity, bytes as i32).at(lookup8::out, parity, bytes as i32)
+    run(Lookup8 { x: y, out: y, count, table }).at(lookup8::x, parity, bytes as i32).at(
+        lookup8::out,
+        parity,
+        bytes as i32,
+    )
 }
 
 /// Cycles of a call.

@@ -1,0 +1,313 @@
+@ Products of mantissas: one row of results, in tiles of four, three, two and one columns. See `ProductRow` in mod.rs.
+@
+@ Sums are in r0-r7, the last column in r6, r7. In the loops r8: left operand, r9, r10: right operands, r11, r12: pointers,
+@ r14: step of the right pointer; in tiles of less than four columns also r0: step of the left pointer, r1: turns.
+
+    .equ A, 0
+    .equ B, 4
+    .equ A_STEP, 8
+    .equ B_STEP, 12
+    .equ TERMS, 16
+    .equ X_COUNT, 20
+    .equ Y_COUNT, 24
+    .equ A_X, 28
+    .equ A_Y, 36
+    .equ C, 44
+    .equ B_EXPS, 48
+    .equ B_EXPS_STEP, 52
+    .equ A_EXP, 56
+    .equ COLUMNS, 60
+    .equ ACCUMULATE, 64
+
+    @ On the stack.
+    .equ ROW, 0
+    .equ X_LEFT, 4
+    .equ Y_LEFT, 8
+    .equ A_END, 12
+    .equ WIDTH, 16
+    .equ RESULTS, 24
+    .equ FRAME, 44
+
+@ Pointers to the first segment, counters; to finish_\width if there is nothing to add up.
+    .macro first width
+    mov   r8, #\width
+    str   r8, [sp, #WIDTH]
+    ldr   r8, [r14, #X_COUNT]
+    ldr   r9, [r14, #Y_COUNT]
+    ldr   r10, [r14, #TERMS]
+    ldr   r11, [r14, #A]
+    ldr   r12, [r14, #B]
+    str   r8, [sp, #X_LEFT]
+    str   r9, [sp, #Y_LEFT]
+    .endm
+
+@ To \segment with the pointers at the next segment and r10 the number of its terms, if there is one. r14 becomes the row.
+    .macro next segment
+    ldr   r14, [sp, #ROW]
+    ldr   r8, [sp, #X_LEFT]
+    ldr   r10, [r14, #TERMS]
+    subs  r8, r8, #1
+    beq   1f
+    str   r8, [sp, #X_LEFT]
+    ldr   r8, [r14, #A_X]
+    ldr   r9, [r14, #A_X + 4]
+    add   r11, r11, r8
+    add   r12, r12, r9
+    b     \segment
+1:  ldr   r9, [sp, #Y_LEFT]
+    ldr   r8, [r14, #X_COUNT]
+    subs  r9, r9, #1
+    str   r9, [sp, #Y_LEFT]
+    str   r8, [sp, #X_LEFT]
+    ldrne r8, [r14, #A_Y]
+    ldrne r9, [r14, #A_Y + 4]
+    addne r11, r11, r8
+    addne r12, r12, r9
+    bne   \segment
+    .endm
+
+@ A tile of less than four columns: \term is one term of \length instructions.
+    .macro tile width, term, length
+tile_\width:
+    first \width
+    cmp   r10, #0
+    cmpne r9, #0
+    beq   finish
+segment_\width:
+    ldr   r0, [r14, #A_STEP]
+    ldr   r14, [r14, #B_STEP]
+    add   r1, r10, #7
+    mov   r1, r1, lsr #3
+    rsb   r10, r10, #0
+    and   r10, r10, #7
+    .if \length == 7
+    rsb   r10, r10, r10, lsl #3
+    .elseif \length == 5
+    add   r10, r10, r10, lsl #2
+    .else
+    add   r10, r10, r10, lsl #1
+    .endif
+    add   pc, pc, r10, lsl #2
+    nop
+loop_\width:
+    .rept 8
+    \term
+    .endr
+    subs  r1, r1, #1
+    bne   loop_\width
+    next  segment_\width
+    b     finish
+    .endm
+
+    .macro term_4
+    ldr   r8, [r11], #4
+    ldr   r9, [r12, #12]
+    ldr   r10, [r12, #8]
+    smlal r6, r7, r8, r9
+    ldr   r9, [r12, #4]
+    smlal r4, r5, r8, r10
+    ldr   r10, [r12], r14
+    smlal r2, r3, r8, r9
+    smlal r0, r1, r8, r10
+    .endm
+
+    .macro term_3
+    ldr   r8, [r11], r0
+    ldr   r9, [r12, #8]
+    ldr   r10, [r12, #4]
+    smlal r6, r7, r8, r9
+    ldr   r9, [r12], r14
+    smlal r4, r5, r8, r10
+    smlal r2, r3, r8, r9
+    .endm
+
+    .macro term_2
+    ldr   r8, [r11], r0
+    ldr   r9, [r12, #4]
+    ldr   r10, [r12], r14
+    smlal r6, r7, r8, r9
+    smlal r4, r5, r8, r10
+    .endm
+
+    .macro term_1
+    ldr   r8, [r11], r0
+    ldr   r9, [r12], r14
+    smlal r6, r7, r8, r9
+    .endm
+
+@ Rounds a sum and stores it: to 24 bits, half to even, if the result is an ordinary number.
+@ r8: results, r9: exponents of the columns, r10: exponent of the row.
+    .macro finish_one low, high
+    mov   r14, \high, asr #31
+    eor   \high, \high, r14
+    eor   \low, \low, r14
+    subs  \low, \low, r14
+    sbcs  \high, \high, r14          @ magnitude
+    ldr   r12, [r9], #4
+    beq   20f
+    clz   r11, \high
+    add   r12, r12, r10
+    sub   r12, r12, r11               @ exponent field, less one
+    cmp   r12, #254
+    bhs   30f
+    mov   \high, \high, lsl r11
+    rsb   r11, r11, #32
+    orr   \high, \high, \low, lsr r11
+    tst   \high, #0x7F                @ perhaps half, or exact
+    beq   40f
+10: movs  \high, \high, lsr #8
+    adc   \high, \high, r12, lsl #23
+    orr   \high, \high, r14, lsl #31
+11: str   \high, [r8], #4
+    .subsection 1
+20: cmp   \low, #0                    @ zero, unless a block has a NaN
+    add   r12, r12, r10
+    bne   30f
+    cmp   r12, #0x4000
+    blt   11b
+30: eor   \high, \high, r14
+    eor   \low, \low, r14
+    subs  r11, \low, r14
+    sbc   r12, \high, r14
+    bl    rare
+    mov   \high, r12
+    b     11b
+40: rsb   r11, r11, #32
+    movs  r11, \low, lsl r11
+    bne   10b
+    tst   \high, #0x100
+    biceq \high, \high, #0x80
+    b     10b
+    .previous
+    .endm
+
+    .section .text.spidnn_product_row, "ax", %progbits
+    .arm
+    .balign 4
+    .global spidnn_product_row
+    .type spidnn_product_row, %function
+spidnn_product_row:
+    stmfd sp!, {r4-r11, lr}
+    sub   sp, sp, #FRAME
+    mov   r14, r0
+    str   r0, [sp, #ROW]
+next_tile:
+    ldr   r12, [r14, #COLUMNS]
+    ldr   r9, [r14, #A_STEP]
+    mov   r2, #0
+    mov   r3, #0
+    mov   r4, #0
+    mov   r5, #0
+    mov   r6, #0
+    mov   r7, #0
+    cmp   r12, #2
+    blo   tile_1
+    beq   tile_2
+    cmp   r9, #4
+    bne   tile_3
+    cmp   r12, #3
+    beq   tile_3
+    mov   r0, #0
+    mov   r1, #0
+    first 4
+    cmp   r10, #0
+    cmpne r9, #0
+    beq   finish_4
+segment_4:
+    ldr   r14, [r14, #B_STEP]
+    add   r8, r11, r10, lsl #2
+    str   r8, [sp, #A_END]
+    rsb   r10, r10, #0
+    and   r10, r10, #15
+    add   r10, r10, r10, lsl #3
+    add   pc, pc, r10, lsl #2
+    nop
+loop_4:
+    .rept 16
+    term_4
+    .endr
+    ldr   r8, [sp, #A_END]
+    ldr   r9, [sp, #ROW]
+    cmp   r11, r8
+    bne   loop_4
+    next  segment_4
+finish_4:
+    bl    outputs
+    finish_one r0, r1
+    b     finish_3
+
+    tile  3, term_3, 7
+    tile  2, term_2, 5
+    tile  1, term_1, 3
+
+finish:
+    bl    outputs
+    ldr   r11, [sp, #WIDTH]
+    cmp   r11, #2
+    blo   finish_1
+    beq   finish_2
+finish_3:
+    finish_one r2, r3
+finish_2:
+    finish_one r4, r5
+finish_1:
+    finish_one r6, r7
+    ldr   r14, [sp, #ROW]
+    ldr   r4, [sp, #WIDTH]
+    ldr   r5, [r14, #ACCUMULATE]
+    ldr   r6, [r14, #C]
+    cmp   r5, #0
+    add   r7, r6, r4, lsl #2
+    str   r7, [r14, #C]
+    bne   accumulate
+tile_done:
+    ldr   r0, [r14, #COLUMNS]
+    ldr   r1, [r14, #B]
+    ldr   r2, [r14, #B_EXPS]
+    ldr   r3, [r14, #B_EXPS_STEP]
+    subs  r0, r0, r4
+    add   r1, r1, r4, lsl #2
+    cmp   r3, #0
+    addne r2, r2, r4, lsl #2
+    str   r0, [r14, #COLUMNS]
+    str   r1, [r14, #B]
+    str   r2, [r14, #B_EXPS]
+    cmp   r0, #0
+    bne   next_tile
+    add   sp, sp, #FRAME
+    ldmfd sp!, {r4-r11, pc}
+
+@ Adds the results on the stack to those in memory at r6, r4 of them.
+accumulate:
+    add   r5, sp, #RESULTS
+1:  ldr   r0, [r5], #4
+    ldr   r1, [r6]
+    bl    spidnn_add
+    str   r0, [r6], #4
+    cmp   r6, r7
+    bne   1b
+    ldr   r14, [sp, #ROW]
+    b     tile_done
+
+@ r8: where results go, r9: exponents of the columns, r10: exponent of the row.
+outputs:
+    ldr   r11, [sp, #ROW]
+    ldr   r12, [r11, #ACCUMULATE]
+    ldr   r8, [r11, #C]
+    ldr   r9, [r11, #B_EXPS]
+    ldr   r10, [r11, #A_EXP]
+    cmp   r12, #0
+    addne r8, sp, #RESULTS
+    add   r10, r10, #137              @ 63 + 127 - 52 - 1: see finish_one
+    bx    lr
+
+@ The sum r11, r12 by the portable form, to r12. Keeps the other registers.
+rare:
+    stmfd sp!, {r0-r3, r11, lr}
+    mov   r0, r11
+    mov   r1, r12
+    sub   r2, r10, #137
+    ldr   r3, [r9, #-4]
+    bl    spidnn_product_rare
+    mov   r12, r0
+    ldmfd sp!, {r0-r3, r11, pc}

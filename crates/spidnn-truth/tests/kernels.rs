@@ -1,0 +1,71 @@
+//! Every kernel on the instruction-level core gives the host's bits.
+
+use spidnn_kernels::{Activation, KernelCall};
+use spidnn_truth::cases::{self, Case, Data};
+use spidnn_truth::{Bench, Verdict};
+
+fn compare(bench: &mut Bench, case: &Case) {
+    let mut expected = case.memory.clone();
+    let mut found = case.memory.clone();
+    let accepted = case.call.check(expected.len()).is_ok();
+    let verdict = bench.run(&case.call, &mut found);
+    assert_eq!(matches!(verdict, Verdict::Done { .. }), accepted, "{verdict:?} {:?}", case.call);
+    if accepted {
+        case.call.run(&mut expected);
+    }
+    if let Some(word) = (0..expected.len()).find(|&i| expected[i] != found[i]) {
+        let before = case.memory[word];
+        panic!(
+            "word {word} (byte {}): {:#x}, not {:#x} (before: {before:#x}): {:?}",
+            4 * word,
+            found[word],
+            expected[word],
+            case.call
+        );
+    }
+}
+
+#[test]
+fn every_bit_of_random_calls_is_the_hosts() {
+    let mut bench = Bench::train();
+    for &kernel in cases::KERNELS {
+        for seed in 0..60 {
+            let data = if seed % 3 == 0 { Data::Usual } else { Data::Any };
+            compare(&mut bench, &cases::random(kernel, seed, data, (seed % 5 == 0).into()));
+        }
+    }
+}
+
+#[test]
+fn wild_calls_are_accepted_and_refused_alike() {
+    let mut bench = Bench::train();
+    let mut random = spidnn_truth::Random::new(7);
+    for round in 0..4000u32 {
+        let kernel = cases::KERNELS[round as usize % cases::KERNELS.len()];
+        let mut case = cases::random(kernel, round.into(), Data::Any, 0);
+        let mut words = [0; spidnn_kernels::call::CALL_WORDS_MAX];
+        let count = case.call.encode(&mut words);
+        for _ in 0..random.between(1, 3) {
+            let place = random.between(0, count as u32 - 1) as usize;
+            let small = random.between(0, 9);
+            let word = random.word();
+            words[place] = random.one_of(&[small, word, 4 * small, word >> 16, word >> 20 & !3, u32::MAX]);
+        }
+        case.call = KernelCall::decode(kernel, &words[..count]).expect("the same number of words");
+        // The images are built without the larger units.
+        let activation = match case.call {
+            KernelCall::BiasAct(k) => k.activation,
+            KernelCall::ActGrad(k) => k.activation,
+            _ => 0,
+        };
+        let unit = Activation::from_number(activation);
+        if unit.is_some_and(|unit| !cases::ACTIVATIONS.contains(&unit)) {
+            continue;
+        }
+        // What is accepted must also end in time.
+        if case.call.check(case.memory.len()).is_ok() && case.call.cycles() > 3_000_000 {
+            continue;
+        }
+        compare(&mut bench, &case);
+    }
+}
