@@ -58,6 +58,7 @@ async fn serve<C: Core>(core: &C, image: u32, commands_max: u64) -> Result<(), F
         programs: [[0; 2]; PROGRAMS],
         links: Links::EMPTY,
         interpreter: Interpreter::EMPTY,
+        held: [(0, 0); 2],
     };
     runner.read_head().await?;
     loop {
@@ -81,6 +82,8 @@ struct Runner<'a, C: Core> {
     programs: [[u32; 2]; PROGRAMS],
     links: Links,
     interpreter: Interpreter,
+    /// Offset and words of the segments that the halves of the buffer hold.
+    held: [(u32, u32); 2],
 }
 
 #[maybe_async]
@@ -126,10 +129,15 @@ impl<C: Core> Runner<'_, C> {
     #[inline(never)]
     async fn begin_run(&mut self, commands_max: u64) -> Result<u32, Failure> {
         let (core, config) = (self.core, &self.config);
-        load(core, config.run_block, config.segment_buffer, RUN_BLOCK_WORDS as u32, TAG_SEGMENT).await;
+        // To the end of the buffer, where a segment seldom reaches.
+        let place = config.segment_buffer + config.segment_buffer_bytes - RUN_BLOCK_WORDS as u32 * 4;
+        load(core, config.run_block, place, RUN_BLOCK_WORDS as u32, TAG_SEGMENT).await;
         core.dma_done(TAG_SEGMENT).await;
+        if self.held[1].1 > self.half() - RUN_BLOCK_WORDS as u32 {
+            self.held[1] = (0, 0);
+        }
         let mut block = [0; RUN_BLOCK_WORDS];
-        core.read(config.segment_buffer, &mut block);
+        core.read(place, &mut block);
         let (program, registers) =
             registers_of(&block).ok_or(Failure::new(ErrorCode::BadRunBlock, block[0], config.run_block))?;
         core.write(config.scalars, &block[16..]);
@@ -139,7 +147,7 @@ impl<C: Core> Runner<'_, C> {
 
     /// Executes a program: the segment at `offset`, and those that follow it.
     async fn program(&mut self, offset: u32, words: u32) -> Result<(), Failure> {
-        let half = (self.config.segment_buffer_bytes / 8).min(SEGMENT_WORDS_MAX as u32);
+        let half = self.half();
         let (mut offset, mut words) = (offset, words);
         if words == 0 {
             // A core that has nothing to do in this program.
@@ -164,7 +172,17 @@ impl<C: Core> Runner<'_, C> {
         Ok(())
     }
 
-    async fn fetch(&self, offset: u32, words: u32, parity: u32, half: u32) -> Result<(), Failure> {
+    /// Words of half the segment buffer.
+    fn half(&self) -> u32 {
+        (self.config.segment_buffer_bytes / 8).min(SEGMENT_WORDS_MAX as u32)
+    }
+
+    /// Fetches a segment to a half of the buffer, unless it is there from the run before.
+    async fn fetch(&mut self, offset: u32, words: u32, parity: u32, half: u32) -> Result<(), Failure> {
+        let held = core::mem::replace(&mut self.held[parity as usize], (offset, words));
+        if held == (offset, words) {
+            return Ok(());
+        }
         if words > half || u64::from(offset) + u64::from(words) > u64::from(self.total) {
             return Err(Failure::new(ErrorCode::BadImage, offset, words));
         }

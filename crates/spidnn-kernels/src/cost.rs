@@ -7,7 +7,11 @@
 //! Code is in ITCM and data in DTCM, both without wait states. All costs are those of the usual path, whatever the
 //! data: zeros, overflows, subnormal and NaN blocks leave it, and most of them are faster.
 
-use crate::call::{Conv, ConvWgrad, CopyRows, Fill, Gemm, Pool, PoolGrad, Prep2d, PrepConvBackward, PrepWindow};
+use crate::block::Operands;
+use crate::call::{
+    Conv, ConvWgrad, CopyRows, Fill, Gemm, Pool, PoolGrad, Prep2d, PrepConvBackward, PrepConvBackwardHalf, PrepHalf,
+    PrepWindow, PrepWindowHalf,
+};
 
 use crate::block::Axis;
 
@@ -77,16 +81,32 @@ const TURN: u64 = 7;
 ///   ldr b0, [pb], #stride  1        smlal c11, a1, b1    3     = 16
 /// ```
 /// (`c11` goes first: its operands have been there for two instructions; the last load is used last.)
+///
+/// Halves (format `bfp16`) take SMLALBB and SMLALTT (2 each, no stall into the next) in the place of SMLAL; where a word holds two rows or columns, not
+/// two terms (the gradient of a convolution's weights), a 2x2 tile takes two loads and one SMLALxy for each output: 10 cycles.
 #[derive(Clone, Copy)]
 struct Tile {
     rows: u64,
     columns: u64,
+    kind: Kind,
+}
+
+/// What the words of an inner loop are.
+#[derive(Clone, Copy)]
+enum Kind {
+    Mantissas,
+    PairsOfTerms,
+    PairsOfOutputs,
 }
 
 impl Tile {
     /// Loads and SMLALs.
     const fn term(self) -> u64 {
-        self.rows + self.columns + 3 * self.rows * self.columns
+        match self.kind {
+            Kind::Mantissas => self.rows + self.columns + 3 * self.outputs(),
+            Kind::PairsOfTerms => self.rows + self.columns + 4 * self.outputs(),
+            Kind::PairsOfOutputs => self.rows.div_ceil(2) + self.columns.div_ceil(2) + 2 * self.outputs(),
+        }
     }
     const fn outputs(self) -> u64 {
         self.rows * self.columns
@@ -101,9 +121,9 @@ const PATCH: u64 = UNROLL * 3 * 2;
 
 /// All outputs of a set of rows over the same segments: `sum` gives the cycles of one tile's segments. Pairs of rows are
 /// taken 2x2 (a last column 2x1), single rows 1x3 (a remainder 1x2 or 1x1).
-fn tiles(pairs: u64, singles: u64, columns: u64, output: u64, sum: impl Fn(Tile) -> u64) -> u64 {
+fn tiles(kind: Kind, pairs: u64, singles: u64, columns: u64, output: u64, sum: impl Fn(Tile) -> u64) -> u64 {
     let cost = |rows, columns| {
-        let tile = Tile { rows, columns };
+        let tile = Tile { rows, columns, kind };
         TILE + sum(tile) + tile.outputs() * output
     };
     let mut cycles = 0;
@@ -117,14 +137,22 @@ fn tiles(pairs: u64, singles: u64, columns: u64, output: u64, sum: impl Fn(Tile)
     cycles
 }
 
-/// Cycles of [`Gemm`].
-pub fn gemm(call: &Gemm) -> u64 {
+/// The inner loop of matrix products and convolutions.
+fn kind(operands: Operands) -> Kind {
+    match operands {
+        Operands::Mantissas => Kind::Mantissas,
+        Operands::Halves => Kind::PairsOfTerms,
+    }
+}
+
+/// Cycles of [`Gemm`]; `k` counts words.
+pub fn gemm(call: &Gemm, operands: Operands) -> u64 {
     let (m, k, n) = (u64::from(call.m), u64::from(call.k), u64::from(call.n));
     if m == 0 || n == 0 {
         return CALL;
     }
     let output = FINISH + if call.accumulate != 0 { F32_ADD } else { 0 };
-    CALL + PATCH + tiles(m / 2, m % 2, n, output, |tile| tile.segment(k))
+    CALL + PATCH + tiles(kind(operands), m / 2, m % 2, n, output, |tile| tile.segment(k))
 }
 
 /// Runs of outputs along an axis that have the same taps inside: (first tap's count of outputs, taps). Calls `f(outputs, taps)`.
@@ -160,7 +188,7 @@ fn runs(axis: &Axis, first: u32, end: u32, mut f: impl FnMut(u64, u64)) {
 
 /// Cycles of [`Conv`]: tiles of two pixels of a row that have the same taps inside the picture; a segment for each `ky`, where
 /// the taps of a row lie together (no groups, dilation or `up`), else for each tap.
-pub fn conv(call: &Conv, y: &Axis, x: &Axis) -> u64 {
+pub fn conv(call: &Conv, y: &Axis, x: &Axis, operands: Operands) -> u64 {
     let output = FINISH + if call.accumulate != 0 { F32_ADD } else { 0 };
     let together = call.dilation_x == 1 && call.up_x == 1 && call.ci_group == call.in_c;
     // Channels of one group share a tile.
@@ -176,8 +204,8 @@ pub fn conv(call: &Conv, y: &Axis, x: &Axis) -> u64 {
                 (taps_y * taps_x, u64::from(call.ci_group))
             };
             // Every row of outputs: window pointers and which taps are inside, 20 cycles a run.
-            let row =
-                20 + groups * tiles(pixels / 2, pixels % 2, columns, output, |tile| segments * tile.segment(terms));
+            let sum = |tile: Tile| segments * tile.segment(terms);
+            let row = 20 + groups * tiles(kind(operands), pixels / 2, pixels % 2, columns, output, sum);
             cycles += rows * row;
         });
     });
@@ -186,7 +214,8 @@ pub fn conv(call: &Conv, y: &Axis, x: &Axis) -> u64 {
 
 /// Cycles of [`ConvWgrad`]: tiles of two rows of weights (taps and channels) with the same pixels inside, a segment
 /// for each row of pixels.
-pub fn conv_wgrad(call: &ConvWgrad, y: &Axis, x: &Axis) -> u64 {
+pub fn conv_wgrad(call: &ConvWgrad, y: &Axis, x: &Axis, operands: Operands) -> u64 {
+    let kind = if operands == Operands::Halves { Kind::PairsOfOutputs } else { Kind::Mantissas };
     let output = FINISH + F32_ADD;
     let inside = |axis: &Axis, k: u32, first: u32, end: u32| {
         // Outputs whose input at this tap exists: as of an axis with this tap alone.
@@ -207,8 +236,8 @@ pub fn conv_wgrad(call: &ConvWgrad, y: &Axis, x: &Axis) -> u64 {
                 taps += 1;
             }
             let weights = u64::from(taps) * u64::from(call.ci_tile);
-            cycles +=
-                20 + tiles(weights / 2, weights % 2, call.co_tile.into(), output, |tile| rows * tile.segment(pixels));
+            let sum = |tile: Tile| rows * tile.segment(pixels);
+            cycles += 20 + tiles(kind, weights / 2, weights % 2, call.co_tile.into(), output, sum);
             kx += taps;
         }
     }
@@ -231,6 +260,11 @@ pub fn conv_wgrad(call: &ConvWgrad, y: &Axis, x: &Axis) -> u64 {
 /// ```
 fn align(elements: u64) -> u64 {
     (3 + 9) * elements + 2 * 4 * elements.div_ceil(8)
+}
+
+/// Alignment of one element to a half: as above, and for each pair one half shifted up (1), joined (ORR with a shift, 1) and one store for two (1).
+fn align_half(elements: u64) -> u64 {
+    (3 + 8) * elements + 3 * elements.div_ceil(2) + 2 * 4 * elements.div_ceil(8)
 }
 
 /// Around a block that shares an exponent: exponent from the largest element, tests for zero, NaN, subnormal (12), store (1),
@@ -261,6 +295,29 @@ pub fn prep_window(call: &PrepWindow) -> u64 {
     CALL + BLOCK + align(u64::from(to - from) * u64::from(call.row_words))
 }
 
+/// Cycles of [`PrepHalf`].
+pub fn prep_half(call: &PrepHalf) -> u64 {
+    let (rows, cols) = (u64::from(call.rows), u64::from(call.cols));
+    CALL + match call.axis {
+        0 => BLOCK + rows * (2 * 4 + align_half(cols)),
+        1 => rows * (BLOCK + align_half(cols)),
+        _ => cols * (BLOCK + align_half(rows)),
+    }
+}
+
+/// Cycles of [`PrepConvBackwardHalf`], as of [`PrepConvBackward`].
+pub fn prep_conv_backward_half(call: &PrepConvBackwardHalf) -> u64 {
+    let taps = if call.co == 0 || call.ci == 0 { 0 } else { u64::from(call.kh) * u64::from(call.kw) };
+    CALL + u64::from(call.ci) * (BLOCK + taps * (2 * 6 + align_half(call.co.into())))
+}
+
+/// Cycles of [`PrepWindowHalf`]: where channels are odd in number, a half by itself for each pixel.
+pub fn prep_window_half(call: &PrepWindowHalf) -> u64 {
+    let (from, to) = call.held();
+    let pixels = u64::from(to - from) * u64::from(call.pixels);
+    CALL + BLOCK + align_half(pixels * u64::from(call.channels)) + pixels * u64::from(call.channels % 2) * 2
+}
+
 /// Cycles of [`Fill`]: STM of eight words twice, SUBS, BNE for 16 words (20); single words 2.
 pub fn fill(call: &Fill) -> u64 {
     let count = u64::from(call.count);
@@ -275,7 +332,7 @@ pub fn copy_rows(call: &CopyRows) -> u64 {
 }
 
 /// Cells of a window along an axis, summed over outputs `first..end`.
-fn cells(axis: &Axis, first: u32, end: u32) -> u64 {
+pub(crate) fn cells(axis: &Axis, first: u32, end: u32) -> u64 {
     let mut cells = 0;
     runs(axis, first, end, |outputs, taps| cells += outputs * taps);
     cells

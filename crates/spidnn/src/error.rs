@@ -156,3 +156,12 @@ impl Error {
         !matches!(self, Error::NotFinite { .. } | Error::Core { .. } | Error::Simulation(_))
     }
 }
+
+impl From<spidnn_compiler::AccuracyError> for Error {
+    fn from(error: spidnn_compiler::AccuracyError) -> Error {
+        match error {
+            spidnn_compiler::AccuracyError::Compile(e) => e.into(),
+            spidnn_compiler::AccuracyError::Graph(e) => e.into(),
+        }
+    }
+}

@@ -69,7 +69,7 @@ pub use machine::Machine;
 pub use metrics::{Metric, MetricKind};
 pub use model::{Model, OnMachine};
 pub use native::NativeCore;
-pub use options::{Evaluate, Fit, Validation};
+pub use options::{Evaluate, Fit, Format, Validation};
 pub use session::{Scores, Session};
 pub use spidnn_compiler as compiler;
 pub use spidnn_graph::builder::*;
