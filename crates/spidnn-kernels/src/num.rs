@@ -367,10 +367,10 @@ pub mod native {
 }
 
 #[cfg(target_arch = "arm")]
-pub use crate::arm::{add, div, max, min, mul, sub};
+pub use crate::arm::{add, div, max, min, mul, sqrt, sub};
 pub use integer::to_i32;
 #[cfg(target_arch = "arm")]
-pub use integer::{from_i64, less, log2_floor, mul_fixed, pack, sqrt, to_fixed, to_fixed_small};
+pub use integer::{from_i64, less, log2_floor, mul_fixed, pack, to_fixed, to_fixed_small};
 #[cfg(not(target_arch = "arm"))]
 pub use native::{add, div, from_i64, less, log2_floor, mul, mul_fixed, pack, sqrt, sub, to_fixed, to_fixed_small};
 

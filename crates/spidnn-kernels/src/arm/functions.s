@@ -6,8 +6,8 @@
     .balign 4
 
 @ exp(x) of |x| < 64, x in r0, its bits without the sign shifted up by one in r1: mantissa with about 30 fraction bits to r0, sixteenths of
-@ the power of two to r1. r2 to r5 and r12 are lost; falls into the caller's code through r6.
-exp_core:
+@ the power of two to r1. r2 to r5 and r12 are lost.
+    .macro exp_core
     mov   r2, r1, lsr #24
     mov   r3, #0x80000000
     orr   r3, r3, r0, lsl #8
@@ -18,10 +18,10 @@ exp_core:
     movge r4, r3, lsl r2
     movlt r4, r3, lsr r2
     cmp   r0, #0
-    bpl   1f
+    bpl   10f
     rsbs  r4, r4, #0
     rsc   r5, r5, #0
-1:  mov   r2, #0x5C00               @ log2 e with 14 fraction bits
+10: mov   r2, #0x5C00               @ log2 e with 14 fraction bits
     add   r2, r2, #0x55
     mov   r3, #0x40000
     mla   r1, r5, r2, r3
@@ -47,7 +47,7 @@ exp_core:
     smull r2, r3, r4, r5
     smull r2, r5, r12, r3
     add   r0, r12, r5
-    bx    r6
+    .endm
 
     .global spidnn_exp
     .type spidnn_exp, %function
@@ -55,10 +55,9 @@ spidnn_exp:
     mov   r1, r0, lsl #1
     cmp   r1, #0x85000000
     bhs   spidnn_exp_rare
-    stmfd sp!, {r4-r6}
-    adr   r6, 1f
-    b     exp_core
-1:  ldmfd sp!, {r4-r6}
+    stmfd sp!, {r4, r5}
+    exp_core
+    ldmfd sp!, {r4, r5}
     mov   r1, r1, asr #4
     add   r1, r1, #127
 @ r0 * 2^(r1 - 157) for a positive r0: rounded, and back to the caller. An ordinary number.
@@ -104,9 +103,8 @@ spidnn_sigmoid:
     stmfd sp!, {r4-r9}
     mov   r7, r0
     orr   r0, r0, #0x80000000
-    adr   r6, 1f
-    b     exp_core
-1:  mov   r8, r0
+    exp_core
+    mov   r8, r0
     mov   r9, r1, asr #4
     rsb   r2, r9, #0
     mov   r0, r0, lsr r2            @ below one, 30 fraction bits
@@ -258,5 +256,60 @@ spidnn_div:
     b     spidnn_round_rare
 div_rare:
     b     spidnn_div_rare
+
+    .global spidnn_sqrt
+    .type spidnn_sqrt, %function
+spidnn_sqrt:
+    movs  r1, r0, lsl #1
+    bcs   spidnn_sqrt_rare
+    bxeq  lr
+    mov   r2, r1, lsr #24
+    sub   r3, r2, #1
+    cmp   r3, #254
+    bhs   spidnn_sqrt_rare
+    stmfd sp!, {r4-r8}
+    sub   r6, r2, #127
+    mov   r12, #0x80000000
+    orr   r8, r12, r0, lsl #8
+    ldr   r3, =spidnn_table_RECIPROCAL_SQRT
+    mov   r12, r8, lsl #1
+    mov   r4, r8, lsl #5
+    mov   r12, r12, lsr #28
+    mov   r4, r4, lsr #1
+    polynomial
+    umull r1, r2, r8, r0
+    mov   r8, r8, lsr #8
+    movs  r6, r6, asr #1
+    bcs   3f
+    mov   r2, r2, lsr #5            @ the root with 24 fraction bits, nearly
+    mov   r8, r8, lsl #25
+1:  mul   r1, r2, r2
+    subs  r1, r8, r1                @ what is left
+    bmi   4f
+2:  cmp   r1, r2, lsl #1
+    bgt   5f
+    add   r6, r6, #126
+    mov   r0, r2, lsl #7
+    cmp   r1, #0
+    orrne r0, r0, #1
+    movs  r0, r0, lsr #8            @ never half: no root has 25 bits
+    adc   r0, r0, r6, lsl #23
+    ldmfd sp!, {r4-r8}
+    bx    lr
+3:  ldr   r3, =0xB504F334           @ sqrt 2
+    mov   r0, r2
+    umull r1, r2, r0, r3
+    mov   r8, r8, lsl #26
+    mov   r2, r2, lsr #4
+    b     1b
+4:  sub   r2, r2, #1
+    add   r1, r1, r2, lsl #1
+    adds  r1, r1, #1
+    bmi   4b
+    b     2b
+5:  sub   r1, r1, r2, lsl #1
+    sub   r1, r1, #1
+    add   r2, r2, #1
+    b     2b
 
     .ltorg

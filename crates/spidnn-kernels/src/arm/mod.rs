@@ -19,8 +19,9 @@ unsafe extern "C" {
     pub(crate) fn spidnn_add(a: f32, b: f32) -> f32;
     pub(crate) fn spidnn_sub(a: f32, b: f32) -> f32;
     pub(crate) fn spidnn_mul(a: f32, b: f32) -> f32;
-    pub(crate) fn spidnn_product_row(row: *mut ProductRow);
+    pub(crate) fn spidnn_product_row(row: *const ProductRow);
     pub(crate) fn spidnn_div(a: f32, b: f32) -> f32;
+    pub(crate) fn spidnn_sqrt(x: f32) -> f32;
     pub(crate) fn spidnn_exp(x: f32, _: f32) -> f32;
     pub(crate) fn spidnn_tanh(x: f32, _: f32) -> f32;
     pub(crate) fn spidnn_sigmoid(x: f32, _: f32) -> f32;
@@ -64,6 +65,13 @@ pub fn mul(a: f32, b: f32) -> f32 {
 pub fn div(a: f32, b: f32) -> f32 {
     // SAFETY: registers and stack only.
     unsafe { spidnn_div(a, b) }
+}
+
+/// See [`integer::sqrt`].
+#[inline(always)]
+pub fn sqrt(x: f32) -> f32 {
+    // SAFETY: registers and stack only.
+    unsafe { spidnn_sqrt(x) }
 }
 
 /// See [`crate::num::max`].
@@ -174,6 +182,11 @@ extern "C" fn spidnn_sigmoid_rare(x: f32) -> f32 {
 }
 
 #[unsafe(no_mangle)]
+extern "C" fn spidnn_sqrt_rare(x: f32) -> f32 {
+    integer::sqrt(x)
+}
+
+#[unsafe(no_mangle)]
 extern "C" fn spidnn_div_rare(a: f32, b: f32) -> f32 {
     integer::div(a, b)
 }
@@ -230,26 +243,23 @@ pub unsafe fn fill(to: u32, count: u32, value: u32) {
     unsafe { spidnn_fill(to, count, value) }
 }
 
-/// One row of a product: what the assembly works through, and counts on in. Addresses and steps in bytes.
+/// One row of a product, for the assembly. Addresses and steps in bytes.
 ///
-/// A sum is over `y_count * x_count` segments of `terms` terms; between them both pointers, which stand behind the last
-/// term, move by the `x` steps, or at the end of a row of segments by the `y` steps.
+/// A sum is over `segments` segments of `terms` terms; between them both pointers, which stand behind the last term, move by the `x`
+/// steps, or after `x_count` segments by the `y` steps.
 #[repr(C)]
+#[derive(Clone, Copy)]
 pub struct ProductRow {
-    /// First left operand.
-    pub a: u32,
-    /// First right operand of the first column.
-    pub b: u32,
-    /// From term to term.
+    /// Left operand, from term to term.
     pub a_step: u32,
-    /// From term to term.
+    /// Right operand, from term to term.
     pub b_step: u32,
-    /// Terms of a segment.
+    /// Terms of a segment, at least one.
     pub terms: u32,
+    /// Segments; 0: the sums are zero.
+    pub segments: u32,
     /// Segments in a row of segments.
     pub x_count: u32,
-    /// Rows of segments.
-    pub y_count: u32,
     /// Left pointer, from behind a segment to the next.
     pub a_x: u32,
     /// Right pointer.
@@ -258,26 +268,30 @@ pub struct ProductRow {
     pub a_y: u32,
     /// Right pointer.
     pub b_y: u32,
-    /// First result.
-    pub c: u32,
-    /// Exponent of the first column.
-    pub b_exps: u32,
-    /// From exponent to exponent: 4, or 0 for one that all share.
-    pub b_exps_step: u32,
     /// Exponent of the row.
     pub a_exp: i32,
-    /// Columns.
-    pub columns: u32,
     /// Not 0: results are added to what is there.
     pub accumulate: u32,
+    /// From exponent to exponent: 4, or 0 if the same four serve all tiles.
+    pub b_exps_step: u32,
+    /// First left operand.
+    pub a: u32,
+    /// Exponent of the first column.
+    pub b_exps: u32,
+    /// First result.
+    pub c: u32,
+    /// Columns.
+    pub columns: u32,
+    /// First right operand of the first column.
+    pub b: u32,
 }
 
 impl ProductRow {
-    /// Computes the row. The description is used up: `b`, `c`, `b_exps` and `columns` count on.
+    /// Computes the row.
     ///
     /// # Safety
     /// Operands, exponents and results are in memory.
-    pub unsafe fn run(&mut self) {
+    pub unsafe fn run(&self) {
         // SAFETY: the caller's.
         unsafe { spidnn_product_row(self) }
     }
