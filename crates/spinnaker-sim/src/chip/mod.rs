@@ -10,7 +10,8 @@
 //!   by DMA and system controller. Not: byte-wise writes to registers (taken as words), the VIC's own protection.
 //! * Times of accesses are named in [`CycleTiming`](crate::cycle::CycleTiming). Loads and stores of different cores do
 //!   not wait for each other; DMA transfers share the SDRAM as in the fidelity `fast`, and move their data when they end.
-//! * Cores that run at once see each other's writes at most a quantum late.
+//! * Cores that run at once see each other's writes at most a quantum late. How late depends on where their turns are cut:
+//!   by the quantum, by the chip's events, by what other chips do, and by the steps in which a caller lets time pass.
 //! * DMA times out by the mean duration of a transfer's bursts, when it ends.
 //! * Router: all registers but the histogram of delays. One packet a router cycle; wait times, diversion, dump, errors.
 //! * The boot ROM is not interpreted: see [`bootrom`](crate::bootrom).
