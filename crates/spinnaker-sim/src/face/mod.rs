@@ -7,8 +7,7 @@
 //! neither sockets nor that clock.
 //!
 //! What is approximated: the ports of a board may have other numbers outside than inside; a reverse IP tag's port is
-//! opened when the command that sets it passes by; power is switched at once, and boards that stay on start afresh when
-//! others of the same machine are switched.
+//! opened when the command that sets it passes by; power is switched at once.
 
 mod bmp;
 mod cycle;

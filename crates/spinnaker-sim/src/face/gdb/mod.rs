@@ -280,9 +280,8 @@ impl VirtualBoard for GdbBoard {
     }
 
     fn power(&mut self, boards: &[Option<bool>]) {
+        // Breakpoints stay; a core that was in a step comes to the debugger as soon as it executes again.
         self.target.board.power(boards);
-        self.target.set_breakpoints(true);
-        self.target.board.machine().set_halting(self.session.is_some());
     }
 
     fn take_log(&mut self) -> Vec<LogLine> {
