@@ -41,6 +41,7 @@ except ImportError as error:
     sys.exit(3)
 
 BOOT_ATTEMPTS = 4
+ATTEMPTS_BUSY = 8
 SDRAM = 0x6300_0000
 SYSTEM_RAM = 0xE500_4000
 VCPU = 0xE500_7000
@@ -81,6 +82,10 @@ class Board:
     def n_idle_counted(self):
         """Cores that the count finds idle while nothing is loaded."""
         return sum(self.machine.get_chip_at(x, y).n_processors - 1 for x, y in self.counted(self.machine.chip_coordinates))
+
+    def wait(self, cores, state):
+        """Until these cores of the application are in a state: looked at one by one where the count leaves some out."""
+        self.txrx.wait_for_cores_to_be_in_state(cores, APP_ID, state, timeout=10, counts_between_full_check=1)
 
     def call(self, request):
         """One request to the monitors."""
@@ -181,8 +186,13 @@ def fill(board):
 
 
 def software_errors(board):
-    """What the root's monitor has counted: the half-word at 0x3a of its block."""
-    return struct.unpack("<H", bytes(board.txrx.read_memory(0, 0, VCPU + 0x3A, 2)))[0]
+    """What the root's monitor has counted: the half-word at 0x3a of its block. It may be busy for a while before it answers."""
+    for attempt in range(ATTEMPTS_BUSY):
+        try:
+            return struct.unpack("<H", bytes(board.txrx.read_memory(0, 0, VCPU + 0x3A, 2)))[0]
+        except SpinnmanException:
+            if attempt + 1 == ATTEMPTS_BUSY:
+                raise
 
 
 def flood_memory(board):
@@ -398,10 +408,10 @@ def application(board):
     n_counted = 2 * len(board.counted(board.chips()))
     both = targets(board, SOURCE_CORE)
     both.add_core_subsets(targets(board, GATHERER_CORE).core_subsets)
-    board.txrx.wait_for_cores_to_be_in_state(both, APP_ID, CPUState.READY, timeout=10)
+    board.wait(both, CPUState.READY)
     same(board.txrx.get_core_state_count(APP_ID, CPUState.READY), n_counted, "cores at the barrier")
     board.txrx.send_signal(APP_ID, Signal.START)
-    board.txrx.wait_for_cores_to_be_in_state(both, APP_ID, CPUState.PAUSED, timeout=10)
+    board.wait(both, CPUState.PAUSED)
     infos = board.txrx.get_cpu_infos(both)
     names = {infos.get_cpu_info(*xyp).application_name for xyp in infos}
     same(names, {"reverse_iptag_m", "live_packet_gat"}, "names of the applications")
@@ -430,10 +440,10 @@ def run_and_talk(board):
                 board.txrx.send_sdp_message(SDPMessage(header, body))
         every = targets(board, SOURCE_CORE)
         every.add_core_subsets(targets(board, GATHERER_CORE).core_subsets)
-        board.txrx.wait_for_cores_to_be_in_state(every, APP_ID, CPUState.SYNC0, timeout=10)
+        board.wait(every, CPUState.SYNC0)
         board.txrx.control_sync(True)
         board.txrx.send_signal(APP_ID, Signal.SYNC0)
-        board.txrx.wait_for_cores_to_be_in_state(every, APP_ID, CPUState.RUNNING, timeout=10)
+        board.wait(every, CPUState.RUNNING)
         board.txrx.control_sync(False)
         host.sendto(struct.pack("<BBII", 2, 0x08, KEY + 7, KEY + 9), (address, 12_000))
         keys = []

@@ -340,9 +340,9 @@ impl<B: VirtualBoard> Run<'_, B> {
             match incoming.recv_timeout(sleep) {
                 Ok(first) => {
                     busy_until = Instant::now() + BUSY_FOR;
-                    self.come(first);
+                    self.come(first, open);
                     for next in incoming.try_iter().take(WAITING_MAX) {
-                        self.come(next);
+                        self.come(next, open);
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -384,10 +384,10 @@ impl<B: VirtualBoard> Run<'_, B> {
     }
 
     /// A datagram has come in.
-    fn come(&mut self, datagram: Incoming) {
+    fn come(&mut self, datagram: Incoming, open: &mut Open<'_, '_>) {
         let from = datagram.from;
         let number = match datagram.port {
-            Port::Bmp => return self.manage(&datagram.data, from),
+            Port::Bmp => return self.manage(&datagram.data, from, open),
             Port::Board(number, _) => number,
         };
         let came_ns = datagram.at.saturating_duration_since(self.epoch).as_nanos() as u64;
@@ -452,13 +452,17 @@ impl<B: VirtualBoard> Run<'_, B> {
         }
     }
 
-    fn manage(&mut self, data: &[u8], from: SocketAddrV4) {
+    fn manage(&mut self, data: &[u8], from: SocketAddrV4, open: &mut Open<'_, '_>) {
         let answer = self.bmp.answer(data);
         if let Some(text) = answer.log {
             self.say(format!("{from}: {text}"));
         }
         if let Some(change) = answer.power {
             self.board.power(&change);
+            // Their tags went with their monitors.
+            let switched = |number: usize| change.get(number).is_some_and(Option::is_some);
+            let gone: Vec<_> = open.tags.keys().copied().filter(|(number, _)| switched(*number)).collect();
+            gone.into_iter().for_each(|(number, tag)| open.close_tag(number, tag));
         }
         if let Some(reply) = answer.reply {
             // A client that has gone is no concern of the board.

@@ -165,7 +165,10 @@ impl GdbBoard {
                 self.datagrams = 0;
                 self.say(format!("debugger {from}: has core {} (physical {core})", self.place));
             }
-            Err(e) => self.say(format!("debugger {from}: {e}")),
+            Err(e) => {
+                self.target.let_go();
+                self.say(format!("debugger {from}: {e}"));
+            }
         }
     }
 
