@@ -437,7 +437,9 @@ def run_and_talk(board):
                     destination_chip_y=y)
                 # Run time 100 000 steps, not for ever, from step 0.
                 body = struct.pack("<HHIIII", 7, 0, 100_000, 0, 0, 0)
-                board.txrx.send_sdp_message(SDPMessage(header, body))
+                # Left to itself the library takes any board, and boards have no routes to most chips of others.
+                message = SDPMessage(header, body)
+                board.txrx.send_sdp_message(message, board.txrx.get_scamp_connection_selector().get_next_connection(message))
         every = targets(board, SOURCE_CORE)
         every.add_core_subsets(targets(board, GATHERER_CORE).core_subsets)
         board.wait(every, CPUState.SYNC0)
