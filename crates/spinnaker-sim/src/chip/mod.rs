@@ -28,6 +28,7 @@ mod memory;
 mod noc;
 mod phy;
 mod pl340;
+mod power;
 mod probe;
 mod router;
 mod routing;
@@ -155,6 +156,13 @@ fn bits(mut mask: u32) -> impl Iterator<Item = usize> {
 impl Chip {
     /// A chip at power on.
     pub fn new(setup: Setup) -> Self {
+        let mut chip = Self::unpowered(setup);
+        chip.enter_rom(0);
+        chip
+    }
+
+    /// A chip in which nothing happens.
+    fn unpowered(setup: Setup) -> Self {
         let serial_rom = setup.board.as_ref().map(|board| SerialRom::new(board, setup.hardware_version, &[]));
         let system = System::new(serial_rom);
         let ethernet = ethernet::Ethernet::new(setup.board.is_some());
@@ -171,7 +179,7 @@ impl Chip {
         };
         let cores = (0..CORES).map(core).collect();
         let router_ps = system.clocks.router_ps();
-        let mut chip = Self {
+        Self {
             cores,
             noc: Noc::new(setup.times, system, ethernet, setup.links),
             rom: Rom::new(setup.monitor, setup.board, setup.hardware_version),
@@ -186,9 +194,7 @@ impl Chip {
             parity_errors: setup.parity_errors,
             watchdog_generation: 0,
             buffer: Vec::new(),
-        };
-        chip.enter_rom(0);
-        chip
+        }
     }
 
     /// When the chip has something to do next.
