@@ -45,8 +45,6 @@
 //! [`BYTE_TERMS_MAX`] terms of 255 * 127). A sum goes back to a byte by a fixed-point multiplier of 15 bits
 //! (see [`Product8`]), rounded half up: on an ARM SMULWB, a shift and the carry that it leaves.
 
-use core::mem::MaybeUninit;
-
 /// A buffer field that names no buffer.
 pub const NONE: u32 = u32::MAX;
 /// Exponent of a block whose elements are all zero.
