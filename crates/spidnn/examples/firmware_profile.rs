@@ -9,11 +9,12 @@ use object::{Object, ObjectSymbol, SymbolKind};
 use spidnn::board::Board;
 use spidnn::cycle_link::CycleLink;
 use spidnn::wire_board::WireBoard;
-use spidnn::{Error, builtin};
+use spidnn::{Error, VirtualBoard, builtin};
 use spidnn_compiler::{Options, compile};
 use spidnn_core::program::RunBlock;
 use spinnaker_host::{BootOptions, Transceiver};
 use spinnaker_machine::{ChipXy, Machine};
+use spinnaker_sim::SimConfig;
 use spinnaker_sim::cycle::{CycleConfig, CycleMachine};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -40,14 +41,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let compiled = compile(&graph, board.machine(), &options)?;
     board.load(&compiled)?;
     let chip: ChipXy = compiled.replicas[0];
+    let mut fast = VirtualBoard::with_config(Machine::spin3(), SimConfig::default());
+    fast.load(&compiled)?;
     for fetch_kept in [true, false] {
         let block = RunBlock { samples, inverse_batch: 1.0 / samples as f32, fetch_kept, ..Default::default() };
         board.write(chip, compiled.layout.run_block, block.to_words().to_vec())?;
         if !fetch_kept {
             watch(&mut board, chip, true);
         }
+        fast.write(chip, compiled.layout.run_block, block.to_words().to_vec())?;
         board.start()?;
-        println!("{:.1} us", board.wait()? * 1e6);
+        fast.start()?;
+        let (cycle_s, fast_s) = (board.wait()?, fast.wait()?);
+        println!("cycle {:.1} us, fast {:.1} us: {:.3}", cycle_s * 1e6, fast_s * 1e6, fast_s / cycle_s);
     }
     let spent = watch(&mut board, chip, false);
     let mut by_function: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
