@@ -46,7 +46,6 @@ pub mod cycles {
 /// Integer-only forms: what a core runs.
 pub mod integer {
     use super::NAN;
-    use crate::functions::segments;
 
     const SIGN: u32 = 0x8000_0000;
     const INFINITY: u32 = 0x7F80_0000;
@@ -158,19 +157,16 @@ pub mod integer {
             return f32::from_bits(sign);
         }
         let ((ma, ea), (mb, eb)) = (unpack_normal(a), unpack_normal(b));
-        // 2^23 / mb in 30 fraction bits, good to 2^-27: the quotient is off by one at most, twice at most.
-        let inverse = segments::reciprocal(((mb - (1 << 23)) << 7) as i32);
-        let mut quotient = (i64::from(ma) * i64::from(inverse)) >> 27;
-        let mut rest = (i64::from(ma) << 26) - quotient * i64::from(mb);
-        while rest < 0 {
-            quotient -= 1;
-            rest += i64::from(mb);
+        // Bit by bit: a core has its own form for usual numbers.
+        let (mut quotient, mut rest) = (0, ma);
+        for _ in 0..28 {
+            let bit = rest >= mb;
+            if bit {
+                rest -= mb;
+            }
+            (quotient, rest) = (quotient << 1 | u32::from(bit), rest << 1);
         }
-        while rest >= i64::from(mb) {
-            quotient += 1;
-            rest -= i64::from(mb);
-        }
-        round_pack(sign != 0, (quotient as u64) << 1 | u64::from(rest != 0), ea - eb - 27)
+        round_pack(sign != 0, u64::from(quotient) << 1 | u64::from(rest != 0), ea - eb - 28)
     }
 
     /// Square root.
@@ -184,23 +180,17 @@ pub mod integer {
         }
         let (m, e) = unpack_normal(x);
         let odd = e & 1;
-        // x = (m << odd) * 2^(e - odd); radicand of 50 or 51 bits and an even exponent.
-        let radicand = i64::from(m) << (26 + odd);
-        let inverse = segments::reciprocal_sqrt(((m - (1 << 23)) << 7) as i32);
-        // sqrt(m * 2^(26 + odd)) = m / sqrt(m / 2^23) * 2^((3 + odd) / 2).
-        let scaled = (i64::from(m) * i64::from(inverse)) >> 23; // 2^7 * m / sqrt(m / 2^23)
-        let constant: i64 = if odd == 0 { 0x5A82_799A } else { 0x8000_0000 }; // sqrt(1/2), 1 in 31 fraction bits
-        let mut root = (scaled * constant) >> 36;
-        let mut rest = radicand - root * root;
-        while rest < 0 {
-            root -= 1;
-            rest += 2 * root + 1;
+        // x = (m << odd) * 2^(e - odd); radicand of 50 or 51 bits and an even exponent. The root bit by bit.
+        let radicand = u64::from(m) << (26 + odd);
+        let mut root = 0u64;
+        for bit in (0..26).rev() {
+            let more = root | 1 << bit;
+            if more * more <= radicand {
+                root = more;
+            }
         }
-        while rest > 2 * root {
-            rest -= 2 * root + 1;
-            root += 1;
-        }
-        round_pack(false, (root as u64) << 1 | u64::from(rest != 0), (e - odd - 26) / 2 - 1)
+        let inexact = root * root != radicand;
+        round_pack(false, root << 1 | u64::from(inexact), (e - odd - 26) / 2 - 1)
     }
 
     /// Whether `a < b` (false with a NaN; -0 is not less than 0).
@@ -367,10 +357,10 @@ pub mod native {
 }
 
 #[cfg(target_arch = "arm")]
-pub use crate::arm::{add, div, max, min, mul, sqrt, sub};
+pub use crate::arm::{add, div, less, max, min, mul, sqrt, sub};
 pub use integer::to_i32;
 #[cfg(target_arch = "arm")]
-pub use integer::{from_i64, less, log2_floor, mul_fixed, pack, to_fixed, to_fixed_small};
+pub use integer::{from_i64, log2_floor, mul_fixed, pack, to_fixed, to_fixed_small};
 #[cfg(not(target_arch = "arm"))]
 pub use native::{add, div, from_i64, less, log2_floor, mul, mul_fixed, pack, sqrt, sub, to_fixed, to_fixed_small};
 

@@ -234,7 +234,7 @@ pub fn random(kernel: u32, seed: u64, data: Data, size: u32) -> Case {
         }
         Loss::NUMBER => loss(m, r, size),
         OptimizerStep::NUMBER => {
-            let kind = r.one_of(&[Optimizer::Sgd, Optimizer::SgdNesterov, Optimizer::RmsProp, Optimizer::Adam]);
+            let kind = r.one_of(&[Optimizer::Sgd, Optimizer::SgdNesterov, Optimizer::Adam]);
             optimizer(m, kind, count, r.between(0, 1) == 0, r.between(0, 1) == 0, r.between(0, 1))
         }
         PrepWindow::NUMBER => {
@@ -473,7 +473,6 @@ fn loss(mut m: Memory, mut r: Random, size: u32) -> Case {
     let kind = r.one_of(&[
         LossKind::MeanSquaredError,
         LossKind::MeanAbsoluteError,
-        LossKind::BinaryCrossentropy,
         LossKind::CategoricalCrossentropy,
         LossKind::SparseCategoricalCrossentropy,
     ]);
@@ -753,7 +752,6 @@ pub fn named() -> Vec<Named> {
     for (name, kind, momentum) in [
         ("OptimizerStep SGD", Optimizer::Sgd, false),
         ("OptimizerStep SGD with momentum", Optimizer::Sgd, true),
-        ("OptimizerStep RMSprop", Optimizer::RmsProp, false),
         ("OptimizerStep Adam", Optimizer::Adam, false),
     ] {
         add(name, optimizer(m(), kind, 300, momentum, false, 0), "element", 300);

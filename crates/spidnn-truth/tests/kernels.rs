@@ -1,6 +1,6 @@
 //! Every kernel on the instruction-level core gives the host's bits.
 
-use spidnn_kernels::{Activation, KernelCall};
+use spidnn_kernels::{Activation, KernelCall, Loss, Optimizer};
 use spidnn_truth::cases::{self, Case, Data};
 use spidnn_truth::{Bench, Verdict};
 
@@ -60,6 +60,14 @@ fn wild_calls_are_accepted_and_refused_alike() {
         };
         let unit = Activation::from_number(activation);
         if unit.is_some_and(|unit| !cases::ACTIVATIONS.contains(&unit)) {
+            continue;
+        }
+        let is_left_out = match case.call {
+            KernelCall::Loss(k) => k.kind == Loss::BinaryCrossentropy as u32,
+            KernelCall::OptimizerStep(k) => k.kind == Optimizer::RmsProp as u32,
+            _ => false,
+        };
+        if is_left_out {
             continue;
         }
         // What is accepted must also end in time.

@@ -49,22 +49,49 @@
     add   r0, r12, r5
     .endm
 
+@ r1: the bits of r0 shifted up by one; back with NaN for an r0 that is one, and beyond 110 the argument is cut to that. |x| < 64 is the
+@ usual case.
+    .macro argument
+    mov   r1, r0, lsl #1
+    cmp   r1, #0x85000000
+    bhs   12f
+11:
+    .subsection 1
+12: mov   r2, #0x85000000
+    orr   r2, r2, #0x00B80000
+    cmp   r1, r2
+    blo   11b
+    cmp   r1, #0xFF000000
+    bhi   not_a_number
+    and   r0, r0, #0x80000000
+    orr   r0, r0, #0x42000000
+    orr   r0, r0, #0x00DC0000
+    mov   r1, r0, lsl #1
+    b     11b
+    .previous
+    .endm
+
+not_a_number:
+    mov   r0, #0x7F000000
+    orr   r0, r0, #0x00C00000
+    bx    lr
+
     .global spidnn_exp
     .type spidnn_exp, %function
 spidnn_exp:
-    mov   r1, r0, lsl #1
-    cmp   r1, #0x85000000
-    bhs   spidnn_exp_rare
+    argument
     stmfd sp!, {r4, r5}
     exp_core
     ldmfd sp!, {r4, r5}
     mov   r1, r1, asr #4
     add   r1, r1, #127
-@ r0 * 2^(r1 - 157) for a positive r0: rounded, and back to the caller. An ordinary number.
+@ r0 * 2^(r1 - 157) for a positive r0: rounded, and back to the caller.
 pack:
     clz   r2, r0
     mov   r0, r0, lsl r2
     sub   r1, r1, r2
+    cmp   r1, #254
+    bhs   pack_rare
     mov   r3, #0x80000000
     teq   r3, r0, lsl #24
     biceq r0, r0, #0x80
@@ -72,6 +99,9 @@ pack:
     movs  r0, r0, lsr #8
     adc   r0, r0, r1, lsl #23
     bx    lr
+pack_rare:
+    mov   r2, #0
+    b     spidnn_round_rare
 pack_half:
     tst   r0, #0x100
     orrne r0, r0, #0x80
@@ -97,9 +127,7 @@ pack_half:
     .global spidnn_sigmoid
     .type spidnn_sigmoid, %function
 spidnn_sigmoid:
-    mov   r1, r0, lsl #1
-    cmp   r1, #0x85000000
-    bhs   spidnn_sigmoid_rare
+    argument
     stmfd sp!, {r4-r9}
     mov   r7, r0
     orr   r0, r0, #0x80000000
@@ -187,9 +215,7 @@ tanh_large:
     orrhi r0, r0, #0x00C00000
     bx    lr
 tanh_small:
-    cmp   r1, #0
-    bxeq  lr
-    b     spidnn_tanh_rare
+    bx    lr                        @ below 2^-64 it is its argument
 
     .global spidnn_div
     .type spidnn_div, %function

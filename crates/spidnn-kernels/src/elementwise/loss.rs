@@ -18,14 +18,16 @@ const EPSILON: f32 = 1e-7;
 const ALMOST_ONE: f32 = 1.0 - 1e-7;
 
 fn kind(number: u32) -> Result<Loss, BadCall> {
-    Loss::from_number(number).ok_or(BadCall::value("kind", number))
+    Loss::from_number(number).filter(|kind| kind.is_built()).ok_or(BadCall::value("kind", number))
 }
 
+#[cfg_attr(target_arch = "arm", inline(never))]
 fn cut(p: f32) -> f32 {
     min(max(p, EPSILON), ALMOST_ONE)
 }
 
 /// Whether [`cut`] leaves `p` alone, so that a gradient passes.
+#[cfg_attr(target_arch = "arm", inline(never))]
 fn inside(p: f32) -> bool {
     !less(p, EPSILON) && !less(ALMOST_ONE, p)
 }
@@ -88,6 +90,7 @@ impl Kernel for Call {
             let value = match kind {
                 Loss::MeanSquaredError => sample.mean_squared(),
                 Loss::MeanAbsoluteError => sample.mean_absolute(),
+                Loss::BinaryCrossentropy if !kind.is_built() => num::NAN,
                 Loss::BinaryCrossentropy => sample.binary(),
                 Loss::CategoricalCrossentropy | Loss::SparseCategoricalCrossentropy => sample.categorical(sparse),
             };
@@ -252,51 +255,60 @@ impl Sample<'_> {
         if self.from_logits {
             return self.categorical_logits(class);
         }
-        // What reaches the logarithm, and the sums on the way there.
-        let raw = |i: usize| if sparse { cut(load(&self.pred[i])) } else { load(&self.pred[i]) };
-        let sum = (0..n).fold(0.0, |s, i| add(s, raw(i)));
-        let share = |i: usize| div(raw(i), sum);
+        let sum = (0..n).fold(0.0, |s, i| add(s, self.raw(sparse, i)));
         let mut loss = 0.0;
         if let Some(class) = class {
-            loss = neg(functions::ln(share(class)));
+            loss = neg(functions::ln(div(self.raw(sparse, class), sum)));
         } else {
             for i in 0..n {
-                loss = sub(loss, mul(self.target_of(class, i), functions::ln(cut(share(i)))));
+                let share = cut(div(self.raw(sparse, i), sum));
+                loss = sub(loss, mul(self.target_of(class, i), functions::ln(share)));
             }
         }
         if self.grad.is_none() {
             return loss;
         }
-        if self.fused {
+        // Through the division by the sum, what all have in common.
+        let mut dot = 0.0;
+        if !sparse && !self.fused {
             for i in 0..n {
-                self.put(i, mul(sub(load(&self.pred[i]), self.target_of(class, i)), self.weight));
+                dot = add(dot, mul(self.share_slope(i, sum), div(self.raw(sparse, i), sum)));
             }
-            return loss;
         }
-        if sparse {
-            for i in 0..n {
-                let p = load(&self.pred[i]);
-                let slope = if inside(p) { div(sub(share(i), self.target_of(class, i)), p) } else { 0.0 };
-                self.put(i, mul(slope, self.weight));
-            }
-            return loss;
-        }
-        // d loss / d share, zero where the share was cut; then through the division by the sum.
-        let slope = |i: usize| {
-            let q = share(i);
-            if inside(q) { neg(div(self.target_of(class, i), q)) } else { 0.0 }
-        };
-        let dot = (0..n).fold(0.0, |s, i| add(s, mul(slope(i), share(i))));
         for i in 0..n {
-            self.put(i, mul(div(sub(slope(i), dot), sum), self.weight));
+            let p = load(&self.pred[i]);
+            let slope = if self.fused {
+                sub(p, self.target_of(class, i))
+            } else if !sparse {
+                div(sub(self.share_slope(i, sum), dot), sum)
+            } else if inside(p) {
+                div(sub(div(self.raw(sparse, i), sum), self.target_of(class, i)), p)
+            } else {
+                0.0
+            };
+            self.put(i, mul(slope, self.weight));
         }
         loss
+    }
+
+    /// What reaches the logarithm, before the division by the sum.
+    #[cfg_attr(target_arch = "arm", inline(never))]
+    fn raw(&self, sparse: bool, i: usize) -> f32 {
+        let p = load(&self.pred[i]);
+        if sparse { cut(p) } else { p }
+    }
+
+    /// d loss / d share of a class, zero where the share was cut.
+    #[cfg_attr(target_arch = "arm", inline(never))]
+    fn share_slope(&self, i: usize, sum: f32) -> f32 {
+        let q = div(load(&self.pred[i]), sum);
+        if inside(q) { neg(div(self.target_of(None, i), q)) } else { 0.0 }
     }
 
     fn categorical_logits(&self, class: Option<usize>) -> f32 {
         let n = self.pred.len();
         let top = largest(self.pred);
-        let power = |i: usize| functions::exp(sub(load(&self.pred[i]), top));
+        let power = |i: usize| functions::exp_of(sub(load(&self.pred[i]), top));
         let sum = (0..n).fold(0.0, |s, i| add(s, power(i)));
         let log_sum = functions::ln(sum);
         let mut loss = 0.0;

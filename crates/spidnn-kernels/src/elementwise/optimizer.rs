@@ -10,7 +10,7 @@ use crate::optimizer as s;
 use crate::{Kernel, Optimizer};
 
 fn optimizer(number: u32) -> Result<Optimizer, BadCall> {
-    Optimizer::from_number(number).ok_or(BadCall::value("kind", number))
+    Optimizer::from_number(number).filter(|kind| kind.is_built()).ok_or(BadCall::value("kind", number))
 }
 
 impl Kernel for OptimizerStep {
@@ -60,6 +60,7 @@ impl Kernel for OptimizerStep {
             Optimizer::Sgd | Optimizer::SgdNesterov => {
                 sgd(w, g, optional(self.m), &scalars, kind == Optimizer::SgdNesterov);
             }
+            Optimizer::RmsProp if !kind.is_built() => {}
             Optimizer::RmsProp => {
                 rms_prop(w, g, optional(self.m), words(dtcm, self.v, count), optional(self.x), &scalars);
             }

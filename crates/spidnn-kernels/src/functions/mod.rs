@@ -116,6 +116,15 @@ pub fn exp(x: f32) -> f32 {
     if num::is_nan(x) { num::NAN } else { y }
 }
 
+/// [`exp`], by the core's own form where there is one.
+#[inline(always)]
+pub fn exp_of(x: f32) -> f32 {
+    #[cfg(target_arch = "arm")]
+    return crate::arm::exp(x);
+    #[cfg(not(target_arch = "arm"))]
+    exp(x)
+}
+
 /// Hyperbolic tangent, of magnitude 1 at most.
 #[inline(always)]
 pub fn tanh(x: f32) -> f32 {
