@@ -37,6 +37,17 @@ fn every_bit_of_random_calls_is_the_hosts() {
 }
 
 #[test]
+fn every_bit_of_what_small_images_leave_out_is_the_hosts() {
+    let mut bench = Bench::rest();
+    for &kernel in cases::REST {
+        for seed in 0..40 {
+            let data = if seed % 3 == 0 { Data::Usual } else { Data::Any };
+            compare(&mut bench, &cases::random_of_all(kernel, seed, data, (seed % 5 == 0).into()));
+        }
+    }
+}
+
+#[test]
 fn wild_calls_are_accepted_and_refused_alike() {
     let mut bench = Bench::train();
     let mut random = spidnn_truth::Random::new(7);

@@ -254,14 +254,9 @@ spidnn_div:
     mov   r0, r2, lsl #6
     moveq r0, r0, lsl #1
     subeq r6, r6, #1
-    cmp   r1, #0
-    orrne r0, r0, #1
     cmp   r6, #254
     bhs   6f
-    mov   r3, #0x80000000
-    teq   r3, r0, lsl #24
-    beq   7f
-3:  movs  r0, r0, lsr #8
+    movs  r0, r0, lsr #8            @ never exactly half: no quotient has 25 bits
     adc   r0, r0, r6, lsl #23
     orr   r0, r0, r7
     ldmfd sp!, {r4-r9}
@@ -273,10 +268,9 @@ spidnn_div:
 5:  sub   r1, r1, r9
     add   r2, r2, #1
     b     1b
-7:  tst   r0, #0x100
-    biceq r0, r0, #0x80
-    b     3b
-6:  mov   r1, r6                    @ beyond the exponents: (mantissa, exponent, sign)
+6:  cmp   r1, #0                    @ beyond the exponents: (mantissa, exponent, sign)
+    orrne r0, r0, #1
+    mov   r1, r6
     mov   r2, r7
     ldmfd sp!, {r4-r9}
     b     spidnn_round_rare
@@ -316,8 +310,6 @@ spidnn_sqrt:
     bgt   5f
     add   r6, r6, #126
     mov   r0, r2, lsl #7
-    cmp   r1, #0
-    orrne r0, r0, #1
     movs  r0, r0, lsr #8            @ never half: no root has 25 bits
     adc   r0, r0, r6, lsl #23
     ldmfd sp!, {r4-r8}
