@@ -6,8 +6,8 @@
 
 use core::cell::Cell;
 
-use super::softmax::{largest, softmax_row_cycles};
-use super::{area, element, op};
+use super::softmax::largest;
+use super::{area, op};
 use crate::call::{Loss as Call, NONE};
 use crate::dtcm::{BadCall, Bounds, below, cells, times, words};
 use crate::functions::{self, cycles as cost};
@@ -100,37 +100,53 @@ impl Kernel for Call {
 
     fn cycles(&self) -> u64 {
         let Ok(kind) = kind(self.kind) else { return 0 };
-        let (rows, cols, count) = (u64::from(self.rows), u64::from(self.cols), area(self.rows, self.cols));
-        let with_grad = u64::from(self.grad != NONE);
-        op::ENTRY
-            + rows * (30 + op::DIV)
-            + match kind {
-                Loss::MeanSquaredError => element(count, 2 * op::ADD + op::MUL + with_grad * op::MUL, 2, with_grad),
-                Loss::MeanAbsoluteError => element(count, 2 * op::ADD + with_grad * op::COMPARE, 2, with_grad),
-                Loss::BinaryCrossentropy if self.from_logits == 1 => element(
-                    count,
-                    cost::SOFTPLUS + op::MUL + 2 * op::ADD + with_grad * (cost::SIGMOID + op::ADD + op::MUL),
-                    2,
-                    with_grad,
-                ),
-                Loss::BinaryCrossentropy => {
-                    let slope = if self.fused == 1 { op::ADD + op::MUL } else { 2 * op::ADD + 2 * op::MUL + op::DIV };
-                    element(count, 2 * cost::LN + 4 * op::ADD + 2 * op::MUL + with_grad * slope, 2, with_grad)
-                }
-                Loss::CategoricalCrossentropy | Loss::SparseCategoricalCrossentropy if self.from_logits == 1 => {
-                    rows * (softmax_row_cycles(cols) + cost::LN)
-                        + element(count, 2 * op::ADD + op::MUL + with_grad * op::MUL, 2, with_grad)
-                }
-                Loss::SparseCategoricalCrossentropy => {
-                    rows * cost::LN
-                        + element(count, op::ADD + 2 * op::COMPARE + with_grad * (op::MUL + op::DIV), 1, with_grad)
-                }
-                Loss::CategoricalCrossentropy => {
-                    let slope =
-                        if self.fused == 1 { op::ADD + op::MUL } else { 2 * op::DIV + 2 * op::ADD + 2 * op::MUL };
-                    element(count, op::ADD + op::DIV + cost::LN + op::MUL + op::ADD + with_grad * slope, 2, with_grad)
-                }
+        let (rows, count) = (u64::from(self.rows), area(self.rows, self.cols));
+        let grad = u64::from(self.grad != NONE);
+        let logits = self.from_logits == 1;
+        let sparse = kind == Loss::SparseCategoricalCrossentropy;
+        // The target of a class by label, or from memory with a test for smoothing.
+        let target = if sparse { op::AROUND } else { 3 * op::AROUND };
+        let cut = 2 * op::COMPARE + 3 * op::AROUND;
+        let subtract_and_scale = grad * (op::ADD + op::MUL + 3 * op::AROUND);
+        let element = match kind {
+            Loss::MeanSquaredError => 2 * op::ADD + (1 + grad) * op::MUL + (3 + grad) * op::AROUND,
+            Loss::MeanAbsoluteError => 2 * op::ADD + grad * 2 * op::COMPARE + (2 + 3 * grad) * op::AROUND,
+            Loss::BinaryCrossentropy if logits => {
+                let slope = grad * (cost::SILU + op::ADD + op::MUL + 3 * op::AROUND);
+                cost::SOFTPLUS + 2 * op::MUL + 3 * op::ADD + 6 * op::AROUND + slope
             }
+            Loss::BinaryCrossentropy => {
+                let slope = if self.fused == 1 { op::ADD + op::MUL } else { 2 * op::ADD + 2 * op::MUL + op::DIV };
+                2 * cost::LN + cut + 5 * op::ADD + 3 * op::MUL + 10 * op::AROUND + grad * (slope + 5 * op::AROUND)
+            }
+            _ if logits => {
+                let power = op::ADD + cost::EXP + 2 * op::AROUND;
+                let share = grad * (power + op::DIV + op::AROUND);
+                let loss = if sparse { 0 } else { 3 * op::ADD + op::MUL + 4 * op::AROUND };
+                op::COMPARE + op::AROUND + power + op::ADD + op::AROUND + target + loss + share + subtract_and_scale
+            }
+            Loss::SparseCategoricalCrossentropy => {
+                let slope = if self.fused == 1 { 0 } else { 2 * op::DIV + 2 * cut + 2 * op::AROUND };
+                cut + op::ADD + 2 * op::AROUND + grad * (target + slope) + subtract_and_scale
+            }
+            _ => {
+                let slope = if self.fused == 1 {
+                    target
+                } else {
+                    // The slope by its share twice, for the sum and for each class.
+                    2 * (2 * op::DIV + cut + target + 3 * op::AROUND) + 2 * op::DIV + op::MUL + op::ADD + 5 * op::AROUND
+                };
+                let loss = op::DIV + cut + cost::LN + op::MUL + op::ADD + 5 * op::AROUND + target;
+                op::ADD + 2 * op::AROUND + loss + grad * slope + subtract_and_scale
+            }
+        };
+        let row = match kind {
+            Loss::CategoricalCrossentropy if logits => 200 + cost::LN,
+            Loss::SparseCategoricalCrossentropy => 400 + cost::LN + op::DIV,
+            Loss::CategoricalCrossentropy => 150,
+            _ => 200 + 2 * (op::FROM_INTEGER + op::DIV) + op::MUL,
+        };
+        op::ENTRY + rows * row + count * element
     }
 }
 
