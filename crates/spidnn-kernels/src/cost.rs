@@ -168,16 +168,14 @@ pub fn conv_wgrad(call: &ConvWgrad, y: &Axis, x: &Axis) -> u64 {
         (first..end).filter(|&o| axis.input_of(o, k).is_some()).count() as u64
     };
     let side_by_side = u64::from(call.stride_x) * u64::from(call.in_c) == 1;
-    let outputs_y = u64::from(call.oy_end().saturating_sub(call.oy0));
     let mut cycles = CALL + 150;
     for ky in 0..call.kh {
         let rows = inside(y, ky, call.oy0, call.oy_end());
-        cycles += 60 + 30 * outputs_y;
+        cycles += 120;
         for kx in 0..call.kw {
             let pixels = inside(x, kx, 0, call.out_w);
             let weights = 20 + row(call.co_tile.into(), side_by_side, rows, pixels, true);
-            // Each output is looked at for whether the tap is inside.
-            cycles += 120 + 30 * u64::from(call.out_w) + u64::from(call.ci_tile) * weights;
+            cycles += 185 + u64::from(call.ci_tile) * weights;
         }
     }
     cycles
@@ -261,25 +259,26 @@ pub fn pool(call: &Pool, y: &Axis, x: &Axis) -> u64 {
     let channels = u64::from(call.channels);
     let cells = cells(y, call.oy0, end) * cells(x, 0, call.out_w);
     let others = cells.saturating_sub(outputs);
+    let window_rows = self::cells(y, call.oy0, end) * u64::from(call.out_w);
     let (other, output) = match call.mode {
-        0 => (30 + channels * 13, 0),
-        _ => (70 + channels * (10 + op::ADD), 60 + op::FROM_INTEGER + channels * (10 + op::DIV)),
+        0 => (41 + channels * 13, 0),
+        _ => (75 + channels * (10 + op::ADD), 60 + op::FROM_INTEGER + channels * (10 + op::DIV)),
     };
-    CALL + 100 + outputs * (150 + copy(channels) + output) + cells * 45 + others * other
+    CALL + 100 + outputs * (133 + copy(channels) + output) + window_rows * 12 + others * other
 }
 
 /// Cycles of [`PoolGrad`]. `dx` is cleared (1.25 a word); then for each window and channel: average a division and for each cell an addition; maximum: the
-/// cells one after the other up to the first that has it (two thirds of them, about), and an addition.
+/// cells one after the other (46) up to the first that has it (half of them), and an addition.
 pub fn pool_grad(call: &PoolGrad, y: &Axis, x: &Axis, windows: (u32, u32)) -> u64 {
     let outputs = u64::from(windows.1 - windows.0) * u64::from(call.out_w);
     let channels = u64::from(call.channels);
     let words = u64::from(call.iy_end().saturating_sub(call.iy0)) * u64::from(call.in_w) * channels;
     let cells = cells(y, windows.0, windows.1) * cells(x, 0, call.out_w);
     let work = match call.mode {
-        0 => channels * (cells * 2 / 3 * 50 + outputs * (60 + op::ADD)),
-        _ => channels * (cells * (50 + op::ADD) + outputs * (60 + op::DIV)) + outputs * op::FROM_INTEGER,
+        0 => channels * (outputs * (84 + op::ADD) + cells * 23),
+        _ => channels * (outputs * (94 + op::DIV) + cells * (49 + op::ADD)) + outputs * op::FROM_INTEGER,
     };
-    CALL + words * 5 / 4 + 150 * outputs + work
+    CALL + words * 5 / 4 + 110 * outputs + work
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ pub mod cycles {
     /// Around an operation in compiled (Thumb) code: BL 4, operands loaded or moved, its result stored or moved, its share of the loop.
     pub const AROUND: u64 = 11;
     /// An integer to a float, in compiled code.
-    pub const FROM_INTEGER: u64 = 200;
+    pub const FROM_INTEGER: u64 = 235;
     /// Entry of a kernel: dispatch, parameters loaded, registers saved and restored, return.
     pub const ENTRY: u64 = 70;
 }

@@ -330,4 +330,88 @@ spidnn_sqrt:
     add   r2, r2, #1
     b     2b
 
+    .global spidnn_ln
+    .type spidnn_ln, %function
+spidnn_ln:
+    sub   r2, r0, #0x00800000
+    cmp   r2, #0x7F000000
+    bhs   ln_special
+    mov   r1, r0, lsr #23
+    mov   r2, #0x80000000
+    orr   r2, r2, r0, lsl #8
+@ The logarithm of r2 * 2^(r1 - 127 - 31).
+ln_normal:
+    stmfd sp!, {r4-r8}
+    mov   r4, #0x10000000
+    cmp   r2, #0xC0000000           @ (1 + f) 2^n, f of -1/4 .. 1/2 with 24 fraction bits
+    movhs r6, r2, lsr #8
+    subhs r6, r6, #0x01000000
+    biclo r6, r2, #0x80000000
+    movlo r6, r6, lsr #7
+    sublo r7, r1, #127
+    subhs r7, r1, #126
+    add   r4, r4, r6, lsl #6
+    ldr   r3, =spidnn_table_LN_RATIO
+    mov   r12, r4, lsr #26
+    mov   r4, r4, lsl #6
+    mov   r4, r4, lsr #1
+    polynomial
+    mov   r0, r0, asr #1
+    smull r1, r2, r6, r0
+    mov   r8, #136                  @ 189 - 53
+    cmp   r7, #0
+    beq   1f
+    ldr   r3, =0xFEFA39EF           @ ln 2 with 53 fraction bits
+    ldr   r12, =0x00162E43
+    smlal r1, r2, r7, r3
+    mla   r2, r7, r12, r2
+    mov   r1, r1, lsr #8
+    orr   r1, r1, r2, lsl #24
+    mov   r2, r2, asr #8
+    mov   r8, #144
+1:  ands  r5, r2, #0x80000000
+    beq   2f
+    rsbs  r1, r1, #0
+    rsc   r2, r2, #0
+2:  cmp   r2, #0
+    beq   5f
+3:  clz   r3, r2
+    mov   r2, r2, lsl r3
+    rsb   r12, r3, #32
+    orr   r2, r2, r1, lsr r12
+    sub   r8, r8, r3
+    tst   r2, #0x7F
+    beq   6f
+4:  movs  r0, r2, lsr #8
+    adc   r0, r0, r8, lsl #23
+    orr   r0, r0, r5
+    ldmfd sp!, {r4-r8}
+    bx    lr
+5:  sub   r8, r8, #32
+    movs  r2, r1
+    mov   r1, #0
+    bne   3b
+    mov   r0, #0                    @ of 1
+    ldmfd sp!, {r4-r8}
+    bx    lr
+6:  movs  r1, r1, lsl r3            @ exactly half?
+    bne   4b
+    tst   r2, #0x100
+    biceq r2, r2, #0x80
+    b     4b
+
+ln_special:
+    movs  r1, r0, lsl #1
+    moveq r0, #0xFF000000           @ minus infinity of both zeros
+    orreq r0, r0, #0x00800000
+    bxeq  lr
+    bcs   not_a_number
+    cmp   r1, #0xFF000000
+    bxeq  lr
+    bhi   not_a_number
+    clz   r3, r0                    @ subnormal: its top bit to the top
+    mov   r2, r0, lsl r3
+    rsb   r1, r3, #9
+    b     ln_normal
+
     .ltorg

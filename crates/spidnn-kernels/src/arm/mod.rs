@@ -21,6 +21,7 @@ unsafe extern "C" {
     pub(crate) fn spidnn_mul(a: f32, b: f32) -> f32;
     pub(crate) fn spidnn_product_row(row: *const ProductRow);
     pub(crate) fn spidnn_div(a: f32, b: f32) -> f32;
+    pub(crate) fn spidnn_ln(x: f32) -> f32;
     pub(crate) fn spidnn_sqrt(x: f32) -> f32;
     pub(crate) fn spidnn_exp(x: f32, _: f32) -> f32;
     pub(crate) fn spidnn_tanh(x: f32, _: f32) -> f32;
@@ -66,6 +67,13 @@ pub fn mul(a: f32, b: f32) -> f32 {
 pub fn div(a: f32, b: f32) -> f32 {
     // SAFETY: registers and stack only.
     unsafe { spidnn_div(a, b) }
+}
+
+/// See [`crate::functions::ln`].
+#[inline(always)]
+pub fn ln(x: f32) -> f32 {
+    // SAFETY: registers and stack only.
+    unsafe { spidnn_ln(x) }
 }
 
 /// See [`integer::sqrt`].

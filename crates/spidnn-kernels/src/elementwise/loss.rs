@@ -77,13 +77,17 @@ impl Kernel for Call {
         let target = words(dtcm, self.target, if sparse { rows } else { rows * cols });
         let loss = words(dtcm, self.loss, rows);
         let gradient = if self.grad == NONE { None } else { Some(words(dtcm, self.grad, rows * cols)) };
+        let smoothing = f32::from_bits(self.smoothing_bits);
+        let (keep, base) = (sub(1.0, smoothing), div(smoothing, from_i64(self.cols.into())));
         for r in 0..rows {
             let sample = Sample {
                 pred: &pred[r * cols..][..cols],
                 target: if sparse { &target[r..=r] } else { &target[r * cols..][..cols] },
                 grad: gradient.map(|g| &g[r * cols..][..cols]),
                 weight: if gradient.is_some() { load(&words(dtcm, self.weight, rows)[r]) } else { 0.0 },
-                smoothing: f32::from_bits(self.smoothing_bits),
+                smoothing,
+                keep,
+                base,
                 from_logits: self.from_logits == 1,
                 fused: self.fused == 1,
             };
@@ -157,6 +161,9 @@ struct Sample<'a> {
     grad: Option<&'a [Cell<u32>]>,
     weight: f32,
     smoothing: f32,
+    /// What a target is multiplied by when labels are smoothed, and what is added.
+    keep: f32,
+    base: f32,
     from_logits: bool,
     fused: bool,
 }
@@ -248,11 +255,7 @@ impl Sample<'_> {
             }
             None => {
                 let t = load(&self.target[i]);
-                if self.smoothing == 0.0 {
-                    t
-                } else {
-                    add(mul(t, sub(1.0, self.smoothing)), div(self.smoothing, self.cols()))
-                }
+                if self.smoothing.to_bits() << 1 == 0 { t } else { add(mul(t, self.keep), self.base) }
             }
         }
     }

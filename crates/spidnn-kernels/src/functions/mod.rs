@@ -31,7 +31,7 @@ pub mod cycles {
     /// x / (1 + |x|)
     pub const SOFTSIGN: u64 = 138;
     /// Natural logarithm.
-    pub const LN: u64 = 1350;
+    pub const LN: u64 = 105;
     /// ln(1 + e^x)
     pub const SOFTPLUS: u64 = 2000;
     /// x * logistic function
@@ -252,6 +252,11 @@ pub fn exp_m1_negative(x: f32) -> f32 {
 }
 
 /// Natural logarithm: NaN below 0, minus infinity at 0.
+#[cfg(target_arch = "arm")]
+pub use crate::arm::ln;
+
+/// Natural logarithm: NaN below 0, minus infinity at 0.
+#[cfg(not(target_arch = "arm"))]
 pub fn ln(x: f32) -> f32 {
     /// ln 2 with 53 fraction bits.
     const LN_2: i64 = 6_243_314_768_165_359;
