@@ -102,6 +102,10 @@ pub trait Core {
     async fn send(&self, key: u32, payload: Option<u32>);
     /// Sends `count` words from DTCM as packets with keys `key`, `key + 1`, ..
     async fn send_words(&self, key: u32, dtcm: u32, count: u32);
+    /// Whether there may be something to [`Core::take`]: a quick look, before every command.
+    fn has_arrivals(&self) -> bool {
+        true
+    }
     /// Next packets that arrived, oldest first.
     fn take(&self) -> Option<Arrival<Self::Words>>;
     /// Sleeps until a packet is there to take, or until the cycle count `deadline`.

@@ -138,6 +138,10 @@ impl<K: Kernels> Core for Hardware<K> {
         }
     }
 
+    fn has_arrivals(&self) -> bool {
+        !packets::is_empty()
+    }
+
     fn take(&self) -> Option<Arrival<Payloads>> {
         packets::take().map(|(key, words)| Arrival { key, words })
     }
