@@ -185,19 +185,29 @@ fn section<'a>(file: &object::File<'a>, name: &str) -> Option<(u64, u64, &'a [u8
 /// the pages.
 fn pack(elf: &[u8]) -> Result<Vec<u8>, String> {
     let file = object::File::parse(elf).map_err(|e| e.to_string())?;
-    let mut entries = Vec::new();
+    let mut entries: Vec<Entry> = Vec::new();
     let mut content = Vec::new();
+    // What follows on what was before needs no entry of its own: there are four.
+    let mut end = None;
     for name in [".vectors", &format!(".page{}", pages::START), ".text", ".data"] {
         let Some((address, size, bytes)) = section(&file, name).filter(|(_, size, _)| *size > 0) else { continue };
         let offset = (HEADER_BYTES + content.len() - ENTRY_BYTES * entries.len()) as i32;
-        entries.push(Entry::RelativeCopy { destination: address as u32, offset, length_bytes: size as u32 });
+        match entries.last_mut() {
+            Some(Entry::RelativeCopy { length_bytes, .. }) if end == Some(address) => *length_bytes += size as u32,
+            _ => entries.push(Entry::RelativeCopy {
+                destination: address as u32,
+                offset,
+                length_bytes: size as u32,
+            }),
+        }
+        end = Some(address + size);
         content.extend_from_slice(bytes);
         content.resize(content.len().next_multiple_of(4), 0);
     }
-    if let Some((address, size, _)) = section(&file, ".bss").filter(|(_, size, _)| *size > 0) {
-        entries.push(Entry::Fill { destination: address as u32, length_bytes: size as u32, word: 0 });
-    }
     entries.push(Entry::Execute { address: 0 });
+    if entries.len() > HEADER_BYTES / ENTRY_BYTES {
+        return Err("more pieces than the loader's table has entries".into());
+    }
     entries.resize(HEADER_BYTES / ENTRY_BYTES, Entry::End { code: 0 });
     let mut packed = vec![0; HEADER_BYTES];
     for (entry, place) in entries.iter().zip(packed.chunks_exact_mut(ENTRY_BYTES)) {

@@ -43,8 +43,8 @@ pages! {
     Product: Conv ConvWgrad PrepConvBackward BiasAct ColumnSum;
     Shape: Pool PoolGrad ActGrad;
     Loss: Loss Softmax SoftmaxGrad;
-    Update: OptimizerStep SumParts Norms Clip CountNonFinite;
-    Norm: NormCoefficients NormGrad Normalise Lerp Dropout;
+    Update: OptimizerStep SumParts Norms Clip CountNonFinite NormCoefficients;
+    Norm: NormGrad Normalise Lerp Dropout ScaleShift Scale;
 }
 
 /// The page that exchanges between chips are in.

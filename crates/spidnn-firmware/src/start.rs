@@ -42,8 +42,14 @@ reset:
     ldr   sp, =irq_stack_top
     msr   cpsr_c, #0xD3
     ldr   sp, =stack_top
+    ldr   r1, =bss_start
+    ldr   r3, =stack_end
+    mov   r2, #0
+1:
+    cmp   r1, r3
+    strlo r2, [r1], #4
+    blo   1b
     @ A stack that was never used stays marked, so that a host sees how deep it went.
-    ldr   r1, =stack_end
     ldr   r2, =0xDEADDEAD
 1:
     str   r2, [r1], #4
