@@ -4,6 +4,7 @@ use maybe_async::maybe_async;
 use spidnn_kernels::KernelCall;
 
 use crate::ErrorCode;
+use crate::pages::Page;
 
 /// Direction of a DMA transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +97,9 @@ pub trait Core {
         call.read(number, parameters).map_err(|_| ErrorCode::BadKernel)?;
         call.check(dtcm_bytes as usize / 4).map_err(|_| ErrorCode::BadKernel)
     }
+    /// Brings a page of code into instruction memory, on a core whose firmware has pages, unless it is there. (For a kernel the core
+    /// does it by itself.)
+    async fn code(&self, _page: Page) {}
     /// Runs a kernel on this core's DTCM; resolves when its cycles are over.
     async fn kernel(&self, call: &KernelCall);
     /// Sends one multicast packet; resolves when the communications controller took it.

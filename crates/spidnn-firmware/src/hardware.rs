@@ -3,6 +3,7 @@
 use core::cell::Cell;
 use core::marker::PhantomData;
 
+use spidnn_core::pages::Page;
 use spidnn_core::program::memory;
 use spidnn_core::{Arrival, Core, Counter, ErrorCode, Transfer};
 
@@ -13,7 +14,7 @@ use crate::monitor::{Field, State, Vcpu};
 use crate::packets::{self, Payloads};
 use crate::sleep::sleep_until;
 use crate::transfers::{self, DTCM};
-use crate::{Kernels, text};
+use crate::{Kernels, pages, text};
 use spidnn_kernels::KernelCall;
 
 /// The core that this program runs on.
@@ -114,6 +115,10 @@ impl<K: Kernels> Core for Hardware<K> {
         call: &mut KernelCall,
     ) -> Result<(), ErrorCode> {
         K::read(number, parameters, dtcm_bytes as usize / 4, call)
+    }
+
+    fn code(&self, page: Page) {
+        pages::bring(page);
     }
 
     #[inline(never)]

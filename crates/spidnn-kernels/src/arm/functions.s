@@ -1,7 +1,7 @@
 @ Exponential, hyperbolic tangent, logistic function and division of binary32 numbers: argument and result in r0, r1 to r3 and r12 are
 @ lost. The arithmetic is that of `functions` and `num::integer`, step by step; rare arguments go there.
 
-    .section .text.spidnn_functions, "ax", %progbits
+    .section .text.spidnn_exp, "ax", %progbits
     .arm
     .balign 4
 
@@ -124,6 +124,10 @@ pack_half:
     add   r0, r0, r12
     .endm
 
+    .ltorg
+
+    .section .text.spidnn_sigmoid, "ax", %progbits
+    .balign 4
     .global spidnn_sigmoid
     .type spidnn_sigmoid, %function
 spidnn_sigmoid:
@@ -153,6 +157,8 @@ spidnn_sigmoid:
 2:  ldmfd sp!, {r4-r9}
     b     pack
 
+    .section .text.spidnn_tanh, "ax", %progbits
+    .balign 4
     .global spidnn_tanh
     .type spidnn_tanh, %function
 spidnn_tanh:
@@ -217,6 +223,8 @@ tanh_large:
 tanh_small:
     bx    lr                        @ below 2^-64 it is its argument
 
+    .section .text.spidnn_div, "ax", %progbits
+    .balign 4
     .global spidnn_div
     .type spidnn_div, %function
 spidnn_div:
@@ -277,6 +285,8 @@ spidnn_div:
 div_rare:
     b     spidnn_div_rare
 
+    .section .text.spidnn_sqrt, "ax", %progbits
+    .balign 4
     .global spidnn_sqrt
     .type spidnn_sqrt, %function
 spidnn_sqrt:
