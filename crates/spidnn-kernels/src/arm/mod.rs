@@ -97,6 +97,13 @@ pub fn exp(x: f32) -> f32 {
     unsafe { spidnn_exp(x, x) }
 }
 
+/// See [`crate::functions::sigmoid`].
+#[inline(always)]
+pub fn sigmoid(x: f32) -> f32 {
+    // SAFETY: registers and stack only.
+    unsafe { spidnn_sigmoid(x, x) }
+}
+
 /// See [`crate::num::max`].
 #[inline(always)]
 pub fn max(a: f32, b: f32) -> f32 {

@@ -113,7 +113,7 @@ fn activation_loops(activation: Activation) -> [u64; 2] {
         Activation::Linear => [0, 0],
         Activation::Relu => [1, op::NUMBER + 1],
         Activation::LeakyRelu => [1, 25],
-        Activation::Elu => [1, 600],
+        Activation::Elu => [1, cost::ELU],
         Activation::Sigmoid => [1, cost::SIGMOID],
         Activation::HardSigmoid => [4, op::ADD + op::NUMBER + 1 + op::COMPARE + op::DIV],
         Activation::Tanh => [1, cost::TANH],
@@ -122,7 +122,7 @@ fn activation_loops(activation: Activation) -> [u64; 2] {
         Activation::Gelu => [1, cost::GELU],
         Activation::GeluTanh => [1, cost::GELU_TANH],
         Activation::Exponential => [1, cost::EXP],
-        Activation::Selu => [1, 600],
+        Activation::Selu => [1, cost::ELU],
         Activation::Softsign => [1, cost::SOFTSIGN],
         Activation::ClippedRelu => [2, op::NUMBER + 1 + op::COMPARE],
     }
@@ -201,15 +201,15 @@ fn derivative(kind: Activation, alpha: f32, saved: f32) -> f32 {
         Activation::Tanh => sub(1.0, mul(x, x)),
         Activation::Exponential => x,
         Activation::HardSigmoid => step(less(-3.0, x) && less(x, 3.0), div(1.0, 6.0), 0.0),
-        Activation::Softplus => f::sigmoid(x),
+        Activation::Softplus => f::sigmoid_of(x),
         Activation::Silu => {
-            let s = f::sigmoid(x);
+            let s = f::sigmoid_of(x);
             mul(s, add(1.0, mul(x, sub(1.0, s))))
         }
         Activation::Gelu => {
             // Beyond 20 the density is zero, but infinity times zero would not be.
             let z = min(max(x, -20.0), 20.0);
-            add(f::normal(x), mul(z, mul(NORMAL_PEAK, f::exp(mul(-0.5, mul(z, z))))))
+            add(f::normal(x), mul(z, mul(NORMAL_PEAK, f::exp_of(mul(-0.5, mul(z, z))))))
         }
         Activation::GeluTanh => {
             let s = f::gelu_tanh_gate(x);
@@ -231,13 +231,13 @@ fn derivative_operations(kind: Activation) -> (u64, u64) {
     match kind {
         Activation::Linear | Activation::Exponential => (0, 0),
         Activation::Relu | Activation::LeakyRelu => (1, op::COMPARE),
-        // An addition on one side only.
-        Activation::Elu | Activation::Selu => (2, op::COMPARE + op::ADD / 2),
+        Activation::Elu | Activation::Selu => (2, op::COMPARE + op::ADD),
         Activation::Sigmoid | Activation::Tanh => (2, op::MUL + op::ADD),
         Activation::HardSigmoid => (3, 2 * op::COMPARE + op::DIV),
-        Activation::ClippedRelu => (2, 2 * op::COMPARE),
-        Activation::Softplus => (1, cost::SILU),
-        Activation::Silu => (5, cost::SILU + 2 * (op::MUL + op::ADD)),
+        // Below zero one comparison is enough.
+        Activation::ClippedRelu => (1, op::COMPARE),
+        Activation::Softplus => (1, cost::SIGMOID),
+        Activation::Silu => (5, cost::SIGMOID + 2 * (op::MUL + op::ADD)),
         Activation::Gelu => (9, cost::GELU + cost::EXP + 4 * op::MUL + op::ADD + 2 * op::COMPARE),
         Activation::GeluTanh => (11, cost::GELU_TANH + 5 * op::MUL + 3 * op::ADD + 2 * op::COMPARE),
         Activation::Softsign => (3, op::ADD + op::MUL + op::DIV),
@@ -311,7 +311,7 @@ impl Kernel for ActGrad {
                     loop_of(count, 0) + compiled(count, operations + 1, cycles + op::MUL)
                 }
                 // The kind is looked at for each element.
-                _ => compiled(count, operations + 3, cycles + op::MUL),
+                _ => compiled(count, operations + 5, cycles + op::MUL),
             }
     }
 }

@@ -109,14 +109,16 @@ impl Kernel for Call {
         let logits = self.from_logits == 1;
         let sparse = kind == Loss::SparseCategoricalCrossentropy;
         // The target of a class by label, or from memory with a test for smoothing.
-        let target = if sparse { op::AROUND } else { 3 * op::AROUND };
+        let smoothing = if self.smoothing_bits << 1 == 0 { 0 } else { op::MUL + op::ADD + 2 * op::AROUND };
+        let target = if sparse { op::AROUND } else { 3 * op::AROUND + smoothing };
         let cut = 2 * op::COMPARE + 3 * op::AROUND;
         let subtract_and_scale = grad * (op::ADD + op::MUL + 3 * op::AROUND);
         let element = match kind {
-            Loss::MeanSquaredError => 2 * op::ADD + (1 + grad) * op::MUL + (3 + grad) * op::AROUND,
-            Loss::MeanAbsoluteError => 2 * op::ADD + grad * 2 * op::COMPARE + (2 + 3 * grad) * op::AROUND,
+            // Slopes are worked out also where nobody wants them.
+            Loss::MeanSquaredError => 2 * op::ADD + 2 * op::MUL + (3 + grad) * op::AROUND,
+            Loss::MeanAbsoluteError => 2 * op::ADD + 2 * op::COMPARE + 4 * op::AROUND,
             Loss::BinaryCrossentropy if logits => {
-                let slope = grad * (cost::SILU + op::ADD + op::MUL + 3 * op::AROUND);
+                let slope = grad * (cost::SIGMOID + op::ADD + op::MUL + 3 * op::AROUND);
                 cost::SOFTPLUS + 2 * op::MUL + 3 * op::ADD + 6 * op::AROUND + slope
             }
             Loss::BinaryCrossentropy => {
@@ -145,12 +147,13 @@ impl Kernel for Call {
             }
         };
         let row = match kind {
-            Loss::CategoricalCrossentropy if logits => 200 + cost::LN,
-            Loss::SparseCategoricalCrossentropy => 400 + cost::LN + op::DIV,
-            Loss::CategoricalCrossentropy => 150,
-            _ => 200 + 2 * (op::FROM_INTEGER + op::DIV) + op::MUL,
+            _ if logits => 200 + cost::LN,
+            Loss::SparseCategoricalCrossentropy => 450 + cost::LN + op::DIV,
+            Loss::CategoricalCrossentropy => 130,
+            _ => 130 + 2 * op::DIV + op::MUL + 3 * op::AROUND,
         };
-        op::ENTRY + rows * row + count * element
+        // What smoothing does, once.
+        op::ENTRY + 100 + op::FROM_INTEGER + op::DIV + rows * row + count * element
     }
 }
 
@@ -220,7 +223,7 @@ impl Sample<'_> {
                 // max(z, 0) - z t + ln(1 + exp(-|z|)): the softplus of z, less z t.
                 sum = add(sum, sub(functions::softplus(p), mul(p, t)));
                 if self.grad.is_some() {
-                    self.put(i, mul(sub(functions::sigmoid(p), t), factor));
+                    self.put(i, mul(sub(functions::sigmoid_of(p), t), factor));
                 }
                 continue;
             }

@@ -343,7 +343,7 @@ impl Kernel for Lerp {
     }
 
     fn cycles(&self) -> u64 {
-        op::ENTRY + op::ADD + compiled(self.count.into(), 4, 2 * op::MUL + op::ADD + op::NUMBER)
+        op::ENTRY + op::ADD + compiled(self.count.into(), 3, 2 * op::MUL + op::ADD + op::NUMBER)
     }
 }
 
@@ -362,6 +362,6 @@ impl Kernel for CountNonFinite {
     }
 
     fn cycles(&self) -> u64 {
-        op::ENTRY + u64::from(self.count) * 11
+        op::ENTRY + u64::from(self.count) * 12
     }
 }
