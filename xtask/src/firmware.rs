@@ -13,7 +13,7 @@ const COMPILER: &str = "rustc 1.96.0";
 /// Where the packages put it; `FIRMWARE_RUSTC` names another place.
 const COMPILER_PATH: &str = "/usr/bin/rustc";
 /// Target description in the firmware's folder.
-const TARGET: &str = "armv5te-spinnaker";
+const TARGET: &str = "thumbv5te-spinnaker";
 /// The firmware's variants: binary, features.
 const VARIANTS: &[(&str, &str)] = &[("predict", "")];
 /// Code that fits beside the monitor's loader, and what the runtime's own data may take of local memory: segments, statics, stacks.
@@ -162,7 +162,7 @@ fn sizes_of(elf: &[u8]) -> Result<Sizes, String> {
         let found = file.symbols().find(|symbol| symbol.name() == Ok(name));
         found.map(|symbol| symbol.address()).ok_or(format!("no symbol {name}"))
     };
-    let statics = size(".data") + size(".bss");
+    let statics = size(".ring") + size(".data") + size(".bss");
     Ok(Sizes { code: size(".text"), statics, stack: symbol("stack_top")? - symbol("stack_end")? })
 }
 

@@ -28,6 +28,9 @@ pub struct Common {
     /// Format of the numbers on the cores
     #[arg(long, global = true, value_enum, default_value_t = Format::F32)]
     pub format: Format,
+    /// Inputs from which format `int8` takes the ranges of the numbers (default: the first ones that are predicted)
+    #[arg(long, global = true, value_name = "DATA")]
+    pub calibration: Option<String>,
     /// Chips that hold one copy of the model: `auto`, or a number (this version: 1)
     #[arg(long, global = true, value_name = "auto|CHIPS", default_value = "auto")]
     pub groups: String,
@@ -54,9 +57,9 @@ pub struct Common {
 pub enum Format {
     /// float32-grade: same error bound as an f32 dot product
     F32,
-    /// 16-bit block floating point (not in this version)
+    /// 16-bit block floating point, for predictions and training
     Bfp16,
-    /// 8-bit integers (not in this version)
+    /// 8-bit integers, for predictions
     Int8,
 }
 
@@ -155,7 +158,8 @@ pub struct Board {
     /// Address of the management processor (its port is that of the monitors); default: the one after the last board
     #[arg(long, value_name = "ADDR")]
     pub bmp: Option<std::net::Ipv4Addr>,
-    /// Boot the machine with this image at the start instead of waiting for a client to do it
+    /// Boot the machine with this image at the start instead of waiting for a client to do it. GDB (--gdb) is let in only when the
+    /// image has been sent: to stop at its first instruction, leave this out and have a client boot
     #[arg(long, value_name = "FILE")]
     pub boot_image: Option<PathBuf>,
     /// Machine time: so many times real time, or `fast`

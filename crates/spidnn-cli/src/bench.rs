@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use spidnn::{
-    Activation, Dataset, Dense, Error, Evaluate, Fit, Input, Loss, Machine, Model, Optimizer, Sequential, Session,
-    Tensor,
+    Activation, Dataset, Dense, Error, Evaluate, Fit, Format, Input, Loss, Machine, Model, Optimizer, Sequential,
+    Session, Tensor,
 };
 use spinnaker_machine::{Locator, RandomFaults};
 
@@ -137,15 +137,22 @@ fn dense_512(_: &Common) -> Result<Vec<Figure>, Error> {
 }
 
 fn lenet5_one_image(_: &Common) -> Result<Vec<Figure>, Error> {
-    let mut session = lenet5(Machine::virtual_spin5())?;
-    session.limit_chips(1)?;
-    session.limit_predictions(1);
     let one = digits("mnist#test", 1)?;
-    session.predict(&one)?;
-    let (_, seconds) = cycles_per_mac(&mut session, |s| s.predict(&one).map(drop))?;
-    // From SDRAM to SDRAM: without the host's word to start and the cores' word that they are done.
-    let ms = (seconds - HOST_SIGNALS_S) * 1e3;
-    Ok(vec![Figure::new("LeNet-5, one image on one chip, SDRAM to SDRAM", ms, "ms").at_most(1.5)])
+    let ms = |format: Format| -> Result<f64, Error> {
+        let mut session = lenet5(Machine::virtual_spin5())?;
+        session.set_format(format)?;
+        session.limit_chips(1)?;
+        session.limit_predictions(1);
+        session.predict(&one)?;
+        let (_, seconds) = cycles_per_mac(&mut session, |s| s.predict(&one).map(drop))?;
+        // From SDRAM to SDRAM: without the host's word to start and the cores' word that they are done.
+        Ok((seconds - HOST_SIGNALS_S) * 1e3)
+    };
+    let name = |format| format!("LeNet-5, one image on one chip, SDRAM to SDRAM, {format}");
+    Ok(vec![
+        Figure::new(name("f32"), ms(Format::F32)?, "ms").at_most(1.5),
+        Figure::new(name("int8"), ms(Format::Int8)?, "ms").at_most(0.45),
+    ])
 }
 
 fn lenet5_cycles(_: &Common) -> Result<Vec<Figure>, Error> {

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 use spidnn::compiler::report::{Report, StageReport};
-use spidnn::compiler::{Compiled, Options, Training};
+use spidnn::compiler::{Compiled, LayerAccuracy, Options, Training};
 use spidnn::data::guess_loss;
 use spidnn::names::{loss_name, optimizer_name, parse_loss, parse_optimizer};
 use spidnn::{
@@ -46,8 +46,8 @@ pub fn run(cli: &Cli) -> Result<Answer, Error> {
 
 /// Options whose values this version does not have yet.
 fn check_common(common: &Common) -> Result<(), Error> {
-    if common.format != Format::F32 {
-        return Err(Error::Argument("only format f32 is part of this version: leave --format out, or give f32".into()));
+    if common.calibration.is_some() && common.format != Format::Int8 {
+        return Err(Error::Argument("--calibration is for --format int8: other formats need no ranges".into()));
     }
     match common.groups.as_str() {
         "auto" | "1" => Ok(()),
@@ -177,18 +177,25 @@ fn compile(
     let losses = |loss| vec![loss; model.graph().outputs.len()];
     let options = Options {
         training: training.map(|(loss, optimizer)| Training { losses: losses(loss), optimizer, batch_size }),
+        format: compiler_format(&model, &any_inputs(model.graph()), common)?,
         ..Options::inference(batch_size)
     };
     let compiled = spidnn::compiler::compile(model.graph(), machine.board().machine(), &options)?;
+    let accuracy = match &common.calibration {
+        Some(data) => model.layer_accuracy(&options.format, &open_data(data, model.graph(), None)?)?,
+        None => Vec::new(),
+    };
     let report = &compiled.report;
     let mut json = output::idle(&machine, started);
+    json.insert("format".into(), json!(options.format.name()));
+    json.insert("layer_accuracy".into(), accuracy_json(&accuracy));
     if let Some(Value::Object(machine)) = json.get_mut("machine") {
         machine.insert("chips_used".into(), json!(report.chips));
         machine.insert("cores_used".into(), json!(report.cores));
     }
     json.insert("plan".into(), plan_json(report));
     json.insert("cores".into(), cores_json(&compiled));
-    let answer = Answer { text: report.to_string(), json };
+    let answer = Answer { text: format!("{report}{}", accuracy_text(&accuracy)), json };
     if let Some(folder) = &common.report {
         output::write_text(&folder.join("plan.txt"), &answer.text)?;
         output::write_text(&folder.join("plan.json"), &plan_json(report).to_string())?;
@@ -274,6 +281,78 @@ fn output_names(graph: &Graph) -> Vec<String> {
     }
 }
 
+/// A table of the layers' accuracy, if there is any.
+fn accuracy_text(layers: &[LayerAccuracy]) -> String {
+    if layers.is_empty() {
+        return String::new();
+    }
+    let mut text = format!(
+        "\nresults against the float model\n  {:<24} {:>6} {:>12} {:>14}\n",
+        "layer", "format", "signal/noise", "largest error"
+    );
+    for l in layers {
+        let why = l.why.map_or(String::new(), |w| format!("  ({w})"));
+        text.push_str(&format!(
+            "  {:<24} {:>6} {:>9.1} dB {:>14.2e}{why}\n",
+            l.layer, l.format, l.signal_to_noise_db, l.largest_error
+        ));
+    }
+    text
+}
+
+fn accuracy_json(layers: &[LayerAccuracy]) -> Value {
+    let layer = |l: &LayerAccuracy| {
+        json!({
+            "layer": l.layer,
+            "format": l.format,
+            "why_not_int8": l.why,
+            "signal_to_noise_db": l.signal_to_noise_db,
+            "largest_error": l.largest_error,
+        })
+    };
+    layers.iter().map(layer).collect()
+}
+
+/// Inputs between 0 and 1, for a plan: what it costs does not depend on the ranges of the numbers.
+fn any_inputs(graph: &Graph) -> Dataset {
+    let input = |n: &spidnn::NodeId| {
+        let shape = [&[1], &graph.node(*n).shape[..]].concat();
+        let mut i = 0u32;
+        Tensor::from_shape_simple_fn(shape, || {
+            i = i.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
+            (i >> 8) as f32 / (1 << 24) as f32
+        })
+    };
+    Dataset::inputs(graph.inputs.iter().map(input).collect())
+}
+
+/// The format of the command line as the compiler takes it, with ranges from these inputs unless others are given.
+fn compiler_format(model: &Model, inputs: &Dataset, common: &Common) -> Result<spidnn::compiler::Format, Error> {
+    Ok(match (common.format, &common.calibration) {
+        (Format::F32, _) => spidnn::compiler::Format::F32,
+        (Format::Bfp16, _) => spidnn::compiler::Format::Bfp16,
+        (Format::Int8, Some(locator)) => {
+            spidnn::compiler::Format::Int8(model.quantisation(&open_data(locator, model.graph(), None)?)?)
+        }
+        (Format::Int8, None) => spidnn::compiler::Format::Int8(model.quantisation(inputs)?),
+    })
+}
+
+/// A session with the format of the command line.
+fn session(model: Model, machine: Machine, common: &Common) -> Result<Session, Error> {
+    let calibration = common.calibration.as_deref().map(|c| open_data(c, model.graph(), None)).transpose()?;
+    let mut session = model.on(machine)?;
+    session.set_format(match common.format {
+        Format::F32 => spidnn::Format::F32,
+        Format::Bfp16 => spidnn::Format::Bfp16,
+        Format::Int8 => spidnn::Format::Int8,
+    })?;
+    if let Some(data) = calibration {
+        session.calibrate(&data)?;
+    }
+    Ok(session)
+}
+
 fn open_data(locator: &str, graph: &Graph, samples: Option<usize>) -> Result<Dataset, Error> {
     let data = Dataset::open(locator, Some(graph))?;
     Ok(match samples {
@@ -296,7 +375,7 @@ fn predict(
     let data = open_data(inputs, model.graph(), samples)?;
     let names = output_names(model.graph());
     let opened = open_machine(common)?;
-    let mut session = model.on(opened.machine)?;
+    let mut session = session(model, opened.machine, common)?;
     let outputs = session.predict(&data)?;
     if let Some(path) = out {
         let arrays: Vec<(&str, &Tensor)> = names.iter().map(String::as_str).zip(&outputs).collect();
@@ -365,13 +444,23 @@ fn evaluate(
     };
     let metrics = if metrics.is_none() { default_metrics(&loss)? } else { wanted };
     let opened = open_machine(common)?;
-    let mut session = model.on(opened.machine)?;
-    let scores = session.evaluate(&data, &Evaluate { losses: vec![loss], metrics })?;
+    let float = (common.format != Format::F32 && common.report.is_some()).then(|| model.clone());
+    let mut session = session(model, opened.machine, common)?;
+    let options = Evaluate { losses: vec![loss], metrics };
+    let scores = session.evaluate(&data, &options)?;
     let mut json = output::of_session(&session);
     json.insert("samples".into(), json!(data.len()));
     json.insert("loss_name".into(), json!(loss_name(&loss)));
     json.insert("metrics".into(), output::logs_json(&scores));
-    let text = format!("{scores}\n{}", output::usage_line(&session.usage()));
+    let mut text = format!("{scores}\n{}", output::usage_line(&session.usage()));
+    if let Some(model) = float {
+        // The report tells what the format costs: layer by layer, and in all.
+        let accuracy = model.layer_accuracy(&compiler_format(&model, &data, common)?, &data)?;
+        let same = model.on(Machine::open(&common.machine)?)?.evaluate(&data, &options)?;
+        text.push_str(&format!("\nwith format f32: {same}\n{}", accuracy_text(&accuracy)));
+        json.insert("metrics_f32".into(), output::logs_json(&same));
+        json.insert("layer_accuracy".into(), accuracy_json(&accuracy));
+    }
     let answer = Answer { text, json };
     write_extras(common, opened.events.as_ref(), &session, &answer)?;
     Ok(answer)
@@ -477,7 +566,7 @@ fn train(args: &args::Fit, common: &Common) -> Result<Answer, Error> {
         ..Fit::new(loss)
     };
     let opened = open_machine(common)?;
-    let mut session = model.on(opened.machine)?;
+    let mut session = session(model, opened.machine, common)?;
     let history = session.fit(&data, fit)?;
     if let Some(path) = &args.output {
         session.save(path)?;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use spidnn_core::command::{Command, Item, Step, When};
-use spidnn_core::program::{CoreConfig, CoreImage, directory};
+use spidnn_core::program::{CoreConfig, CoreImage, RUN_BLOCK_WORDS, directory};
 use spidnn_graph::Graph;
 use spinnaker_machine::{ChipXy, Machine, SDRAM_USER_BASE};
 
@@ -175,7 +175,7 @@ pub fn compile(graph: &Graph, machine: &Machine, options: &Options) -> Result<Co
         run_block: lowered.run_block,
         root,
     };
-    Ok(Compiled { replicas: replicas.chips, chips, layout, report })
+    Ok(Compiled { replicas: replicas.chips, chips, layout, constants: lowered.constants, report })
 }
 
 /// What a core has to know of its place: keys of its leader and of its peers on neighbouring chips of the tree.
@@ -243,12 +243,16 @@ fn emit_programs(lowered: &Lowered, chip_of: impl Fn(Program) -> CoreSlot) -> Re
     Ok(all)
 }
 
-/// Cuts a list into segments that fit half the segment buffer; a loop stays whole. Cores wait for the first segment all at once, so
-/// it is short.
+/// Cuts a list into segments that fit half the segment buffer; a loop stays whole. A list that fits the buffer becomes two of them, which
+/// then stay there from run to run. Else cores wait for the first segment in every run, all at once, so it is short.
 fn segments(items: Vec<Item>) -> Vec<Vec<Item>> {
     // One word of a segment tells the length of the next.
     let limit_max = (SEGMENT_BUFFER_BYTES / 8) as usize - 1;
-    let mut limit = limit_max / 8;
+    let total: usize = items.iter().map(Item::word_count).sum();
+    let largest = items.iter().map(Item::word_count).max().unwrap_or(0);
+    // The run block comes to the end of the buffer; and an item may be left over at the end of the first half.
+    let stays = total + largest + RUN_BLOCK_WORDS <= 2 * limit_max;
+    let mut limit = if stays { limit_max } else { limit_max / 8 };
     let mut all = Vec::new();
     let mut segment = Vec::new();
     let mut used = 0;

@@ -295,6 +295,11 @@ impl Emit {
     /// Fetches weights and waits for them: at once, ahead of the stage, or only when the run says that what is kept must be
     /// fetched anew.
     pub fn fetch_weights(&mut self, fetched: Option<Fetched>, transfers: Vec<Dma>) {
+        self.fetch_weights_and(fetched, transfers, Vec::new());
+    }
+
+    /// As [`Emit::fetch_weights`], with what is done to them once they are there.
+    pub fn fetch_weights_and(&mut self, fetched: Option<Fetched>, transfers: Vec<Dma>, then: Vec<Step>) {
         let tag = match fetched {
             Some(Fetched::Ahead(tag)) => tag,
             _ => TAG_ONCE,
@@ -303,15 +308,18 @@ impl Emit {
         match fetched {
             Some(Fetched::Kept) => {
                 steps.push(wait(tag));
+                steps.extend(then);
                 self.only_when_kept_is_stale(steps);
             }
             Some(Fetched::Ahead(_)) => {
                 self.ahead.extend(steps);
                 self.push(wait(tag));
+                then.into_iter().for_each(|step| self.push(step));
             }
             None => {
                 steps.into_iter().for_each(|step| self.push(step));
                 self.push(wait(tag));
+                then.into_iter().for_each(|step| self.push(step));
             }
         }
     }

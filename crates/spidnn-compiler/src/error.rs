@@ -64,6 +64,9 @@ pub enum CompileError {
         /// Outputs of the model.
         outputs: usize,
     },
+    /// Training with numbers that are for predictions only.
+    #[error("format int8 is for predictions: train with format f32 or bfp16, then predict with int8")]
+    TrainingInBytes,
     /// A batch of no samples.
     #[error("the batch size is 0: give at least 1")]
     EmptyBatch,

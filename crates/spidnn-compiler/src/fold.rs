@@ -6,10 +6,9 @@
 //! host, too, by the same arithmetic as on a core: so a core fetches them ready for use.
 
 use spidnn_graph::{Activation, Graph, LayerKind, NodeId, ParamId, Tensor};
-use spidnn_kernels::KernelCall;
 use spidnn_kernels::call::Prep2d;
 
-use crate::stage::blocks;
+use crate::stage::Mantissas;
 use crate::stage::dense::BLOCK_TERMS;
 
 /// A parameter of the predict program: where it comes from, and its form.
@@ -21,7 +20,8 @@ pub struct InferenceParam {
     pub prepared: Option<Prepared>,
 }
 
-/// A kernel as mantissas `[terms][outputs]`, and behind them the exponents `[blocks][outputs]`, one row for each block of terms.
+/// A kernel as mantissas `[terms][outputs]` (of format `bfp16` two terms to a word), and behind them the exponents `[blocks][outputs]`,
+/// one row for each block of terms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Prepared {
     /// Terms of a sum.
@@ -30,32 +30,42 @@ pub struct Prepared {
     pub outputs: u32,
     /// Terms of a block at most.
     pub block: u32,
+    /// Terms that are joined two by two: all of a block, or the input channels of a tap.
+    pub group: u32,
+    /// What the mantissas are.
+    pub mantissas: Mantissas,
 }
 
 impl Prepared {
     /// The form of a layer's kernel, if the layer is a product.
-    pub fn of(graph: &Graph, kernel: ParamId) -> Option<Prepared> {
+    pub fn of(graph: &Graph, kernel: ParamId, mantissas: Mantissas) -> Option<Prepared> {
         let param = &graph.params[kernel.0];
         if param.name != "kernel" && param.name != "depthwise_kernel" {
             return None;
         }
         let all: usize = param.shape.iter().product();
-        let (outputs, block) = match &graph.layers[param.layer.0].kind {
-            LayerKind::Dense(_) => (*param.shape.last()?, BLOCK_TERMS),
-            LayerKind::Conv(c) if c.depthwise => (param.shape.iter().rev().take(2).product(), u32::MAX),
-            LayerKind::Conv(_) => (*param.shape.last()?, u32::MAX),
+        let (outputs, block, group) = match &graph.layers[param.layer.0].kind {
+            LayerKind::Dense(_) => (*param.shape.last()?, BLOCK_TERMS, BLOCK_TERMS as usize),
+            LayerKind::Conv(c) if c.depthwise => (param.shape.iter().rev().take(2).product(), u32::MAX, 1),
+            LayerKind::Conv(_) => (*param.shape.last()?, u32::MAX, param.shape[param.shape.len() - 2]),
             _ => return None,
         };
-        Some(Prepared { terms: (all / outputs.max(1)) as u32, outputs: outputs as u32, block })
+        let terms = (all / outputs.max(1)) as u32;
+        Some(Prepared { terms, outputs: outputs as u32, block, group: group as u32, mantissas })
     }
 
     fn blocks(&self) -> Vec<(u32, u32)> {
-        blocks(self.terms, self.block)
+        self.mantissas.blocks(self.terms, self.block)
+    }
+
+    /// Rows of words of so many terms.
+    fn rows(&self, terms: u32) -> u32 {
+        terms / self.group * self.mantissas.words(self.group) + self.mantissas.words(terms % self.group)
     }
 
     /// Words of mantissas; the exponents follow.
     pub fn mantissa_words(&self) -> u32 {
-        self.terms * self.outputs
+        self.rows(self.terms) * self.outputs
     }
 
     /// Words in all.
@@ -65,25 +75,25 @@ impl Prepared {
 
     /// Mantissas and exponents of a kernel.
     fn prepare(&self, values: &[f32]) -> Vec<u32> {
+        // The values, and what is made of them behind.
         let mut words: Vec<u32> = values.iter().map(|v| v.to_bits()).collect();
-        words.resize(self.words() as usize, 0);
+        let made = words.len() as u32;
+        words.resize((made + self.words()) as usize, 0);
         for (b, (first, rows)) in self.blocks().into_iter().enumerate() {
-            let at = first * self.outputs * 4;
-            let exps = (self.mantissa_words() + b as u32 * self.outputs) * 4;
             let call = Prep2d {
-                src: at,
+                src: first * self.outputs * 4,
                 rows,
                 cols: self.outputs,
                 src_stride: self.outputs,
-                dst: at,
+                dst: (made + self.rows(first) * self.outputs) * 4,
                 dst_row_stride: self.outputs,
                 dst_col_stride: 1,
-                exps,
+                exps: (made + self.mantissa_words() + b as u32 * self.outputs) * 4,
                 axis: 2,
             };
-            KernelCall::from(call).run(&mut words);
+            self.mantissas.prepare(call, self.group).run(&mut words);
         }
-        words
+        words.split_off(made as usize)
     }
 }
 
@@ -156,10 +166,11 @@ fn element(tensor: &Tensor, i: usize) -> f32 {
 }
 
 impl InferenceParam {
-    fn new(graph: &Graph, source: Source) -> InferenceParam {
+    /// The parameter in the form that its layer takes.
+    pub(crate) fn new(graph: &Graph, source: Source, mantissas: Mantissas) -> InferenceParam {
         let prepared = match &source {
-            Source::Plain(p) => Prepared::of(graph, *p),
-            Source::Kernel { kernel, .. } => Prepared::of(graph, *kernel),
+            Source::Plain(p) => Prepared::of(graph, *p, mantissas),
+            Source::Kernel { kernel, .. } => Prepared::of(graph, *kernel, mantissas),
             Source::Bias { .. } => None,
         };
         InferenceParam { source, prepared }
@@ -186,7 +197,7 @@ impl InferenceParam {
 
 impl Source {
     /// Values, row-major, from the model's parameters. Computed in f64, rounded once.
-    fn values(&self, weights: &[Tensor]) -> Vec<f32> {
+    pub(crate) fn values(&self, weights: &[Tensor]) -> Vec<f32> {
         match self {
             Source::Plain(p) => weights[p.0].iter().copied().collect(),
             Source::Kernel { kernel, norm } => {
@@ -245,7 +256,7 @@ pub fn folded_norms(graph: &Graph) -> Vec<Option<NodeId>> {
 }
 
 /// Parameters of the predict program, in order.
-pub fn inference_params(graph: &Graph) -> Vec<InferenceParam> {
+pub fn inference_params(graph: &Graph, mantissas: Mantissas) -> Vec<InferenceParam> {
     let folded = folded_norms(graph);
     let norm_nodes: Vec<NodeId> = folded.iter().flatten().copied().collect();
     let mut params = Vec::new();
@@ -257,10 +268,13 @@ pub fn inference_params(graph: &Graph) -> Vec<InferenceParam> {
         match node.and_then(|n| folded[n]).and_then(|n| Norm::of(graph, n)) {
             Some(norm) => {
                 let kernel = layer.params[0];
-                params.push(InferenceParam::new(graph, Source::Kernel { kernel, norm }));
-                params.push(InferenceParam::new(graph, Source::Bias { bias: layer.params.get(1).copied(), norm }));
+                params.push(InferenceParam::new(graph, Source::Kernel { kernel, norm }, mantissas));
+                let bias = Source::Bias { bias: layer.params.get(1).copied(), norm };
+                params.push(InferenceParam::new(graph, bias, mantissas));
             }
-            None => params.extend(layer.params.iter().map(|&p| InferenceParam::new(graph, Source::Plain(p)))),
+            None => {
+                params.extend(layer.params.iter().map(|&p| InferenceParam::new(graph, Source::Plain(p), mantissas)))
+            }
         }
     }
     params

@@ -1,41 +1,50 @@
-//! Test support: runs stages directly, core after core, without a machine. What the runtime and the simulator do with time and
-//! packets is not here; what the stages compute is.
+//! Runs stages directly, core after core, without a machine. What the runtime and a machine do with time and packets is not
+//! here; what the stages compute is, to the bit. It shows what a format costs in accuracy, and serves the tests.
 
 use spidnn_core::command::{Command, Item, Patch, When, dma, loops, reg};
-use spidnn_graph::{Graph, Tensor};
+use spidnn_graph::{Graph, Tensor as Values};
 use spidnn_kernels::KernelCall;
 use spinnaker_machine::SDRAM_USER_BASE;
 
-use crate::Program;
-use crate::emit::{BUFFER_BYTES, SCALARS};
+use crate::emit::{BUFFER_BYTES, SCALARS, Tensor};
 use crate::lower::{Lowered, Target, lower};
 use crate::plan::{Buffer, Options};
 use crate::stage::CoreSlot;
+use crate::{CompileError, Program};
 
 /// Some chips with their SDRAM.
 pub struct Chips {
+    /// What runs on them.
     pub lowered: Lowered,
+    /// Cores of each.
     pub cores: Vec<u32>,
+    /// Their memories.
     pub sdram: Vec<Vec<u32>>,
     options: Options,
+    /// Scalars of a run.
     pub scalars: [f32; 16],
 }
 
 impl Chips {
-    pub fn new(graph: &Graph, options: &Options, cores: &[u32]) -> Chips {
+    /// Chips with so many cores each.
+    ///
+    /// # Errors
+    /// A network that cannot be lowered.
+    pub fn new(graph: &Graph, options: &Options, cores: &[u32]) -> Result<Chips, CompileError> {
         let target = Target {
             samples_max: options.samples().div_ceil(cores.len()) as u32,
             replicas: cores.len() as u32,
             exchange_slots: *cores.iter().min().unwrap(),
             base: SDRAM_USER_BASE,
         };
-        let lowered = lower(graph, options, target).unwrap();
+        let lowered = lower(graph, options, target)?;
         let words = (lowered.memory.end() - u64::from(SDRAM_USER_BASE)) as usize / 4;
         // Rubbish everywhere: what is read before it is written shows.
         let sdram = vec![vec![0x7fc0_dead; words]; cores.len()];
-        Chips { lowered, cores: cores.to_vec(), sdram, options: options.clone(), scalars: [0.0; 16] }
+        Ok(Chips { lowered, cores: cores.to_vec(), sdram, options: options.clone(), scalars: [0.0; 16] })
     }
 
+    /// Writes a sample's numbers.
     pub fn write(&mut self, chip: usize, buffer: &Buffer, sample: usize, values: &[f32]) {
         let at = (buffer.address - SDRAM_USER_BASE) as usize / 4 + sample * buffer.sample_stride_bytes as usize / 4;
         assert_eq!(values.len(), buffer.words as usize);
@@ -44,21 +53,37 @@ impl Chips {
         }
     }
 
+    /// Reads a sample's numbers.
+    #[cfg(test)]
     pub fn read(&self, chip: usize, buffer: &Buffer, sample: usize) -> Vec<f32> {
         let at = (buffer.address - SDRAM_USER_BASE) as usize / 4 + sample * buffer.sample_stride_bytes as usize / 4;
         self.sdram[chip][at..at + buffer.words as usize].iter().map(|&w| f32::from_bits(w)).collect()
     }
 
-    pub fn set_weights(&mut self, graph: &Graph, weights: &[Tensor]) {
+    /// The words of a tensor's sample.
+    pub fn words(&self, chip: usize, tensor: &Tensor, sample: usize) -> Vec<u32> {
+        let at = (tensor.address - SDRAM_USER_BASE) as usize / 4 + sample * tensor.words as usize;
+        self.sdram[chip][at..at + tensor.words as usize].to_vec()
+    }
+
+    /// Gives all chips these parameters, and the optimizer no state.
+    pub fn set_weights(&mut self, graph: &Graph, weights: &[Values]) {
         for chip in 0..self.cores.len() {
             for (i, w) in weights.iter().enumerate() {
                 let values: Vec<f32> = w.iter().copied().collect();
                 let buffer = self.lowered.params[i];
                 self.write(chip, &buffer, 0, &values);
             }
-            for (i, p) in crate::fold::inference_params(graph).iter().enumerate() {
+            let contents: Vec<Vec<u32>> = match &self.lowered.constants {
+                Some(constants) => constants.clone(),
+                None => {
+                    let params = crate::fold::inference_params(graph, self.options.format.mantissas());
+                    params.iter().map(|p| p.contents(weights)).collect()
+                }
+            };
+            for (i, words) in contents.into_iter().enumerate() {
                 let buffer = self.lowered.inference_params[i];
-                let values: Vec<f32> = p.contents(weights).into_iter().map(f32::from_bits).collect();
+                let values: Vec<f32> = words.into_iter().map(f32::from_bits).collect();
                 self.write(chip, &buffer, 0, &values);
             }
         }

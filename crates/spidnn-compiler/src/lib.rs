@@ -9,16 +9,19 @@ mod error;
 pub mod fold;
 mod lower;
 mod plan;
+pub mod quantise;
 pub mod report;
 pub mod route;
 mod stage;
 mod weights;
 
+mod accuracy;
 #[cfg(test)]
 mod golden;
-#[cfg(test)]
 mod interpreter;
 
+pub use accuracy::{AccuracyError, LayerAccuracy, layer_accuracy};
 pub use compile::compile;
 pub use error::CompileError;
-pub use plan::{Buffer, ChipImage, Compiled, Layout, OptimizerState, Options, Program, Training};
+pub use plan::{Buffer, ChipImage, Compiled, Format, Layout, OptimizerState, Options, Program, Training};
+pub use stage::Mantissas;

@@ -1,5 +1,10 @@
 //! From layers to stages: buffers in SDRAM, fusion of activations and losses, and the backward pass.
 
+mod int8;
+
+pub use int8::{ByteValue, LayerForm};
+
+use int8::Bytes;
 use spidnn_graph::layer::PoolMode;
 use spidnn_graph::training::{Clip, Loss, Rule};
 use spidnn_graph::{Activation, Graph, LayerKind, NodeId};
@@ -7,7 +12,7 @@ use spidnn_kernels as kernels;
 
 use crate::emit::Tensor;
 use crate::fold::{self, InferenceParam, Norm, Source};
-use crate::plan::{Buffer, OptimizerState, Options};
+use crate::plan::{Buffer, Format, OptimizerState, Options};
 use crate::stage::conv::{Axis, ConvGradient, ConvGradientSum, ConvProduct, ConvShape};
 use crate::stage::dense::{DenseGradient, DensePartial, DensePartialSum, DenseProduct};
 use crate::stage::elementwise::{
@@ -19,7 +24,7 @@ use crate::stage::norm::{
 use crate::stage::phase::Phase;
 use crate::stage::pool::{PoolGradient, PoolShape, PoolStage};
 use crate::stage::update::{ExchangeStage, GlobalNormStage, NormStage, OptimizerStage, Trained, Way};
-use crate::stage::{FusedActivation, Stage};
+use crate::stage::{FusedActivation, Mantissas, Stage};
 use crate::{CompileError, Program};
 
 /// Application cores of a chip at most.
@@ -76,6 +81,14 @@ pub struct Lowered {
     pub optimizer_state: Vec<OptimizerState>,
     /// Parameters of the predict program.
     pub inference_params: Vec<Buffer>,
+    /// Contents of the inference parameters, where the compiler makes them (format `int8`).
+    pub constants: Option<Vec<Vec<u32>>>,
+    /// What the layers of the predict program became (format `int8`).
+    pub forms: Vec<LayerForm>,
+    /// Values of its nodes, where they are bytes.
+    pub bytes: Vec<Option<ByteValue>>,
+    /// Values of its nodes, where they are numbers.
+    pub numbers: Vec<Option<Tensor>>,
     /// Run block.
     pub run_block: u32,
     /// Memory taken.
@@ -159,6 +172,10 @@ struct Pass<'a> {
     activation_in_loss: Vec<bool>,
     /// Per node: plan of its batch normalisation in training.
     norms: Vec<Option<NormPlan>>,
+    /// Operands of products.
+    mantissas: Mantissas,
+    /// Predictions in bytes.
+    bytes: Option<Bytes<'a>>,
     largest: (String, u64),
 }
 
@@ -179,7 +196,7 @@ struct Late {
     dense: Vec<DenseGradient>,
 }
 
-impl Pass<'_> {
+impl<'a> Pass<'a> {
     /// Adds the gradients that were put off: one phase for all of them, and one for the sums of their parts.
     fn push_late(&mut self) {
         let Late { convolutions, mut dense } = std::mem::take(&mut self.late);
@@ -384,9 +401,16 @@ impl Pass<'_> {
             Some((address, inference[i].prepared.map(|p| address + p.mantissa_words() * 4)))
         };
         for (i, node) in graph.nodes.iter().enumerate() {
-            if self.values[i].is_some() {
+            let is_bytes = |pass: &Self| pass.bytes.as_ref().is_some_and(|b| b.values[i].is_some());
+            if self.values[i].is_some() || is_bytes(self) {
                 // Folded into an earlier node.
                 continue;
+            }
+            if self.bytes.is_some() {
+                if self.forward_bytes(i, folded[i])? {
+                    continue;
+                }
+                node.inputs.iter().for_each(|&x| self.numbers_of(x));
             }
             let layer = &graph.layers[node.layer.0];
             let name = layer.name.clone();
@@ -397,7 +421,9 @@ impl Pass<'_> {
                 ],
                 None => layer.params.iter().map(|&p| Source::Plain(p)).collect(),
             };
-            let (params, prepared): (Vec<u32>, Vec<Option<u32>>) = if self.mode == Mode::Predict {
+            let (params, prepared): (Vec<u32>, Vec<Option<u32>>) = if self.bytes.is_some() {
+                sources.into_iter().map(|source| self.number_param(source)).unzip()
+            } else if self.mode == Mode::Predict {
                 // A folded normalisation has no parameters of its own, and no stage.
                 sources.into_iter().filter_map(place).unzip()
             } else {
@@ -417,6 +443,7 @@ impl Pass<'_> {
                             what: "forward",
                             a,
                             c,
+                            mantissas: pass.mantissas,
                             rows_per_sample: rows,
                             terms,
                             outputs: d.units as u32,
@@ -446,6 +473,7 @@ impl Pass<'_> {
                             layer: name,
                             shape,
                             backward: false,
+                            mantissas: pass.mantissas,
                             x,
                             y,
                             weights: params[0],
@@ -569,6 +597,7 @@ impl Pass<'_> {
                 }
             }
         }
+        graph.outputs.iter().for_each(|&o| self.numbers_of(o));
         Ok(())
     }
 
@@ -774,6 +803,7 @@ impl Pass<'_> {
                             layer: name.clone(),
                             x,
                             dy: dz,
+                            mantissas: self.mantissas,
                             rows_per_sample: rows,
                             inputs: terms,
                             outputs,
@@ -789,6 +819,7 @@ impl Pass<'_> {
                             what: "input gradient",
                             a: dz,
                             c: dx,
+                            mantissas: self.mantissas,
                             rows_per_sample: rows,
                             terms: outputs,
                             outputs: terms,
@@ -813,6 +844,7 @@ impl Pass<'_> {
                             shape,
                             x,
                             dy: dz,
+                            mantissas: self.mantissas,
                             partials: 0,
                             kernel_gradient,
                             bias_gradient,
@@ -830,6 +862,7 @@ impl Pass<'_> {
                             layer: name,
                             shape,
                             backward: true,
+                            mantissas: self.mantissas,
                             x: dz,
                             y: dx,
                             weights: kernel.address,
@@ -1140,8 +1173,15 @@ pub fn lower(graph: &Graph, options: &Options, target: Target) -> Result<Lowered
         };
         params.push(Buffer { address, sample_stride_bytes: 0, words: w });
     }
-    let inference = fold::inference_params(graph);
-    let inference_params: Vec<Buffer> = inference
+    let with_bytes = match (&options.format, &options.training) {
+        (Format::Int8(_), Some(_)) => return Err(CompileError::TrainingInBytes),
+        (Format::Int8(with), None) => Some(with),
+        _ => None,
+    };
+    // With bytes the parameters are placed when it is known which form each layer takes.
+    let inference =
+        if with_bytes.is_some() { Vec::new() } else { fold::inference_params(graph, options.format.mantissas()) };
+    let mut inference_params: Vec<Buffer> = inference
         .iter()
         .map(|p| {
             let w = p.words(graph) as u32;
@@ -1194,6 +1234,8 @@ pub fn lower(graph: &Graph, options: &Options, target: Target) -> Result<Lowered
     let shared = memory.clone();
     let mut programs = Vec::new();
     let mut largest = (graph.name.clone(), 0);
+    let mut constants = None;
+    let (mut numbers, mut bytes, mut forms) = (Vec::new(), Vec::new(), Vec::new());
     let mut modes = vec![(Program::Predict, Mode::Predict)];
     if options.training.is_some() {
         modes.push((Program::Train, Mode::Train));
@@ -1213,6 +1255,8 @@ pub fn lower(graph: &Graph, options: &Options, target: Target) -> Result<Lowered
             outputs: output_buffers.iter().map(|b| Tensor::new(b.address, b.words)).collect(),
             activation_in_loss: vec![false; graph.nodes.len()],
             norms: vec![None; graph.nodes.len()],
+            mantissas: options.format.mantissas(),
+            bytes: with_bytes.map(|with| Bytes::new(graph, with)),
             largest: largest.clone(),
         };
         for (k, input) in graph.inputs.iter().enumerate() {
@@ -1299,6 +1343,15 @@ pub fn lower(graph: &Graph, options: &Options, target: Target) -> Result<Lowered
             }
         }
         largest = pass.largest.clone();
+        if mode == Mode::Predict {
+            numbers = pass.values.iter().map(|v| v.map(|v| v.tensor)).collect();
+        }
+        if let Some(Bytes { values, constants: made, forms: all, .. }) = pass.bytes {
+            (bytes, forms) = (values, all);
+            let (places, contents): (Vec<_>, Vec<_>) = made.into_iter().unzip();
+            inference_params.extend(places);
+            constants = Some(contents);
+        }
         programs.push((program, pass.phases));
         if own.end() > memory.end() {
             memory = own;
@@ -1314,6 +1367,10 @@ pub fn lower(graph: &Graph, options: &Options, target: Target) -> Result<Lowered
         params,
         optimizer_state,
         inference_params,
+        constants,
+        forms,
+        bytes,
+        numbers,
         run_block,
         memory,
         largest,

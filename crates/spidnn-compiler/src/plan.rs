@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use spidnn_graph::training::{Loss, Optimizer};
 use spinnaker_machine::{ChipXy, RoutingEntry};
 
+use crate::quantise::Quantisation;
 use crate::report::Report;
+use crate::stage::Mantissas;
 
 /// What to compile for.
 #[derive(Debug, Clone)]
@@ -16,6 +18,36 @@ pub struct Options {
     pub training: Option<Training>,
     /// Use at most so many chips; all that serve when `None`.
     pub chips_max: Option<usize>,
+    /// Format of the numbers.
+    pub format: Format,
+}
+
+/// Format of the numbers that products are made of.
+#[derive(Debug, Clone, Default)]
+pub enum Format {
+    /// As good as binary32: mantissas of 26 bits.
+    #[default]
+    F32,
+    /// Mantissas of 16 bits with an exponent for each block.
+    Bfp16,
+    /// Bytes, for predictions.
+    Int8(Quantisation),
+}
+
+impl Format {
+    /// What its products are made of (of format `int8`, those of layers that stay with numbers).
+    pub fn mantissas(&self) -> Mantissas {
+        if matches!(self, Format::Bfp16) { Mantissas::Halves } else { Mantissas::Words }
+    }
+
+    /// Its name on the command line.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Format::F32 => "f32",
+            Format::Bfp16 => "bfp16",
+            Format::Int8(_) => "int8",
+        }
+    }
 }
 
 impl Options {
@@ -34,7 +66,7 @@ impl Options {
 
     /// Inference with `batch_size` inputs at a time, on all chips.
     pub fn inference(batch_size: usize) -> Options {
-        Options { batch_size, training: None, chips_max: None }
+        Options { batch_size, training: None, chips_max: None, format: Format::F32 }
     }
 }
 
@@ -132,6 +164,9 @@ pub struct Compiled {
     pub chips: BTreeMap<ChipXy, ChipImage>,
     /// Where the host finds and puts things.
     pub layout: Layout,
+    /// What the host writes to [`Layout::inference_params`], where it depends on no weights but those that the network was compiled with (format
+    /// `int8`); else it is made of the weights ([`crate::fold::InferenceParam::contents`]).
+    pub constants: Option<Vec<Vec<u32>>>,
     /// The plan in words and numbers.
     pub report: Report,
 }

@@ -1,6 +1,6 @@
 //! What plans look like: command lists that do not grow, refusals that name the layer, cores that are not all there.
 
-use spidnn_compiler::{CompileError, Options, Training, compile};
+use spidnn_compiler::{CompileError, Format, Options, Training, compile};
 use spidnn_graph::builder::{AveragePooling2D, Conv2D, Dense, Flatten, Input, Sequential};
 use spidnn_graph::training::{Clip, LearningRate, Loss, Optimizer, Rule};
 use spidnn_graph::{Activation, Graph, Padding};
@@ -32,7 +32,7 @@ fn picture_network(side: usize) -> Graph {
 }
 
 fn command_words(side: usize, batch_size: usize) -> usize {
-    let options = Options { batch_size, training: Some(training(batch_size)), chips_max: Some(1) };
+    let options = Options { batch_size, training: Some(training(batch_size)), chips_max: Some(1), format: Format::F32 };
     compile(&picture_network(side), &Machine::spin3(), &options)
         .unwrap_or_else(|e| panic!("{side} x {side}, batch {batch_size}: {e}"))
         .report
@@ -56,7 +56,7 @@ fn command_lists_do_not_grow_with_the_picture_or_the_batch() {
 #[test]
 fn a_model_too_large_for_a_chip_is_refused_with_the_layer_and_the_bytes() {
     let graph = Sequential::new(Input::shape([4096])).with(Dense::new(8192).name("wide")).build().unwrap();
-    let options = Options { batch_size: 4, training: Some(training(4)), chips_max: None };
+    let options = Options { batch_size: 4, training: Some(training(4)), chips_max: None, format: Format::F32 };
     match compile(&graph, &Machine::spin5(), &options) {
         Err(CompileError::ModelTooLarge { needed, available, .. }) => assert!(needed > available),
         other => panic!("expected a refusal, got {:?}", other.map(|c| c.report.sdram_bytes)),
@@ -74,7 +74,7 @@ fn cores_that_are_missing_are_not_used() {
     let compiled = compile(
         &picture_network(28),
         &machine,
-        &Options { batch_size: 480, training: Some(training(480)), chips_max: None },
+        &Options { batch_size: 480, training: Some(training(480)), chips_max: None, format: Format::F32 },
     )
     .unwrap();
     assert_eq!(compiled.replicas.len(), 47);

@@ -64,15 +64,19 @@ pub(crate) struct Links {
 
 #[maybe_async]
 impl Links {
-    pub fn new(config: CoreConfig) -> Links {
-        Links {
-            config,
-            epoch: 0,
-            arrived: [0; 2],
-            released: 0,
-            #[cfg(feature = "exchanges")]
-            streams: stream::Streams::default(),
-        }
+    /// Before a configuration is read.
+    pub const EMPTY: Links = Links {
+        config: CoreConfig::EMPTY,
+        epoch: 0,
+        arrived: [0; 2],
+        released: 0,
+        #[cfg(feature = "exchanges")]
+        streams: stream::Streams::EMPTY,
+    };
+
+    /// Takes the configuration of the core.
+    pub fn configure(&mut self, config: &CoreConfig) {
+        self.config = *config;
     }
 
     fn key(&self, kind: u32, low: u32) -> u32 {

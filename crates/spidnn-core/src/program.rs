@@ -31,6 +31,39 @@ const KEY_BASE_MASK: u32 = !0x7FFF;
 /// Words of a run block.
 pub const RUN_BLOCK_WORDS: usize = 32;
 
+/// What firmware says of itself: the last words of its code.
+pub mod trailer {
+    use super::{MAGIC, VERSION};
+
+    /// Words of a trailer: magic number, version of images, two words with a bit for each kernel, flags.
+    pub const WORDS: usize = 5;
+    /// Flag: the firmware takes part in exchanges between chips.
+    pub const EXCHANGES: u32 = 1;
+
+    /// The words of a trailer; kernels have numbers below 64.
+    pub const fn words(kernels: &[u32], exchanges: bool) -> [u32; WORDS] {
+        let mut mask = 0u64;
+        let mut i = 0;
+        while i < kernels.len() {
+            mask |= 1 << kernels[i];
+            i += 1;
+        }
+        [MAGIC, VERSION, mask as u32, (mask >> 32) as u32, if exchanges { EXCHANGES } else { 0 }]
+    }
+
+    /// Kernels (bits) and whether it takes part in exchanges, from a trailer. The error is the version found, 0 if it is none at all.
+    ///
+    /// # Errors
+    /// If the words are not a trailer of this version.
+    pub const fn read(words: &[u32; WORDS]) -> Result<(u64, bool), u32> {
+        match *words {
+            [MAGIC, VERSION, low, high, flags] => Ok((low as u64 | (high as u64) << 32, flags & EXCHANGES != 0)),
+            [MAGIC, version, ..] => Err(version),
+            _ => Err(0),
+        }
+    }
+}
+
 /// Who has which part of a core's data memory, as byte offsets.
 pub mod memory {
     /// Buffers of kernels and of exchanges lie below this.
@@ -103,6 +136,22 @@ pub struct CoreConfig {
 }
 
 impl CoreConfig {
+    /// Before a configuration is read.
+    pub(crate) const EMPTY: CoreConfig = CoreConfig {
+        slot: 0,
+        cores: 0,
+        key: 0,
+        leader: 0,
+        parent: None,
+        child_number: 0,
+        children: [0; CHILDREN_MAX],
+        child_count: 0,
+        run_block: 0,
+        scalars: 0,
+        segment_buffer: 0,
+        segment_buffer_bytes: 0,
+    };
+
     /// The words of the configuration.
     pub fn to_words(&self) -> [u32; CONFIG_WORDS] {
         let mut w = [0; CONFIG_WORDS];

@@ -50,50 +50,26 @@ async fn load<C: Core>(core: &C, sdram: u32, dtcm: u32, words: u32, tag: u8) {
 
 #[maybe_async]
 async fn serve<C: Core>(core: &C, image: u32, commands_max: u64) -> Result<(), Failure> {
-    if !in_sdram(image, HEADER_WORDS as u64 * 4) {
-        return Err(Failure::new(ErrorCode::BadImage, 0, image));
-    }
-    // Nothing else is in DTCM yet: the header may go anywhere.
-    load(core, image, 0, HEADER_WORDS as u32, TAG_SEGMENT).await;
-    core.dma_done(TAG_SEGMENT).await;
-    let mut header = [0; HEADER_WORDS];
-    core.read(0, &mut header);
-    if header[0] != MAGIC {
-        return Err(Failure::new(ErrorCode::BadImage, header[0], image));
-    }
-    if header[1] != VERSION {
-        return Err(Failure::new(ErrorCode::BadVersion, header[1], VERSION));
-    }
-    let total = header[2];
-    if !in_sdram(image, u64::from(total) * 4) || header[3] as usize != PROGRAMS {
-        return Err(Failure::new(ErrorCode::BadImage, total, image));
-    }
-    let mut words = [0; CONFIG_WORDS];
-    words.copy_from_slice(&header[4..4 + CONFIG_WORDS]);
-    let config = CoreConfig::from_words(&words).ok_or(Failure::new(ErrorCode::BadConfig, words[0], image))?;
-    if !in_sdram(config.run_block, RUN_BLOCK_WORDS as u64 * 4) {
-        return Err(Failure::new(ErrorCode::BadConfig, config.run_block, image));
-    }
-    let mut runner =
-        Runner { core, config, image, total, links: Links::new(config), interpreter: Interpreter::default() };
+    let mut runner = Runner {
+        core,
+        config: CoreConfig::EMPTY,
+        image,
+        total: 0,
+        programs: [[0; 2]; PROGRAMS],
+        links: Links::EMPTY,
+        interpreter: Interpreter::EMPTY,
+        held: [(0, 0); 2],
+    };
+    runner.read_head().await?;
     loop {
         // Neighbours that have not heard the last word of an exchange still ask.
         while !core.wait_start().await {
             runner.links.answer(core).await;
         }
-        load(core, config.run_block, config.segment_buffer, RUN_BLOCK_WORDS as u32, TAG_SEGMENT).await;
-        core.dma_done(TAG_SEGMENT).await;
-        let mut block = [0; RUN_BLOCK_WORDS];
-        core.read(config.segment_buffer, &mut block);
-        let (program, registers) =
-            registers_of(&block).ok_or(Failure::new(ErrorCode::BadRunBlock, block[0], config.run_block))?;
-        core.write(config.scalars, &block[16..]);
-        runner.interpreter.begin_run(registers, commands_max);
-        let first = 4 + CONFIG_WORDS + 2 * program as usize;
-        if program as usize >= PROGRAMS {
-            return Err(Failure::new(ErrorCode::BadProgram, program, 0));
-        }
-        runner.program(header[first], header[first + 1]).await?;
+        let program = runner.begin_run(commands_max).await? as usize;
+        let &[offset, words] =
+            runner.programs.get(program).ok_or(Failure::new(ErrorCode::BadProgram, program as u32, 0))?;
+        runner.program(offset, words).await?;
     }
 }
 
@@ -102,15 +78,76 @@ struct Runner<'a, C: Core> {
     config: CoreConfig,
     image: u32,
     total: u32,
+    /// First segment of each program: offset and words.
+    programs: [[u32; 2]; PROGRAMS],
     links: Links,
     interpreter: Interpreter,
+    /// Offset and words of the segments that the halves of the buffer hold.
+    held: [(u32, u32); 2],
 }
 
 #[maybe_async]
 impl<C: Core> Runner<'_, C> {
+    /// Reads the head of the image. (Kept apart from what runs, as are all that hold arrays: a core has a stack of 1.5 KiB.)
+    #[inline(never)]
+    async fn read_head(&mut self) -> Result<(), Failure> {
+        let (core, image) = (self.core, self.image);
+        if !in_sdram(image, HEADER_WORDS as u64 * 4) {
+            return Err(Failure::new(ErrorCode::BadImage, 0, image));
+        }
+        // Nothing else is in DTCM yet: the header may go anywhere.
+        load(core, image, 0, HEADER_WORDS as u32, TAG_SEGMENT).await;
+        core.dma_done(TAG_SEGMENT).await;
+        let mut header = [0; HEADER_WORDS];
+        core.read(0, &mut header);
+        if header[0] != MAGIC {
+            return Err(Failure::new(ErrorCode::BadImage, header[0], image));
+        }
+        if header[1] != VERSION {
+            return Err(Failure::new(ErrorCode::BadVersion, header[1], VERSION));
+        }
+        let total = header[2];
+        if !in_sdram(image, u64::from(total) * 4) || header[3] as usize != PROGRAMS {
+            return Err(Failure::new(ErrorCode::BadImage, total, image));
+        }
+        let mut words = [0; CONFIG_WORDS];
+        words.copy_from_slice(&header[4..4 + CONFIG_WORDS]);
+        let config = CoreConfig::from_words(&words).ok_or(Failure::new(ErrorCode::BadConfig, words[0], image))?;
+        if !in_sdram(config.run_block, RUN_BLOCK_WORDS as u64 * 4) {
+            return Err(Failure::new(ErrorCode::BadConfig, config.run_block, image));
+        }
+        for (program, words) in self.programs.iter_mut().zip(header[4 + CONFIG_WORDS..].chunks_exact(2)) {
+            program.copy_from_slice(words);
+        }
+        self.total = total;
+        self.config = config;
+        self.links.configure(&config);
+        Ok(())
+    }
+
+    /// Reads the run block; the number of the program to run.
+    #[inline(never)]
+    async fn begin_run(&mut self, commands_max: u64) -> Result<u32, Failure> {
+        let (core, config) = (self.core, &self.config);
+        // To the end of the buffer, where a segment seldom reaches.
+        let place = config.segment_buffer + config.segment_buffer_bytes - RUN_BLOCK_WORDS as u32 * 4;
+        load(core, config.run_block, place, RUN_BLOCK_WORDS as u32, TAG_SEGMENT).await;
+        core.dma_done(TAG_SEGMENT).await;
+        if self.held[1].1 > self.half() - RUN_BLOCK_WORDS as u32 {
+            self.held[1] = (0, 0);
+        }
+        let mut block = [0; RUN_BLOCK_WORDS];
+        core.read(place, &mut block);
+        let (program, registers) =
+            registers_of(&block).ok_or(Failure::new(ErrorCode::BadRunBlock, block[0], config.run_block))?;
+        core.write(config.scalars, &block[16..]);
+        self.interpreter.begin_run(&registers, commands_max);
+        Ok(program)
+    }
+
     /// Executes a program: the segment at `offset`, and those that follow it.
     async fn program(&mut self, offset: u32, words: u32) -> Result<(), Failure> {
-        let half = (self.config.segment_buffer_bytes / 8).min(SEGMENT_WORDS_MAX as u32);
+        let half = self.half();
         let (mut offset, mut words) = (offset, words);
         if words == 0 {
             // A core that has nothing to do in this program.
@@ -135,7 +172,17 @@ impl<C: Core> Runner<'_, C> {
         Ok(())
     }
 
-    async fn fetch(&self, offset: u32, words: u32, parity: u32, half: u32) -> Result<(), Failure> {
+    /// Words of half the segment buffer.
+    fn half(&self) -> u32 {
+        (self.config.segment_buffer_bytes / 8).min(SEGMENT_WORDS_MAX as u32)
+    }
+
+    /// Fetches a segment to a half of the buffer, unless it is there from the run before.
+    async fn fetch(&mut self, offset: u32, words: u32, parity: u32, half: u32) -> Result<(), Failure> {
+        let held = core::mem::replace(&mut self.held[parity as usize], (offset, words));
+        if held == (offset, words) {
+            return Ok(());
+        }
         if words > half || u64::from(offset) + u64::from(words) > u64::from(self.total) {
             return Err(Failure::new(ErrorCode::BadImage, offset, words));
         }
@@ -145,20 +192,23 @@ impl<C: Core> Runner<'_, C> {
     }
 
     /// Executes a segment.
+    #[inline(never)]
     async fn segment(&mut self, segment: &[u32]) -> Result<(), Failure> {
         let core = self.core;
         self.interpreter.begin_segment();
         loop {
-            match self.interpreter.next(core, segment)? {
+            let deed = self.interpreter.next(core, segment)?;
+            let said = &self.interpreter;
+            match deed {
                 Deed::End => return Ok(()),
-                Deed::Transfer(transfer) => core.dma(transfer).await,
-                Deed::Wait(tag) => core.dma_done(tag).await,
-                Deed::Kernel(call) => core.kernel(&call).await,
+                Deed::Transfer => core.dma(said.transfer).await,
+                Deed::Wait => core.dma_done(said.tag).await,
+                Deed::Kernel => core.kernel(&said.call).await,
                 Deed::Barrier => self.links.barrier(core).await?,
                 #[cfg(feature = "exchanges")]
-                Deed::ReduceUp(exchange) => self.links.reduce_up(core, &exchange).await?,
+                Deed::ReduceUp => self.links.reduce_up(core, &said.exchange).await?,
                 #[cfg(feature = "exchanges")]
-                Deed::BroadcastDown(exchange) => self.links.broadcast_down(core, &exchange).await?,
+                Deed::BroadcastDown => self.links.broadcast_down(core, &said.exchange).await?,
             }
             // A neighbour that has not heard the last word of an exchange does not wait for the end of a long stage.
             self.links.answer(core).await;

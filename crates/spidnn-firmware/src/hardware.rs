@@ -22,6 +22,8 @@ pub struct Hardware<K> {
     kernels: PhantomData<K>,
     /// Cycles at the last look at the timer: it counts 32 bits only.
     cycles: Cell<u64>,
+    /// When the run began.
+    run_began: Cell<u64>,
     /// The next start signal is SYNC1 (they alternate).
     second_signal: Cell<bool>,
 }
@@ -29,9 +31,23 @@ pub struct Hardware<K> {
 impl<K: Kernels> Hardware<K> {
     /// This core, with the kernels that it has.
     pub fn new(vcpu: Vcpu) -> Self {
-        Hardware { vcpu, kernels: PhantomData, cycles: Cell::new(0), second_signal: Cell::new(false) }
+        Hardware {
+            vcpu,
+            kernels: PhantomData,
+            cycles: Cell::new(0),
+            run_began: Cell::new(0),
+            second_signal: Cell::new(false),
+        }
+    }
+
+    /// One of the four words of the core's block that are the application's.
+    fn user_word(&self, number: u32) -> Register {
+        Register::at(self.vcpu.address + Field::User as u32 + 4 * number)
     }
 }
+
+/// Number of the user word that holds the cycles of the last run.
+const RUN_CYCLES: u32 = 2;
 
 /// Words of the programs' part of data memory that start at a byte offset.
 fn words_at(dtcm: u32) -> *mut u32 {
@@ -90,10 +106,17 @@ impl<K: Kernels> Core for Hardware<K> {
         sleep_until(|| transfers::is_done(tag));
     }
 
-    fn kernel_call(&self, number: u32, parameters: &[u32], dtcm_bytes: u32) -> Result<KernelCall, ErrorCode> {
-        K::call(number, parameters, dtcm_bytes as usize / 4)
+    fn read_call(
+        &self,
+        number: u32,
+        parameters: &[u32],
+        dtcm_bytes: u32,
+        call: &mut KernelCall,
+    ) -> Result<(), ErrorCode> {
+        K::read(number, parameters, dtcm_bytes as usize / 4, call)
     }
 
+    #[inline(never)]
     fn kernel(&self, call: &KernelCall) {
         // SAFETY: the runtime has checked the call against the start of the segment buffer; no reference into the memory below is
         // alive, and transfers into it are those that the command list waits for.
@@ -134,6 +157,10 @@ impl<K: Kernels> Core for Hardware<K> {
 
     fn wait_start(&self) -> bool {
         let second = self.second_signal.get();
+        if self.vcpu.state() == State::Run as u8 {
+            let cycles = self.now_cycles() - self.run_began.get();
+            self.user_word(RUN_CYCLES).write(cycles as u32);
+        }
         self.vcpu.set_state(if second { State::Sync1 } else { State::Sync0 });
         // The monitor clears the flag for SYNC0 and sets it for SYNC1.
         let started = || (system::flags() >> self.vcpu.virtual_core & 1 == 1) == second;
@@ -143,6 +170,7 @@ impl<K: Kernels> Core for Hardware<K> {
         }
         self.second_signal.set(!second);
         self.vcpu.set_state(State::Run);
+        self.run_began.set(self.now_cycles());
         true
     }
 
@@ -155,7 +183,7 @@ impl<K: Kernels> Core for Hardware<K> {
             Counter::PacketsResent => 0,
             Counter::PacketsUnexpected => 1,
         };
-        let word = Register::at(self.vcpu.address + Field::User as u32 + 4 * number);
+        let word = self.user_word(number);
         word.write(word.read().wrapping_add(n));
     }
 

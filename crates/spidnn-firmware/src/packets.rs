@@ -13,8 +13,8 @@ const LONG: usize = 128;
 /// Packets without.
 const SHORT: usize = 32;
 
-/// The rings, as `fiq.s` knows them: the alignment lets a place wrap by clearing one bit.
-#[repr(C, align(1024))]
+/// The rings, as `fiq.s` knows them. Their section begins at a multiple of 1024 (`link.x`): a place wraps by clearing one bit.
+#[repr(C)]
 struct Rings {
     long_keys: [u32; LONG],
     long_words: [u32; LONG],
@@ -82,14 +82,14 @@ pub fn prepare() {
     // SAFETY: only registers of FIQ mode are changed, and the mode is restored.
     unsafe {
         asm!(
-            "mrs {saved}, cpsr",
+            "mrs r4, cpsr",
             "msr cpsr_c, #0xD1",
             "mov r8, r0",
             "mov r9, r1",
             "mov r10, r2",
             "mov r13, r3",
-            "msr cpsr_c, {saved}",
-            saved = out(reg) _,
+            "msr cpsr_c, r4",
+            out("r4") _,
             in("r0") comms::BASE,
             in("r1") long,
             in("r2") variables,

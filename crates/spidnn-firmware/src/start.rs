@@ -31,13 +31,8 @@ vectors:
     @ FIQ falls through.
     "#,
     include_str!("fiq.s"),
+    include_str!("dma.s"),
     r#"
-irq_entry:
-    sub   lr, lr, #4
-    stmfd sp!, {{r0-r3, r12, lr}}
-    bl    irq
-    ldmfd sp!, {{r0-r3, r12, pc}}^
-
 reset:
     @ Interrupts masked; tightly coupled memories and low vectors on, alignment faults on (as the official kernel sets it).
     ldr   r1, =0x1F7E
@@ -46,6 +41,13 @@ reset:
     ldr   sp, =irq_stack_top
     msr   cpsr_c, #0xD3
     ldr   sp, =stack_top
+    @ A stack that was never used stays marked, so that a host sees how deep it went.
+    ldr   r1, =stack_end
+    ldr   r2, =0xDEADDEAD
+1:
+    str   r2, [r1], #4
+    cmp   r1, sp
+    blo   1b
     bl    firmware_main
 
     @ A fault: the address of this core's block is in sp of the mode (see `fault`).
@@ -62,7 +64,7 @@ data_abort:
     mov   r0, #5
 fault_entry:
     add   sp, sp, #4
-    stmia sp, {{r1-r7}}
+    stmia sp, {r1-r7}
     sub   sp, sp, #4
     strb  r0, [sp, #0x2C]
     mrs   r0, spsr
@@ -75,8 +77,11 @@ fault_entry:
     b     fault_stop
 
     .ltorg
-    "#
+    "#,
+    options(raw)
 );
+
+global_asm!(include_str!("mem.s"), options(raw));
 
 global_asm!(
     r#"

@@ -22,8 +22,28 @@
 //! [`EXPONENT_NAN`], and every result that it takes part in is NaN (bits 0x7FC0_0000). The mantissas of both are zero.
 //! All other arithmetic on tensors (bias, residual addition, optimizers, ..) is IEEE binary32, round
 //! half to even, one operation at a time, never fused, subnormals kept.
-
-use core::mem::MaybeUninit;
+//!
+//! ## Format `bfp16`
+//!
+//! As format `f32`, with shorter mantissas: *halves*, 16 bits with sign, two to a word, the first one in the low half;
+//! `|m| < 2^15`, and an exponent `e` gives a half the value `m * 2^(e - 15)`. With `X` the largest magnitude of a block, `E` is the smallest
+//! integer such that `X` rounded to 15 bits is less than `2^E`, and `m = round(x * 2^(15 - E))`, halves of a unit away from zero. The two halves of a
+//! word are neighbours along the summed dimension (rows of a matrix product's left side, columns of its right; channels of a pixel), and where their number
+//! is odd the last word has a zero above. Products are summed exactly in 64 bits (SMLALxy; at most [`HALF_TERMS_MAX`] terms would fit, 30 + 32),
+//! and rounded once to binary32. So a kernel of this format is the one of format `f32` on words, each the sum of two products, and its
+//! parameters count words where those count mantissas.
+//!
+//! ## Format `int8`
+//!
+//! For predictions. Tensors are *bytes*, unsigned, four to a word, the first one lowest; rows of a picture begin at words. A byte `q` means
+//! `(q - zero) * scale`, with one scale and one zero point (0 ..= 255) for a tensor; they belong to the network, and kernels know of them
+//! what they need. Kernels of layers are signed bytes of -127 ..= 127 with a scale for each output channel and zero point 0.
+//!
+//! Operands of a product are *halves*: 16-bit two's complement, two to a word, the first one in the low half, made of bytes when they
+//! come to local memory ([`Widen`], [`WidenWindow`]). Around a picture lie halves of the zero point, so every output has all terms; what the
+//! zero point adds to a sum is taken off again in the bias, a constant of the network. Sums are 32-bit integers and exact (at most
+//! [`BYTE_TERMS_MAX`] terms of 255 * 127). A sum goes back to a byte by a fixed-point multiplier of 15 bits
+//! (see [`Product8`]), rounded half up: on an ARM SMULWB, a shift and the carry that it leaves.
 
 /// A buffer field that names no buffer.
 pub const NONE: u32 = u32::MAX;
@@ -35,6 +55,14 @@ pub const EXPONENT_NAN: i32 = 0x7FFF;
 pub const MANTISSA_BITS: u32 = 26;
 /// Terms that a 64-bit accumulator takes exactly.
 pub const BLOCK_TERMS_MAX: u32 = 2048;
+/// Terms of halves that a 64-bit accumulator takes exactly.
+pub const HALF_TERMS_MAX: u64 = 1 << 32;
+/// Fraction bits of a half.
+pub const HALF_BITS: u32 = 15;
+/// Terms of bytes that a 32-bit accumulator takes exactly: 65,536 * 255 * 127 is less than 2^31.
+pub const BYTE_TERMS_MAX: u32 = 1 << 16;
+/// Columns of a panel of weights (see [`Product8`]).
+pub const PANEL_COLUMNS: u32 = 4;
 
 /// Why the words of a kernel call could not be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,6 +156,9 @@ macro_rules! kernels {
         };
 
         impl KernelCall {
+            /// A call that does nothing: fills no words.
+            pub const NOTHING: KernelCall = KernelCall::Fill(Fill { dst: 0, count: 0, value_bits: 0 });
+
             /// Number of the kernel in a command list.
             pub fn number(&self) -> u32 {
                 match self { $( KernelCall::$name(_) => $number, )* }
@@ -149,6 +180,13 @@ macro_rules! kernels {
             }
             /// Reads a call from its number and its parameter words.
             pub fn decode(number: u32, words: &[u32]) -> Result<KernelCall, DecodeError> {
+                let mut call = KernelCall::NOTHING;
+                call.read(number, words)?;
+                Ok(call)
+            }
+            /// As [`KernelCall::decode`], in place. (A core has little stack for copies, and little room for a form of this for each
+            /// kernel.) After an error the call is what it was.
+            pub fn read(&mut self, number: u32, words: &[u32]) -> Result<(), DecodeError> {
                 let expected = WORD_COUNTS.get(number as usize).map_or(0, |&count| usize::from(count));
                 if expected == 0 {
                     return Err(DecodeError::UnknownKernel(number));
@@ -156,18 +194,16 @@ macro_rules! kernels {
                 if words.len() != expected {
                     return Err(DecodeError::WrongLength { kernel: number, expected, found: words.len() });
                 }
-                let mut call = MaybeUninit::<KernelCall>::uninit();
-                let at = call.as_mut_ptr().cast::<u32>();
-                for i in 0..expected {
-                    // SAFETY: the parameters follow the number, and the table has their number. One loop for all kernels:
-                    // a form for each costs a core kilobytes of instruction memory.
-                    unsafe { at.add(1 + i).write(words[i]) }
-                }
-                // SAFETY: a kernel has this number, and its fields take every word.
+                let at = (&raw mut *self).cast::<u32>();
+                // SAFETY: a kernel has this number; the parameters follow it, and the table has their number, so that its fields
+                // take every word. Nothing looks at the call in between.
                 unsafe {
                     at.write(number);
-                    Ok(call.assume_init())
+                    for i in 0..expected {
+                        at.add(1 + i).write(words[i]);
+                    }
                 }
+                Ok(())
             }
             /// See [`crate::Kernel::check`].
             pub fn check(&self, dtcm_words: usize) -> Result<(), crate::BadCall> {
@@ -356,6 +392,100 @@ kernels! {
     /// `0 .. limit` exist and are touched; row `r` lies at `x + (r - first) * row_words`. (The clamped rows are those that a
     /// DMA command with the same `first`, `rows` and `limit` brought.)
     PrepWindow / prep_window = 29 { x: u32, first: i32, rows: u32, limit: u32, row_words: u32, exp: u32 }
+
+    /// Brings a matrix to halves, two to a word: along each row (`pair_rows` 0), or down each column (`pair_rows` > 0: rows `2 t` and `2 t + 1` of
+    /// every group of `pair_rows` rows make one). The word of row `r` and column `c` (the one divided by two) lies at
+    /// `dst[r * dst_row_stride + c * dst_col_stride]`. `axis` and `exps` as in [`Prep2d`]. `dst` may begin at `src` where no word comes to lie behind those
+    /// it is made of: along rows in place with `dst_col_stride` 1, `dst_row_stride` at most `src_stride`; down columns with rows one after the other
+    /// (`src_stride` = `dst_row_stride` = `cols`).
+    PrepHalf / prep_half = 30 {
+        src: u32, rows: u32, cols: u32, src_stride: u32,
+        dst: u32, dst_row_stride: u32, dst_col_stride: u32, exps: u32, axis: u32, pair_rows: u32,
+    }
+
+    /// [`PrepConvBackward`] to halves: `dst[kh-1-ky][kw-1-kx][co / 2][ci]`, pairs of output channels.
+    PrepConvBackwardHalf / prep_conv_backward_half = 31 { src: u32, dst: u32, exps: u32, kh: u32, kw: u32, ci: u32, co: u32 }
+
+    /// Product of matrices of halves, as [`Gemm`]: `k` counts terms, so `a` holds rows of half as many words (rounded up), and `b` as many rows of `n`
+    /// words.
+    GemmHalf / gemm_half = 32 {
+        a: u32, a_exps: u32, a_stride: u32, b: u32, b_exps: u32, b_stride: u32, c: u32, c_stride: u32,
+        m: u32, k: u32, n: u32, accumulate: u32,
+    }
+
+    /// Convolution of halves, as [`Conv`]: `in_c` and `ci_group` count words (a group's channels begin at a word), `w` is
+    /// `[kh][kw][ci_group][co_tile]` of words.
+    ConvHalf / conv_half = 33 {
+        x: u32, x_exp: u32, iy0: i32, in_h: u32, in_w: u32, in_c: u32,
+        w: u32, w_stride: u32, w_exps: u32, kh: u32, kw: u32, ci_group: u32, co_group: u32, co0: u32, co_tile: u32,
+        y: u32, oy0: u32, rows: u32, out_h: u32, out_w: u32,
+        stride_y: u32, stride_x: u32, dilation_y: u32, dilation_x: u32,
+        pad_y: i32, pad_x: i32, up_y: u32, up_x: u32, accumulate: u32,
+    }
+
+    /// Gradient of convolution weights from halves, as [`ConvWgrad`], but that pixels of `x` take `in_c` words and those of `dy` half of `co_tile` (rounded
+    /// up); `ci0`, `ci_tile`, `co_tile` count channels as there, and `ci0` is even.
+    ConvWgradHalf / conv_wgrad_half = 34 {
+        x: u32, x_exp: u32, iy0: i32, in_h: u32, in_w: u32, in_c: u32, ci0: u32, ci_tile: u32,
+        dy: u32, dy_exp: u32, co_tile: u32, oy0: u32, rows: u32, out_h: u32, out_w: u32,
+        dw: u32, kh: u32, kw: u32,
+        stride_y: u32, stride_x: u32, dilation_y: u32, dilation_x: u32, pad_y: i32, pad_x: i32,
+    }
+
+    /// [`PrepWindow`] to halves, in place: a row of `pixels` runs of `channels` numbers becomes one of as many runs of half as many words (rounded
+    /// up); the rows that exist lie without gaps where they lay, row `r` at `x + (r - first)` times the words of such a row.
+    PrepWindowHalf / prep_window_half = 35 { x: u32, first: i32, rows: u32, limit: u32, pixels: u32, channels: u32, exp: u32 }
+
+    /// Signed bytes to halves, in their order: `dst[i] = src[i]` for the bytes of `count` words, so `dst` takes twice as many words. `src`
+    /// may be the upper half of `dst`.
+    Widen / widen = 40 { src: u32, dst: u32, count: u32 }
+
+    /// Rows of a picture in bytes to halves, with a border. Row `r` of `0 .. rows` (`dst_row` words from one to the next) holds `left` halves of
+    /// `zero`, then the `columns` bytes of picture row `first + r` (at `src`, `src_row` words from row to row), then halves of
+    /// `zero` to the row's end. Rows of the picture outside `0 .. limit` are `zero` throughout, and `src` is not read for them. `dst_odd`
+    /// may be [`NONE`], or takes a copy that begins with the second half: `dst_odd[i] = dst[i + 1]`, `zero` at the very end of each row.
+    WidenWindow / widen_window = 41 {
+        src: u32, src_row: u32, columns: u32, first: i32, rows: u32, limit: u32,
+        dst: u32, dst_odd: u32, dst_row: u32, left: u32, zero: u32,
+    }
+
+    /// Products of halves, dense layers and convolutions alike, to bytes. For `r` of `0 .. rows`, `p` of `0 .. pixels`, `j` of `0 .. n`:
+    ///
+    /// `sum = bias[j] + sum over s of 0 .. segments, t of 0 .. terms: x[r * x_row + p * x_pixel + s * x_segment + t] * w[s * terms + t][j]`
+    /// (32 bits, wrapping), `y[r * y_row + p * y_pixel + j] = clamp(floor(floor(sum * mult[j] / 2^16) / 2^shift + 1/2) + zero, 0, 255)`.
+    ///
+    /// `x` counts halves, `y` bytes, steps included; `x_row`, `x_segment` and `terms` are even. If `x_pixel` is odd, operands of odd pixels are read
+    /// from `x_odd`, which holds `x[i + 1]` at `i` (else `x_odd` may be [`NONE`]). `w` lies in panels of [`PANEL_COLUMNS`] columns (the last
+    /// one may be narrower): a panel holds for each pair of terms a word for each of its columns, the first term in the low half. `scales` holds
+    /// the words `bias[j]`, `mult[j]` for each column; of `mult` the low half is used, signed. `shift` is 1 ..= 31.
+    Product8 / product8 = 42 {
+        x: u32, x_odd: u32, x_row: u32, x_pixel: u32, x_segment: u32, segments: u32, terms: u32,
+        w: u32, scales: u32, shift: u32, zero: u32,
+        y: u32, y_row: u32, y_pixel: u32, rows: u32, pixels: u32, n: u32,
+    }
+
+    /// Pooling of bytes, geometry as in [`Pool`]; rows of `x` and `y` begin `x_row` and `y_row` words from one another. Average: the sum of
+    /// the cells that exist divided by their number, rounded half up. A window without cells gives `zero`.
+    Pool8 / pool8 = 43 {
+        mode: u32, x: u32, x_row: u32, iy0: i32, in_h: u32, in_w: u32, channels: u32, y: u32, y_row: u32, oy0: u32, rows: u32, out_h: u32,
+        out_w: u32, kh: u32, kw: u32, stride_y: u32, stride_x: u32, pad_y: i32, pad_x: i32, zero: u32,
+    }
+
+    /// `out[i] = table[x[i]]` for the bytes of `count` words; `table` holds 256 bytes. In place allowed.
+    Lookup8 / lookup8 = 44 { x: u32, out: u32, count: u32, table: u32 }
+
+    /// Sum of two tensors of bytes: `out[i] = clamp(floor(((a[i] - zero_a) * mult_a + (b[i] - zero_b) * mult_b) / 2^shift + 1/2) + zero, 0, 255)`
+    /// for the bytes of `count` words; multipliers of 0 .. 2^21, `shift` 1 ..= 31. `out` may be an operand.
+    Add8 / add8 = 45 {
+        a: u32, b: u32, out: u32, count: u32, zero_a: u32, zero_b: u32, mult_a: u32, mult_b: u32, shift: u32, zero: u32,
+    }
+
+    /// Rows of numbers to rows of bytes: `out[r][c] = clamp(round(x[r][c] * inverse) + zero, 0, 255)`, an IEEE product and half to even; NaN
+    /// becomes `zero`. Rows of `out` begin at words, and what a row leaves of its last word becomes `zero`.
+    Quantise8 / quantise8 = 46 { x: u32, out: u32, rows: u32, cols: u32, inverse_bits: u32, zero: u32 }
+
+    /// Rows of bytes (each begins at a word) to rows of numbers: `out[r][c] = (x[r][c] - zero) * scale`.
+    Dequantise8 / dequantise8 = 47 { x: u32, out: u32, rows: u32, cols: u32, scale_bits: u32, zero: u32 }
 }
 
 #[cfg(test)]

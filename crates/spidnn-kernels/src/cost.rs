@@ -9,8 +9,12 @@
 
 use crate::call::{Conv, ConvWgrad, CopyRows, Fill, Gemm, Pool, PoolGrad, Prep2d, PrepConvBackward, PrepWindow};
 
-use crate::block::Axis;
+use crate::block::{Axis, Operands};
 use crate::num::cycles as op;
+
+mod half;
+
+pub use half::{prep_conv_backward_half, prep_half, prep_window_half};
 
 /// Entry of a kernel: dispatch, registers saved and restored, parameters, return.
 pub const CALL: u64 = 60;
@@ -90,8 +94,11 @@ fn row(columns: u64, side_by_side: bool, segments: u64, terms: u64, accumulate: 
     38 + columns / wide * tile(wide) + if rest > 0 { tile(rest) } else { 0 }
 }
 
-/// Cycles of [`Gemm`].
-pub fn gemm(call: &Gemm) -> u64 {
+/// Cycles of [`Gemm`]; `k` counts words.
+pub fn gemm(call: &Gemm, operands: Operands) -> u64 {
+    if operands == Operands::Halves {
+        return half::gemm(call);
+    }
     let (m, k, n) = (u64::from(call.m), u64::from(call.k), u64::from(call.n));
     if m == 0 || n == 0 {
         return CALL;
@@ -132,7 +139,10 @@ fn runs(axis: &Axis, first: u32, end: u32, mut f: impl FnMut(u64, u64)) {
 
 /// Cycles of [`Conv`]: a row of results for each pixel; a segment for each `ky`, where the taps of a row lie together (no groups, dilation or `up`), else
 /// for each tap.
-pub fn conv(call: &Conv, y: &Axis, x: &Axis) -> u64 {
+pub fn conv(call: &Conv, y: &Axis, x: &Axis, operands: Operands) -> u64 {
+    if operands == Operands::Halves {
+        return half::conv(call, y, x);
+    }
     let together = call.dilation_x == 1 && call.up_x == 1 && call.ci_group == call.in_c;
     let accumulate = call.accumulate != 0;
     // Channels of one group are a row.
@@ -162,7 +172,10 @@ pub fn conv(call: &Conv, y: &Axis, x: &Axis) -> u64 {
 }
 
 /// Cycles of [`ConvWgrad`]: a row of results for each tap and input channel, a segment for each row of pixels.
-pub fn conv_wgrad(call: &ConvWgrad, y: &Axis, x: &Axis) -> u64 {
+pub fn conv_wgrad(call: &ConvWgrad, y: &Axis, x: &Axis, operands: Operands) -> u64 {
+    if operands == Operands::Halves {
+        return half::conv_wgrad(call, y, x);
+    }
     let inside = |axis: &Axis, k: u32, first: u32, end: u32| {
         // Outputs whose input at this tap exists: as of an axis with this tap alone.
         (first..end).filter(|&o| axis.input_of(o, k).is_some()).count() as u64
@@ -245,7 +258,7 @@ pub fn copy_rows(call: &CopyRows) -> u64 {
 }
 
 /// Cells of a window along an axis, summed over outputs `first..end`.
-fn cells(axis: &Axis, first: u32, end: u32) -> u64 {
+pub(crate) fn cells(axis: &Axis, first: u32, end: u32) -> u64 {
     let mut cells = 0;
     runs(axis, first, end, |outputs, taps| cells += outputs * taps);
     cells

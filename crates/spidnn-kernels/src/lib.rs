@@ -15,6 +15,7 @@ mod cost;
 pub mod dtcm;
 mod elementwise;
 pub mod functions;
+mod int8;
 mod kind;
 pub mod num;
 pub mod optimizer;

@@ -88,6 +88,9 @@ pub enum Error {
         /// Machine time of the run until it was noticed, in seconds.
         time_s: f64,
     },
+    /// A machine does not answer, or refuses.
+    #[error(transparent)]
+    Host(#[from] spinnaker_host::HostError),
     /// The virtual machine refused something.
     #[error("the virtual machine: {0}")]
     Simulation(#[from] spinnaker_sim::SimError),
@@ -151,5 +154,14 @@ impl Error {
     /// Whether the input was bad (exit status 2), rather than the run (exit status 1).
     pub fn is_input(&self) -> bool {
         !matches!(self, Error::NotFinite { .. } | Error::Core { .. } | Error::Simulation(_))
+    }
+}
+
+impl From<spidnn_compiler::AccuracyError> for Error {
+    fn from(error: spidnn_compiler::AccuracyError) -> Error {
+        match error {
+            spidnn_compiler::AccuracyError::Compile(e) => e.into(),
+            spidnn_compiler::AccuracyError::Graph(e) => e.into(),
+        }
     }
 }

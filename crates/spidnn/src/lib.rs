@@ -41,11 +41,14 @@
 struct Readme;
 
 pub mod board;
+pub mod boot_image;
 pub mod builtin;
 pub mod callbacks;
 pub mod checkpoint;
+pub mod cycle_link;
 pub mod data;
 mod error;
+pub mod firmware;
 mod machine;
 pub mod metrics;
 mod model;
@@ -57,6 +60,7 @@ mod session;
 mod text;
 mod usage;
 mod virtual_board;
+pub mod wire_board;
 
 pub use callbacks::{CSVLogger, Callback, EarlyStopping, History, Logs, ModelCheckpoint, ReduceLROnPlateau, Trainer};
 pub use data::{DataError, Dataset};
@@ -65,7 +69,7 @@ pub use machine::Machine;
 pub use metrics::{Metric, MetricKind};
 pub use model::{Model, OnMachine};
 pub use native::NativeCore;
-pub use options::{Evaluate, Fit, Validation};
+pub use options::{Evaluate, Fit, Format, Validation};
 pub use session::{Scores, Session};
 pub use spidnn_compiler as compiler;
 pub use spidnn_graph::builder::*;

@@ -2,11 +2,16 @@
 
 use std::fmt;
 
+use spinnaker_host::{BootOptions, Options, Transceiver};
 use spinnaker_machine::{Fidelity, Locator, VirtualLocator};
+use spinnaker_sim::cycle::{CycleConfig, CycleMachine};
 
 use crate::Error;
 use crate::board::Board;
+use crate::boot_image;
+use crate::cycle_link::CycleLink;
 use crate::virtual_board::VirtualBoard;
+use crate::wire_board::WireBoard;
 
 /// A machine that is ready for a session.
 pub struct Machine {
@@ -44,9 +49,10 @@ impl Machine {
                 let board = Box::new(VirtualBoard::new(v.machine()?, v));
                 Ok(Machine { board, locator: parsed.to_string() })
             }
-            Locator::Virtual(_) => Err(Error::Argument(
-                "networks do not run with fidelity=cycle in this version: leave it out, or give fidelity=fast (spidnn board serves machines of that fidelity)".into(),
-            )),
+            Locator::Virtual(v) => {
+                let board = Box::new(instruction_level(v, &boot_image::find()?)?);
+                Ok(Machine { board, locator: parsed.to_string() })
+            }
             Locator::Board(_) | Locator::Spalloc(_) => Err(Error::Argument(format!(
                 "`{locator}` names a machine of the real world, which this version does not reach yet: use a virtual machine such as virtual:spin5"
             ))),
@@ -73,6 +79,20 @@ impl Machine {
         &mut *self.board
     }
 }
+
+/// An instruction-level machine in this process, booted with the official monitor.
+fn instruction_level(locator: &VirtualLocator, image: &[u8]) -> Result<WireBoard<CycleLink>, Error> {
+    let machine = locator.machine()?;
+    let link = CycleLink::new(CycleMachine::new(&machine, &CycleConfig::from(locator)));
+    let kind =
+        if machine.chips.len() <= 4 { spinnaker_wire::sv::Board::Spin3 } else { spinnaker_wire::sv::Board::Spin5 };
+    let mut host = Transceiver::over(link, Options::default());
+    host.boot(image, &BootOptions::new(kind, BOOT_TIME_S))?;
+    WireBoard::new(host, machine)
+}
+
+/// The time that a virtual machine is told at boot (Unix seconds): always the same, so that its runs are.
+const BOOT_TIME_S: u32 = 1_577_836_800;
 
 impl fmt::Debug for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,11 +1,16 @@
 //! A model: a graph and its weights, from a file, from code, or by the name of a built-in network.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use spidnn_compiler::quantise::Quantisation;
 use spidnn_graph::{Graph, Tensor};
 use spidnn_import::{LoadOptions, TrainingConfig};
 
-use crate::{Error, Machine, Session, builtin, text};
+use crate::{Dataset, Error, Machine, Session, builtin, text};
+
+/// Multiply-accumulates that the host spends on the accuracy of a format.
+const ACCURACY_MACS: u64 = 1 << 28;
 
 /// A graph with weights. It knows nothing of machines; [`Model::on`] brings it to one.
 #[derive(Debug, Clone, PartialEq)]
@@ -123,6 +128,32 @@ impl Model {
     /// The table of layers that Keras prints.
     pub fn summary(&self) -> String {
         self.graph.summary()
+    }
+
+    /// What the compiler needs for format `int8`: the weights, and the ranges of the numbers on some of these inputs.
+    ///
+    /// # Errors
+    /// Inputs that do not fit the model.
+    pub fn quantisation(&self, data: &Dataset) -> Result<Quantisation, Error> {
+        let data = Dataset { targets: Vec::new(), ..data.clone() }.check_inputs(&self.graph)?;
+        let calibration = crate::session::calibration(&self.graph, &self.weights, &data)?;
+        Ok(Quantisation { weights: Arc::new(self.weights.clone()), calibration: Arc::new(calibration) })
+    }
+
+    /// How near each layer's results come to those of the float model in a format, on the first of some inputs: computed on the host by the arithmetic
+    /// of the cores.
+    ///
+    /// # Errors
+    /// Inputs that do not fit the model; a model that cannot be compiled.
+    pub fn layer_accuracy(
+        &self,
+        format: &spidnn_compiler::Format,
+        data: &Dataset,
+    ) -> Result<Vec<spidnn_compiler::LayerAccuracy>, Error> {
+        let data = Dataset { targets: Vec::new(), ..data.clone() }.check_inputs(&self.graph)?;
+        let samples = (ACCURACY_MACS / self.graph.total_macs().max(1)).clamp(1, 16) as usize;
+        let inputs = data.take(samples.min(data.len())).inputs;
+        Ok(spidnn_compiler::layer_accuracy(&self.graph, &self.weights, format, &inputs)?)
     }
 
     /// Brings the model to a machine. Nothing is loaded before it is needed.

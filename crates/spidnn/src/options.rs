@@ -14,6 +14,18 @@ use crate::data::Dataset;
 use crate::metrics::Metric;
 use crate::names::{parse_loss, parse_optimizer};
 
+/// Format of the numbers that products are made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// As good as float32.
+    #[default]
+    F32,
+    /// Block floating point with mantissas of 16 bits.
+    Bfp16,
+    /// Bytes: predictions only, with ranges from samples (see [`crate::Session::calibrate`]).
+    Int8,
+}
+
 /// Where validation data comes from.
 #[derive(Debug, Clone, Copy, Default)]
 pub enum Validation<'a> {

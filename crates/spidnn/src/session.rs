@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use ndarray::{ArrayD, IxDyn};
-use spidnn_compiler::{Buffer, CompileError, Compiled, Options, Program, Training};
+use spidnn_compiler::quantise::{Calibration, Quantisation};
+use spidnn_compiler::{Buffer, CompileError, Compiled, Mantissas, Options, Program, Training};
 use spidnn_graph::training::{Loss, Optimizer, Rule};
 use spidnn_graph::{Graph, NodeId, ParamId, Tensor};
 use spidnn_import::{OptimizerState, Slot, SlotRole, TrainingConfig};
@@ -16,7 +18,7 @@ use crate::callbacks::{History, Logs, Trainer};
 use crate::checkpoint::{Checkpoint, State};
 use crate::data::{Dataset, guess_loss};
 use crate::metrics::Metric;
-use crate::options::{Evaluate, Fit, Validation, default_optimizer, loss_for_each};
+use crate::options::{Evaluate, Fit, Format, Validation, default_optimizer, loss_for_each};
 use crate::usage::Usage;
 use crate::{Error, Machine, Model, model, names, run_block};
 
@@ -46,10 +48,11 @@ pub struct Session {
     losses: Vec<Loss>,
     steps: u64,
     input_set: usize,
-    /// When the last start signal was sent.
-    signal_s: f64,
     chips_max: Option<usize>,
     predictions_max: Option<usize>,
+    format: Format,
+    /// Ranges of the network's numbers, for format `int8`.
+    calibration: Option<Arc<Calibration>>,
     usage: Usage,
     opened: Instant,
 }
@@ -66,6 +69,7 @@ enum Newest {
 
 struct Loaded {
     compiled: Compiled,
+    mantissas: Mantissas,
     training: Option<(Vec<Loss>, Optimizer)>,
     capacity: usize,
 }
@@ -119,9 +123,10 @@ impl Session {
             losses: Vec::new(),
             steps,
             input_set: 0,
-            signal_s: 0.0,
             chips_max: None,
             predictions_max: None,
+            format: Format::default(),
+            calibration: None,
             usage: Usage::default(),
             opened: Instant::now(),
         })
@@ -142,6 +147,39 @@ impl Session {
         self.newest = Newest::Host;
         self.chips_max = Some(chips.max(1));
         self.loaded = None;
+        Ok(())
+    }
+
+    /// Uses another format of numbers from the next load on.
+    ///
+    /// # Errors
+    /// If what the machine holds cannot be read.
+    pub fn set_format(&mut self, format: Format) -> Result<(), Error> {
+        self.optimizer_state = self.fetch_optimizer_state()?;
+        self.fetch_weights()?;
+        self.newest = Newest::Host;
+        self.format = format;
+        self.loaded = None;
+        Ok(())
+    }
+
+    /// Takes the ranges of the network's numbers, which format `int8` needs, from these inputs: as many of the first ones as the host's
+    /// reference executor computes in a moment. Without this, the inputs of the first prediction serve.
+    ///
+    /// # Errors
+    /// Inputs that do not fit the model.
+    pub fn calibrate(&mut self, data: &Dataset) -> Result<(), Error> {
+        let data = Dataset { targets: Vec::new(), ..data.clone() }.check_inputs(&self.graph)?;
+        self.calibrate_checked(&data)?;
+        self.loaded = None;
+        Ok(())
+    }
+
+    fn calibrate_checked(&mut self, data: &Dataset) -> Result<(), Error> {
+        self.optimizer_state = self.fetch_optimizer_state()?;
+        self.fetch_weights()?;
+        self.newest = Newest::Host;
+        self.calibration = Some(Arc::new(calibration(&self.graph, &self.weights, data)?));
         Ok(())
     }
 
@@ -196,6 +234,11 @@ impl Session {
         self.weights = weights.to_vec();
         self.newest = Newest::Host;
         self.folded_current = false;
+        if self.format == Format::Int8 {
+            // Bytes are made for one set of weights.
+            self.loaded = None;
+            self.calibration = None;
+        }
         Ok(())
     }
 
@@ -308,9 +351,14 @@ impl Session {
             return Ok(());
         }
         self.fetch_weights()?;
-        let params = spidnn_compiler::fold::inference_params(&self.graph);
-        let contents: Vec<Vec<u32>> = params.iter().map(|p| p.contents(&self.weights)).collect();
         let Some(loaded) = &self.loaded else { return Ok(()) };
+        let contents: Vec<Vec<u32>> = match &loaded.compiled.constants {
+            Some(constants) => constants.clone(),
+            None => {
+                let params = spidnn_compiler::fold::inference_params(&self.graph, loaded.mantissas);
+                params.iter().map(|p| p.contents(&self.weights)).collect()
+            }
+        };
         let started = self.machine.board().time_s();
         for (buffer, words) in loaded.compiled.layout.inference_params.iter().zip(&contents) {
             for &chip in &loaded.compiled.replicas {
@@ -338,6 +386,15 @@ impl Session {
                 result => return result,
             }
         }
+    }
+
+    /// With format `int8`, takes the ranges from these inputs if there are none yet.
+    fn ensure_ranges(&mut self, data: &Dataset) -> Result<(), Error> {
+        if self.format == Format::Int8 && self.calibration.is_none() {
+            self.calibrate_checked(data)?;
+            self.loaded = None;
+        }
+        Ok(())
     }
 
     fn chips(&self) -> usize {
@@ -388,6 +445,7 @@ impl Session {
                 batch_size,
             }),
             chips_max: self.chips_max,
+            format: self.compiler_format(training.is_some())?,
         };
         let compiled = spidnn_compiler::compile(&self.graph, self.machine.board().machine(), &options)?;
         let started = self.machine.board().time_s();
@@ -404,8 +462,20 @@ impl Session {
         self.usage.phases.load_s += self.machine.board().time_s() - started;
         let capacity = compiled.layout.samples_max * compiled.replicas.len();
         let training = training.map(|(losses, optimizer, _)| (losses, optimizer));
-        self.loaded = Some(Loaded { compiled, training, capacity });
+        self.loaded = Some(Loaded { compiled, mantissas: options.format.mantissas(), training, capacity });
         Ok(())
+    }
+
+    fn compiler_format(&self, training: bool) -> Result<spidnn_compiler::Format, Error> {
+        Ok(match (self.format, &self.calibration) {
+            (Format::F32, _) => spidnn_compiler::Format::F32,
+            (Format::Bfp16, _) => spidnn_compiler::Format::Bfp16,
+            (Format::Int8, Some(calibration)) if !training => spidnn_compiler::Format::Int8(Quantisation {
+                weights: Arc::new(self.weights.clone()),
+                calibration: Arc::clone(calibration),
+            }),
+            (Format::Int8, _) => return Err(CompileError::TrainingInBytes.into()),
+        })
     }
 
     /// Writes the optimizer's state to the root chip: what is waiting, else zeros for a new optimizer.
@@ -463,7 +533,7 @@ impl Session {
 
     /// Writes the run blocks and sends the start signal.
     fn start(&mut self, run: &Run) -> Result<(), Error> {
-        let Session { loaded, machine, usage, optimizer, signal_s, .. } = self;
+        let Session { loaded, machine, usage, optimizer, .. } = self;
         let Some(Loaded { compiled, training, .. }) = loaded else { return Ok(()) };
         let optimizer = training.as_ref().map(|(_, o)| o).or(optimizer.as_ref());
         let mut first = 0;
@@ -473,7 +543,6 @@ impl Session {
             first += share;
         }
         machine.board_mut().start()?;
-        *signal_s = machine.board().time_s();
         let program = match run.program {
             Program::Predict => "predict",
             Program::Train => "train",
@@ -486,11 +555,8 @@ impl Session {
 
     /// Waits for the end of a run that began (with its streaming) at `started_s`.
     fn finish(&mut self, started_s: f64) -> Result<(), Error> {
-        let before_s = self.signal_s;
-        self.machine.board_mut().wait()?;
-        let now_s = self.machine.board().time_s();
-        self.usage.compute_s += now_s - before_s;
-        self.usage.phases.run_s += now_s - started_s;
+        self.usage.compute_s += self.machine.board_mut().wait()?;
+        self.usage.phases.run_s += self.machine.board().time_s() - started_s;
         Ok(())
     }
 
@@ -573,6 +639,7 @@ impl Session {
     /// Data that do not fit the model; a model that does not fit the machine; a core that failed.
     pub fn predict(&mut self, data: &Dataset) -> Result<Vec<Tensor>, Error> {
         let data = Dataset { targets: Vec::new(), ..data.clone() }.check_inputs(&self.graph)?;
+        self.ensure_ranges(&data)?;
         self.ensure_predict()?;
         self.push_folded()?;
         let mut parts: Vec<Vec<f32>> = vec![Vec::new(); self.graph.outputs.len()];
@@ -605,6 +672,9 @@ impl Session {
     }
 
     fn evaluate_checked(&mut self, data: &Dataset, losses: &[Loss], metrics: OutputMetrics) -> Result<Scores, Error> {
+        if self.format == Format::Int8 {
+            return self.evaluate_predictions(data, losses, metrics);
+        }
         self.ensure_evaluate(losses)?;
         self.push_weights()?;
         let weights = sample_weights(data, &BTreeMap::new());
@@ -612,6 +682,41 @@ impl Session {
         self.forward(Program::Evaluate, data, Some(&weights), |session, batch| {
             let own: Vec<f32> = batch.iter().map(|&s| weights[s]).collect();
             session.track(&mut tracker, data, batch, &own).map(|_| ())
+        })?;
+        Ok(tracker.logs(""))
+    }
+
+    /// Losses of the predict program's outputs, computed on the host: the way of format `int8`, which has no other program.
+    fn evaluate_predictions(
+        &mut self,
+        data: &Dataset,
+        losses: &[Loss],
+        metrics: OutputMetrics,
+    ) -> Result<Scores, Error> {
+        self.ensure_ranges(data)?;
+        self.ensure_predict()?;
+        self.push_folded()?;
+        let weights = sample_weights(data, &BTreeMap::new());
+        let mut tracker = Tracker::new(&self.graph, metrics, Vec::new());
+        let shapes: Vec<Vec<usize>> = self.graph.outputs.iter().map(|n| self.graph.nodes[n.0].shape.clone()).collect();
+        self.forward(Program::Predict, data, None, |session, batch| {
+            let own: Vec<f32> = batch.iter().map(|&s| weights[s]).collect();
+            let values = session.read_samples(|c| c.layout.outputs.clone(), batch.len())?;
+            let outputs: Vec<Tensor> = values
+                .into_iter()
+                .zip(&shapes)
+                .map(|(values, shape)| shaped(values, &[&[batch.len()], &shape[..]].concat()))
+                .collect::<Result<_, _>>()?;
+            let mut means = Vec::with_capacity(losses.len());
+            for ((output, target), loss) in outputs.iter().zip(&data.targets).zip(losses) {
+                let target = target.select(ndarray::Axis(0), batch);
+                means.push(loss.evaluate(&target, output, Some(&own))?.mean);
+            }
+            if tracker.wants_outputs() {
+                tracker.update(data, batch, &outputs, &own)?;
+            }
+            tracker.add_losses(&means, batch.len());
+            Ok(())
         })?;
         Ok(tracker.logs(""))
     }
@@ -825,6 +930,22 @@ impl Session {
         Checkpoint { weights: self.weights.clone(), optimizer, state }.write(folder)?;
         Ok(())
     }
+}
+
+/// Multiply-accumulates that the host spends on the ranges of a network's numbers at most, and samples.
+const CALIBRATION_MACS: u64 = 1 << 30;
+const CALIBRATION_SAMPLES: u64 = 512;
+
+/// Samples that show the ranges of a network's numbers.
+fn calibration_samples(graph: &Graph) -> usize {
+    (CALIBRATION_MACS / graph.total_macs().max(1)).clamp(1, CALIBRATION_SAMPLES) as usize
+}
+
+/// Ranges of a network's numbers on the first of some checked inputs.
+pub(crate) fn calibration(graph: &Graph, weights: &[Tensor], data: &Dataset) -> Result<Calibration, Error> {
+    let samples = calibration_samples(graph).min(data.len());
+    let first = |x: &Tensor| x.slice_axis(ndarray::Axis(0), ndarray::Slice::from(..samples)).to_owned();
+    Ok(Calibration::of(graph, weights, &data.inputs.iter().map(first).collect::<Vec<_>>())?)
 }
 
 /// Clock of a core.

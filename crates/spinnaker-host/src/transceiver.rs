@@ -66,6 +66,11 @@ impl<L: Link> Transceiver<L> {
         &mut self.link
     }
 
+    /// The time of the link.
+    pub fn now(&self) -> Duration {
+        self.link.now()
+    }
+
     /// What is known of the traffic.
     pub fn counts(&self) -> WindowCounts {
         self.window.counts()
@@ -169,7 +174,10 @@ impl<L: Link> Transceiver<L> {
     }
 
     /// Lets time pass; datagrams that come are dropped.
-    pub(crate) fn pause(&mut self, time: Duration) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`HostError::Io`].
+    pub fn pause(&mut self, time: Duration) -> Result<()> {
         let deadline = self.link.now() + time;
         while self.link.now() < deadline {
             let received = self.link.receive(Channel::Scp, &mut self.buffer, deadline);

@@ -4,12 +4,14 @@
 //! from the layer's shape alone: the input rows that a block needs share one exponent.
 
 use spidnn_core::command::{Dma, Loop, dma, reg};
+use spidnn_kernels::KernelCall;
 use spidnn_kernels::call::{
-    BLOCK_TERMS_MAX, BiasAct, ColumnSum, Conv, ConvWgrad, Fill, NONE, Prep2d, PrepConvBackward, PrepWindow, SumParts,
-    bias_act, column_sum, conv, conv_wgrad, prep_window,
+    BLOCK_TERMS_MAX, BiasAct, ColumnSum, Conv, ConvHalf, ConvWgrad, ConvWgradHalf, Fill, NONE, Prep2d,
+    PrepConvBackward, PrepConvBackwardHalf, PrepWindow, PrepWindowHalf, SumParts, bias_act, column_sum, conv,
+    conv_wgrad, prep_window,
 };
 
-use super::{CoreSlot, FusedActivation, Stage, blocks, share};
+use super::{CoreSlot, FusedActivation, Mantissas, Stage, blocks, share};
 use crate::CompileError;
 use crate::emit::{
     BUFFER_BYTES, Emit, StepExt, TAG_ONCE, Tensor, UnitTransfer, Units, rows, run, transfer, wait, words,
@@ -151,6 +153,8 @@ pub struct ConvProduct {
     pub shape: ConvShape,
     /// Gradient of the input instead of the forward pass.
     pub backward: bool,
+    /// Operands.
+    pub mantissas: Mantissas,
     /// Pictures that go in (backward: the gradient of the output).
     pub x: Tensor,
     /// Pictures that come out (backward: the gradient of the input).
@@ -176,7 +180,65 @@ struct Split {
     double: bool,
 }
 
+impl Mantissas {
+    /// The kernel that brings the rows of a window to mantissas: pixels of `groups` groups of `channels` channels.
+    fn prepare_window(self, window: PrepWindow, pixels: u32, channels: u32) -> KernelCall {
+        match self {
+            Mantissas::Words => window.into(),
+            Mantissas::Halves => {
+                let PrepWindow { x, first, rows, limit, exp, .. } = window;
+                PrepWindowHalf { x, first, rows, limit, pixels, channels, exp }.into()
+            }
+        }
+    }
+
+    /// A convolution of pixels of `groups` groups; of `call`, channels of a group and of the input count channels.
+    #[rustfmt::skip]
+    fn convolve(self, call: Conv, groups: u32) -> KernelCall {
+        if self == Mantissas::Words {
+            return call.into();
+        }
+        let Conv {
+            x, x_exp, iy0, in_h, in_w, w, w_stride, w_exps, kh, kw, ci_group, co_group, co0, co_tile, y, oy0, rows, out_h, out_w,
+            stride_y, stride_x, dilation_y, dilation_x, pad_y, pad_x, up_y, up_x, accumulate, ..
+        } = call;
+        let ci_group = self.words(ci_group);
+        ConvHalf {
+            x, x_exp, iy0, in_h, in_w, in_c: groups * ci_group, w, w_stride, w_exps, kh, kw, ci_group, co_group, co0, co_tile, y, oy0,
+            rows, out_h, out_w, stride_y, stride_x, dilation_y, dilation_x, pad_y, pad_x, up_y, up_x, accumulate,
+        }
+        .into()
+    }
+
+    /// The gradient of the weights of one group.
+    #[rustfmt::skip]
+    fn weight_gradient(self, call: ConvWgrad, groups: u32, group: u32) -> KernelCall {
+        if self == Mantissas::Words {
+            return call.into();
+        }
+        let ConvWgrad {
+            x, x_exp, iy0, in_h, in_w, ci_tile, dy, dy_exp, co_tile, oy0, rows, out_h, out_w, dw, kh, kw, stride_y, stride_x,
+            dilation_y, dilation_x, pad_y, pad_x, ..
+        } = call;
+        let words = self.words(ci_tile);
+        ConvWgradHalf {
+            x, x_exp, iy0, in_h, in_w, in_c: groups * words, ci0: 2 * group * words, ci_tile, dy, dy_exp, co_tile, oy0, rows, out_h,
+            out_w, dw, kh, kw, stride_y, stride_x, dilation_y, dilation_x, pad_y, pad_x,
+        }
+        .into()
+    }
+}
+
 impl ConvProduct {
+    /// Rows of words of a kernel as it comes from SDRAM.
+    fn stored_rows(&self, d: &Direction) -> u32 {
+        if self.prepared_exponents.is_some() {
+            self.shape.y.kernel * self.shape.x.kernel * self.mantissas.words(d.group.0)
+        } else {
+            self.terms(d)
+        }
+    }
+
     fn block(&self, d: &Direction) -> u32 {
         rows_per_block(d.out_h, d.up.0, |block| {
             let w = d.window(block, self.shape.y.kernel, self.shape.y.dilation);
@@ -336,7 +398,7 @@ impl Stage for ConvProduct {
             return 0;
         }
         // Weights, and in the forward pass exponents and bias.
-        (self.terms(&d) + if self.backward { 0 } else { 2 }) * tile * 4
+        (self.stored_rows(&d) + if self.backward { 0 } else { 2 }) * tile * 4
     }
 
     fn keeps_weights(&self) -> bool {
@@ -409,22 +471,20 @@ impl Stage for ConvProduct {
                     fetches.push(rows(false, from, at, channels, bytes, s.out_channels * 4, bytes, 0));
                 }
                 e.fetch_weights(fetched, fetches);
-                e.push(run(PrepConvBackward {
-                    src: raw,
-                    dst: weights,
-                    exps: w_exps,
-                    kh: s.y.kernel,
-                    kw: s.x.kernel,
-                    ci: channels,
-                    co: s.out_group(),
-                }));
+                let (src, dst, exps, kh, kw) = (raw, weights, w_exps, s.y.kernel, s.x.kernel);
+                let (ci, co) = (channels, s.out_group());
+                e.push(match self.mantissas {
+                    Mantissas::Words => run(PrepConvBackward { src, dst, exps, kh, kw, ci, co }),
+                    Mantissas::Halves => run(PrepConvBackwardHalf { src, dst, exps, kh, kw, ci, co }),
+                });
             } else {
+                let stored = self.stored_rows(&d);
                 (weights, w_exps) = match placed {
-                    Some(placed) => (placed.at, placed.at + terms * channels * 4),
-                    None => (e.alloc_words(terms * channels)?, e.alloc_words(channels)?),
+                    Some(placed) => (placed.at, placed.at + stored * channels * 4),
+                    None => (e.alloc_words(stored * channels)?, e.alloc_words(channels)?),
                 };
                 let from = self.weights + c0 * 4;
-                fetches.push(rows(false, from, weights, terms, channels * 4, d.out_c * 4, channels * 4, 0));
+                fetches.push(rows(false, from, weights, stored, channels * 4, d.out_c * 4, channels * 4, 0));
                 if let Some(address) = self.prepared_exponents {
                     fetches.push(words(false, address + c0 * 4, w_exps, channels, 0));
                 }
@@ -437,7 +497,7 @@ impl Stage for ConvProduct {
                 }
                 e.fetch_weights(fetched, fetches);
                 if self.prepared_exponents.is_none() {
-                    e.push(run(Prep2d {
+                    let call = Prep2d {
                         src: weights,
                         rows: terms,
                         cols: channels,
@@ -447,7 +507,8 @@ impl Stage for ConvProduct {
                         dst_col_stride: 1,
                         exps: w_exps,
                         axis: 2,
-                    }));
+                    };
+                    e.push(run(self.mantissas.prepare(call, d.group.0)));
                 }
             }
             let x_exp = e.alloc_words(1)?;
@@ -493,40 +554,47 @@ impl Stage for ConvProduct {
                 }
                 .of(&self.y, 0);
                 let mut compute = vec![
-                    run(PrepWindow { x, first: w.first, rows: w.count, limit: d.in_h, row_words, exp: x_exp })
-                        .at(prep_window::x, parity, dx)
-                        .at(prep_window::first, b, w.per_block as i32),
-                    run(Conv {
-                        x,
-                        x_exp,
-                        iy0: w.first,
-                        in_h: d.in_h,
-                        in_w: d.in_w,
-                        in_c: d.in_c,
-                        w: weights + offset * 4,
-                        w_stride: channels,
-                        w_exps: w_exps + offset * 4,
-                        kh: s.y.kernel,
-                        kw: s.x.kernel,
-                        ci_group: d.group.0,
-                        co_group: d.group.1,
-                        co0: c0 + offset,
-                        co_tile: slice,
-                        y,
-                        oy0: 0,
-                        rows: block,
-                        out_h: d.out_h,
-                        out_w: d.out_w,
-                        stride_y: d.stride.0,
-                        stride_x: d.stride.1,
-                        dilation_y: s.y.dilation,
-                        dilation_x: s.x.dilation,
-                        pad_y: d.pad.0,
-                        pad_x: d.pad.1,
-                        up_y: d.up.0,
-                        up_x: d.up.1,
-                        accumulate: 0,
-                    })
+                    run(self.mantissas.prepare_window(
+                        PrepWindow { x, first: w.first, rows: w.count, limit: d.in_h, row_words, exp: x_exp },
+                        d.in_w * s.groups,
+                        d.group.0,
+                    ))
+                    .at(prep_window::x, parity, dx)
+                    .at(prep_window::first, b, w.per_block as i32),
+                    run(self.mantissas.convolve(
+                        Conv {
+                            x,
+                            x_exp,
+                            iy0: w.first,
+                            in_h: d.in_h,
+                            in_w: d.in_w,
+                            in_c: d.in_c,
+                            w: weights + offset * 4,
+                            w_stride: channels,
+                            w_exps: w_exps + offset * 4,
+                            kh: s.y.kernel,
+                            kw: s.x.kernel,
+                            ci_group: d.group.0,
+                            co_group: d.group.1,
+                            co0: c0 + offset,
+                            co_tile: slice,
+                            y,
+                            oy0: 0,
+                            rows: block,
+                            out_h: d.out_h,
+                            out_w: d.out_w,
+                            stride_y: d.stride.0,
+                            stride_x: d.stride.1,
+                            dilation_y: s.y.dilation,
+                            dilation_x: s.x.dilation,
+                            pad_y: d.pad.0,
+                            pad_x: d.pad.1,
+                            up_y: d.up.0,
+                            up_x: d.up.1,
+                            accumulate: 0,
+                        },
+                        s.groups,
+                    ))
                     .at(conv::x, parity, dx)
                     .at(conv::y, parity, dy)
                     .at(conv::iy0, b, w.per_block as i32)
@@ -566,6 +634,8 @@ pub struct ConvGradient {
     pub x: Tensor,
     /// Gradient of its output (before the activation).
     pub dy: Tensor,
+    /// Operands.
+    pub mantissas: Mantissas,
     /// SDRAM address of the partial sums: [`ConvGradient::partial_words`] words.
     pub partials: u32,
     /// SDRAM address of the kernel's gradient.
@@ -804,49 +874,61 @@ impl Stage for ConvGradient {
                 compute.push(run(call).at(column_sum::x, parity, dy_toggle));
             }
             compute.push(
-                run(PrepWindow { x, first: w.first, rows: w.count, limit: s.y.input, row_words, exp: x_exp })
-                    .at(prep_window::x, parity, dx_toggle)
-                    .at(prep_window::first, b, w.per_block as i32),
+                run(self.mantissas.prepare_window(
+                    PrepWindow { x, first: w.first, rows: w.count, limit: s.y.input, row_words, exp: x_exp },
+                    s.x.input * s.groups,
+                    s.in_group(),
+                ))
+                .at(prep_window::x, parity, dx_toggle)
+                .at(prep_window::first, b, w.per_block as i32),
             );
             compute.push(
-                run(PrepWindow {
-                    x: dy,
-                    first: 0,
-                    rows: block,
-                    limit: s.y.output,
-                    row_words: s.x.output * channels,
-                    exp: dy_exp,
-                })
+                run(self.mantissas.prepare_window(
+                    PrepWindow {
+                        x: dy,
+                        first: 0,
+                        rows: block,
+                        limit: s.y.output,
+                        row_words: s.x.output * channels,
+                        exp: dy_exp,
+                    },
+                    s.x.output,
+                    channels,
+                ))
                 .at(prep_window::x, parity, dy_toggle)
                 .at(prep_window::first, b, block as i32),
             );
             compute.push(
-                run(ConvWgrad {
-                    x,
-                    x_exp,
-                    iy0: w.first,
-                    in_h: s.y.input,
-                    in_w: s.x.input,
-                    in_c: s.in_channels,
-                    ci0: group * s.in_group(),
-                    ci_tile: s.in_group(),
-                    dy,
-                    dy_exp,
-                    co_tile: channels,
-                    oy0: 0,
-                    rows: block,
-                    out_h: s.y.output,
-                    out_w: s.x.output,
-                    dw,
-                    kh: s.y.kernel,
-                    kw: s.x.kernel,
-                    stride_y: s.y.stride,
-                    stride_x: s.x.stride,
-                    dilation_y: s.y.dilation,
-                    dilation_x: s.x.dilation,
-                    pad_y: s.y.pad,
-                    pad_x: s.x.pad,
-                })
+                run(self.mantissas.weight_gradient(
+                    ConvWgrad {
+                        x,
+                        x_exp,
+                        iy0: w.first,
+                        in_h: s.y.input,
+                        in_w: s.x.input,
+                        in_c: s.in_channels,
+                        ci0: group * s.in_group(),
+                        ci_tile: s.in_group(),
+                        dy,
+                        dy_exp,
+                        co_tile: channels,
+                        oy0: 0,
+                        rows: block,
+                        out_h: s.y.output,
+                        out_w: s.x.output,
+                        dw,
+                        kh: s.y.kernel,
+                        kw: s.x.kernel,
+                        stride_y: s.y.stride,
+                        stride_x: s.x.stride,
+                        dilation_y: s.y.dilation,
+                        dilation_x: s.x.dilation,
+                        pad_y: s.y.pad,
+                        pad_x: s.x.pad,
+                    },
+                    s.groups,
+                    group,
+                ))
                 .at(conv_wgrad::x, parity, dx_toggle)
                 .at(conv_wgrad::dy, parity, dy_toggle)
                 .at(conv_wgrad::iy0, b, w.per_block as i32)

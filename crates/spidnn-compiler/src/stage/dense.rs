@@ -6,7 +6,7 @@ use spidnn_kernels::call::{
 };
 
 use super::phase::{level, rank};
-use super::{CoreSlot, FusedActivation, Stage, blocks, share, share_pairs};
+use super::{CoreSlot, FusedActivation, Mantissas, Stage, blocks, share, share_pairs};
 use crate::CompileError;
 use crate::emit::{
     BUFFER_BYTES, Emit, StepExt, TAG_ONCE, TAG_WEIGHTS, Tensor, UnitTransfer, rows, run, transfer, wait, words,
@@ -28,6 +28,8 @@ pub struct DenseProduct {
     pub a: Tensor,
     /// Result: rows of `outputs` words.
     pub c: Tensor,
+    /// Operands.
+    pub mantissas: Mantissas,
     /// Rows of each sample.
     pub rows_per_sample: u32,
     /// Terms of each sum.
@@ -54,11 +56,21 @@ struct Tile {
 }
 
 impl DenseProduct {
+    /// Blocks of terms that share exponents.
+    fn term_blocks(&self) -> Vec<(u32, u32)> {
+        self.mantissas.blocks(self.terms, BLOCK_TERMS)
+    }
+
+    /// Words of so many terms of a column of weights as they come from SDRAM.
+    fn stored(&self, terms: u32) -> u32 {
+        if self.prepared_exponents.is_some() { self.mantissas.words(terms) } else { terms }
+    }
+
     /// Words of the memory for buffers that a tile needs; `placed`: its weights have a place elsewhere.
     fn words(&self, own: u32, tile: Tile, placed: bool) -> u64 {
-        let block = u64::from(blocks(self.terms, BLOCK_TERMS)[0].1);
+        let block = u64::from(self.term_blocks()[0].1);
         let chunks = own.div_ceil(tile.columns);
-        let steps = u64::from(chunks) * blocks(self.terms, BLOCK_TERMS).len() as u64;
+        let steps = u64::from(chunks) * self.term_blocks().len() as u64;
         let (rows, columns) = (u64::from(tile.rows), u64::from(tile.columns));
         let (raw, buffers) = match (steps, placed) {
             (1, true) => (0, 2),
@@ -145,7 +157,7 @@ impl Stage for DenseProduct {
             _ => return 0,
         }
         // Weights, exponents, bias.
-        (self.terms + 2) * own * 4
+        (self.stored(self.terms) + 2) * own * 4
     }
 
     fn keeps_weights(&self) -> bool {
@@ -160,7 +172,7 @@ impl Stage for DenseProduct {
         }
         let placed = core.weights.filter(|_| self.weight_bytes(core) > 0);
         let tile = self.tile(own, CoreSlot { weights: placed, ..core })?;
-        let term_blocks = blocks(self.terms, BLOCK_TERMS);
+        let term_blocks = self.term_blocks();
         let block = term_blocks[0].1;
         let chunks = blocks(own, tile.columns);
         let hoisted = chunks.len() == 1 && term_blocks.len() == 1;
@@ -179,7 +191,7 @@ impl Stage for DenseProduct {
         };
         let prepared = if self.transposed { e.alloc(chunk_bytes)? } else { NONE };
         let w_exps = match placed {
-            Some(placed) => placed.at + self.terms * own * 4,
+            Some(placed) => placed.at + self.stored(self.terms) * own * 4,
             None => e.alloc_words(2 * tile.columns)?,
         };
         // Exponents that come with their mantissas alternate as these do.
@@ -191,7 +203,7 @@ impl Stage for DenseProduct {
         let bias = match self.bias {
             Some(address) => {
                 let at = match placed {
-                    Some(placed) => placed.at + (self.terms + 1) * own * 4,
+                    Some(placed) => placed.at + (self.stored(self.terms) + 1) * own * 4,
                     None => e.alloc_words(own)?,
                 };
                 fetches.push(words(false, address + n0 * 4, at, own, 0));
@@ -217,8 +229,8 @@ impl Stage for DenseProduct {
                 let from = self.weights + ((n0 + j0) * self.terms + k0) * 4;
                 rows(false, from, buffer(i), j, k * 4, self.terms * 4, k * 4, tag(i))
             } else {
-                let from = self.weights + (k0 * self.outputs + n0 + j0) * 4;
-                rows(false, from, buffer(i), k, j * 4, self.outputs * 4, j * 4, tag(i))
+                let from = self.weights + (self.stored(k0) * self.outputs + n0 + j0) * 4;
+                rows(false, from, buffer(i), self.stored(k), j * 4, self.outputs * 4, j * 4, tag(i))
             };
             all.push(transferred);
             all
@@ -229,9 +241,9 @@ impl Stage for DenseProduct {
             if self.prepared_exponents.is_some() {
                 return None;
             }
-            Some(run(if self.transposed {
+            let (call, pair_rows) = if self.transposed {
                 // [columns][terms] becomes [terms][columns]; one exponent for each column of the product.
-                Prep2d {
+                let call = Prep2d {
                     src,
                     rows: j,
                     cols: k,
@@ -241,9 +253,10 @@ impl Stage for DenseProduct {
                     dst_col_stride: j,
                     exps: w_exps,
                     axis: 1,
-                }
+                };
+                (call, 0)
             } else {
-                Prep2d {
+                let call = Prep2d {
                     src,
                     rows: k,
                     cols: j,
@@ -253,8 +266,10 @@ impl Stage for DenseProduct {
                     dst_col_stride: 1,
                     exps: w_exps,
                     axis: 2,
-                }
-            }))
+                };
+                (call, k)
+            };
+            Some(run(self.mantissas.prepare(call, pair_rows)))
         };
         let count = reg::loop_count(0);
         let index = reg::loop_index(0);
@@ -273,28 +288,29 @@ impl Stage for DenseProduct {
         let result = rows(true, self.c.address + n0 * 4, c, tile.rows, own * 4, self.outputs * 4, own * 4, 0);
         let result = range(result, c_toggle, 0);
         let prepare_operand = |k: u32| {
-            run(Prep2d {
+            let call = Prep2d {
                 src: a,
                 rows: 0,
                 cols: k,
                 src_stride: k,
                 dst: a,
-                dst_row_stride: k,
+                dst_row_stride: self.mantissas.words(k),
                 dst_col_stride: 1,
                 exps: a_exps,
                 axis: 1,
-            })
-            .at(prep2d::src, parity, a_toggle as i32)
-            .at(prep2d::dst, parity, a_toggle as i32)
-            .at(prep2d::rows, count, 1)
+            };
+            run(self.mantissas.prepare(call, 0))
+                .at(prep2d::src, parity, a_toggle as i32)
+                .at(prep2d::dst, parity, a_toggle as i32)
+                .at(prep2d::rows, count, 1)
         };
         let multiply = |i: usize| {
             let (k0, k, j0, j) = steps[i];
             let b = if self.transposed { prepared } else { buffer(i) };
-            run(Gemm {
+            let call = Gemm {
                 a,
                 a_exps,
-                a_stride: k,
+                a_stride: self.mantissas.words(k),
                 b,
                 b_exps: exps(i),
                 b_stride: j,
@@ -304,10 +320,11 @@ impl Stage for DenseProduct {
                 k,
                 n: j,
                 accumulate: (k0 > 0).into(),
-            })
-            .at(gemm::a, parity, a_toggle as i32)
-            .at(gemm::c, parity, c_toggle as i32)
-            .at(gemm::m, count, 1)
+            };
+            run(self.mantissas.multiply(call))
+                .at(gemm::a, parity, a_toggle as i32)
+                .at(gemm::c, parity, c_toggle as i32)
+                .at(gemm::m, count, 1)
         };
         let finish = (bias != NONE || self.activation != FusedActivation::LINEAR).then(|| {
             run(BiasAct {
@@ -380,7 +397,7 @@ impl DensePartial {
 
     /// Words of the partial sums with so many samples on a chip.
     pub fn partial_words(product: &DenseProduct, samples_max: u32) -> u64 {
-        let blocks = blocks(product.terms, BLOCK_TERMS).len() as u64;
+        let blocks = product.term_blocks().len() as u64;
         blocks * u64::from(samples_max) * u64::from(product.rows_per_sample * product.outputs)
     }
 
@@ -399,7 +416,7 @@ impl Stage for DensePartial {
     }
     fn kernel(&self, core: CoreSlot) -> String {
         let p = &self.product;
-        let parts = blocks(p.terms, BLOCK_TERMS).len() as u32;
+        let parts = p.term_blocks().len() as u32;
         format!("Gemm, terms in {parts} parts on {} cores", (p.outputs * parts).min(core.cores))
     }
     fn macs_per_sample(&self) -> u64 {
@@ -409,7 +426,7 @@ impl Stage for DensePartial {
     fn emit(&self, core: CoreSlot) -> Result<Emit, CompileError> {
         let p = &self.product;
         let mut e = Emit::new(&p.layer, core);
-        let term_blocks = blocks(p.terms, BLOCK_TERMS);
+        let term_blocks = p.term_blocks();
         let parts = term_blocks.len() as u32;
         // Cores across blocks of terms first, then across outputs.
         let across_terms = parts.min(core.cores);
@@ -440,13 +457,13 @@ impl Stage for DensePartial {
         let count = reg::loop_count(0);
         for part in (core.slot % across_terms..parts).step_by(across_terms as usize) {
             let (k0, k) = term_blocks[part as usize];
-            let from = p.weights + (k0 * p.outputs + n0) * 4;
-            e.push(transfer(rows(false, from, b, k, n * 4, p.outputs * 4, n * 4, TAG_ONCE)));
+            let from = p.weights + (p.stored(k0) * p.outputs + n0) * 4;
+            e.push(transfer(rows(false, from, b, p.stored(k), n * 4, p.outputs * 4, n * 4, TAG_ONCE)));
             match p.prepared_exponents {
                 Some(exps) => e.fetch(words(false, exps + (part * p.outputs + n0) * 4, b_exps, n, TAG_ONCE)),
                 None => {
                     e.push(wait(TAG_ONCE));
-                    e.push(run(Prep2d {
+                    let call = Prep2d {
                         src: b,
                         rows: k,
                         cols: n,
@@ -456,7 +473,8 @@ impl Stage for DensePartial {
                         dst_col_stride: 1,
                         exps: b_exps,
                         axis: 2,
-                    }));
+                    };
+                    e.push(run(p.mantissas.prepare(call, k)));
                 }
             }
             let range = |d: Dma| {
@@ -474,20 +492,36 @@ impl Stage for DensePartial {
                     p.a.toggle,
                 ),
                 wait(0),
-                run(Prep2d {
-                    src: a,
-                    rows: 0,
-                    cols: k,
-                    src_stride: k,
-                    dst: a,
-                    dst_row_stride: k,
-                    dst_col_stride: 1,
-                    exps: a_exps,
-                    axis: 1,
-                })
+                run(p.mantissas.prepare(
+                    Prep2d {
+                        src: a,
+                        rows: 0,
+                        cols: k,
+                        src_stride: k,
+                        dst: a,
+                        dst_row_stride: p.mantissas.words(k),
+                        dst_col_stride: 1,
+                        exps: a_exps,
+                        axis: 1,
+                    },
+                    0,
+                ))
                 .at(prep2d::rows, count, 1),
-                run(Gemm { a, a_exps, a_stride: k, b, b_exps, b_stride: n, c, c_stride: n, m: 0, k, n, accumulate: 0 })
-                    .at(gemm::m, count, 1),
+                run(p.mantissas.multiply(Gemm {
+                    a,
+                    a_exps,
+                    a_stride: p.mantissas.words(k),
+                    b,
+                    b_exps,
+                    b_stride: n,
+                    c,
+                    c_stride: n,
+                    m: 0,
+                    k,
+                    n,
+                    accumulate: 0,
+                }))
+                .at(gemm::m, count, 1),
                 range(rows(true, to, c, 0, n * 4, p.outputs * 4, n * 4, 2)),
                 wait(2),
             ];
@@ -522,7 +556,7 @@ impl Stage for DensePartialSum {
     fn emit(&self, core: CoreSlot) -> Result<Emit, CompileError> {
         let p = &self.of.product;
         let mut e = Emit::new(&p.layer, core);
-        let parts = blocks(p.terms, BLOCK_TERMS).len() as u32;
+        let parts = p.term_blocks().len() as u32;
         let rows_max = core.samples_max * p.rows_per_sample;
         let fit = (BUFFER_BYTES / 4 - p.outputs - 32) / ((parts + 1) * p.outputs);
         let block = rows_max.div_ceil(core.cores).min(fit).max(1);
@@ -588,6 +622,8 @@ pub struct DenseGradient {
     pub x: Tensor,
     /// Gradient of its output (before the activation): rows of `outputs` words.
     pub dy: Tensor,
+    /// Operands.
+    pub mantissas: Mantissas,
     /// Rows of each sample.
     pub rows_per_sample: u32,
     /// Inputs.
@@ -727,11 +763,11 @@ impl DenseGradient {
                 src_stride: r,
                 dst: xt,
                 dst_row_stride: 1,
-                dst_col_stride: block,
+                dst_col_stride: self.mantissas.words(block),
                 exps: x_exps,
                 axis: 2,
             };
-            add(run(call).at(prep2d::rows, count, 1));
+            add(run(self.mantissas.prepare(call, block)).at(prep2d::rows, count, 1));
             let call = Prep2d {
                 src: dy,
                 rows: 0,
@@ -743,11 +779,11 @@ impl DenseGradient {
                 exps: dy_exps,
                 axis: 2,
             };
-            add(run(call).at(prep2d::rows, count, 1));
+            add(run(self.mantissas.prepare(call, block)).at(prep2d::rows, count, 1));
             let call = Gemm {
                 a: xt,
                 a_exps: x_exps,
-                a_stride: block,
+                a_stride: self.mantissas.words(block),
                 b: dy,
                 b_exps: dy_exps,
                 b_stride: n,
@@ -759,7 +795,7 @@ impl DenseGradient {
                 accumulate: self.accumulate.into(),
             };
             // The first block of rows takes the place of the zeros, which stay where a chip has no samples.
-            let gemm = run(call).at(gemm::k, count, 1);
+            let gemm = run(self.mantissas.multiply(call)).at(gemm::k, count, 1);
             add(if self.accumulate { gemm } else { gemm.at(gemm::accumulate, index, 1) });
             e.items.push(Item::Loop(
                 Loop { depth: 0, start: 0, step: 1, total: 0, total_divisor: block, divisor: 1, end: Loop::NO_END },

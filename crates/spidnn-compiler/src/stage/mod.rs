@@ -7,12 +7,14 @@
 pub mod conv;
 pub mod dense;
 pub mod elementwise;
+pub mod int8;
 pub mod norm;
 pub mod phase;
 pub mod pool;
 pub mod update;
 
-use spidnn_kernels::Activation;
+use spidnn_kernels::call::{Gemm, GemmHalf, Prep2d, PrepHalf};
+use spidnn_kernels::{Activation, KernelCall};
 
 use crate::CompileError;
 use crate::emit::{BUFFER_BYTES, Emit};
@@ -91,6 +93,60 @@ pub trait Stage: std::fmt::Debug {
     /// deal whole units let the least busy core begin; what a stage computes must not depend on who does.
     fn emit_beside(&self, core: CoreSlot, busy_cycles: &[u64]) -> Result<Emit, CompileError> {
         self.emit(CoreSlot { slot: phase::rank(core.slot, busy_cycles), ..core })
+    }
+}
+
+/// What the operands of a product are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mantissas {
+    /// A word each (format `f32`).
+    Words,
+    /// Two to a word (format `bfp16`).
+    Halves,
+}
+
+impl Mantissas {
+    /// Words of so many.
+    pub fn words(self, count: u32) -> u32 {
+        match self {
+            Mantissas::Words => count,
+            Mantissas::Halves => count.div_ceil(2),
+        }
+    }
+
+    /// Blocks of at most `limit` of `terms` terms that share exponents, each beginning at a word: start and length.
+    pub fn blocks(self, terms: u32, limit: u32) -> Vec<(u32, u32)> {
+        match self {
+            Mantissas::Words => blocks(terms, limit),
+            Mantissas::Halves => blocks(terms.div_ceil(2), (limit / 2).max(1))
+                .into_iter()
+                .map(|(first, words)| (2 * first, (2 * words).min(terms - 2 * first)))
+                .collect(),
+        }
+    }
+
+    /// Brings a matrix to mantissas, halves joined down the columns of every `pair_rows` rows, or (0) along the rows; strides of the
+    /// result count words.
+    pub fn prepare(self, call: Prep2d, pair_rows: u32) -> KernelCall {
+        match self {
+            Mantissas::Words => call.into(),
+            Mantissas::Halves => {
+                let Prep2d { src, rows, cols, src_stride, dst, dst_row_stride, dst_col_stride, exps, axis } = call;
+                PrepHalf { src, rows, cols, src_stride, dst, dst_row_stride, dst_col_stride, exps, axis, pair_rows }
+                    .into()
+            }
+        }
+    }
+
+    /// A product of matrices with `k` terms; strides count words.
+    pub fn multiply(self, call: Gemm) -> KernelCall {
+        match self {
+            Mantissas::Words => call.into(),
+            Mantissas::Halves => {
+                let Gemm { a, a_exps, a_stride, b, b_exps, b_stride, c, c_stride, m, k, n, accumulate } = call;
+                GemmHalf { a, a_exps, a_stride, b, b_exps, b_stride, c, c_stride, m, k, n, accumulate }.into()
+            }
+        }
     }
 }
 

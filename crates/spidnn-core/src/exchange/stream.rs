@@ -31,7 +31,7 @@ mod control {
 }
 
 /// The receiving end of a stream.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct Receiver {
     /// Number of the next block to be used.
     next: u32,
@@ -41,6 +41,8 @@ struct Receiver {
 }
 
 impl Receiver {
+    const EMPTY: Receiver = Receiver { next: 0, first: 0, bitmaps: [[0; BITMAP_WORDS]; WINDOW as usize] };
+
     fn slot(number: u32) -> usize {
         (number % WINDOW) as usize
     }
@@ -59,7 +61,7 @@ impl Receiver {
 }
 
 /// The sending end of a stream.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct Sender {
     /// Number of the next block to be sent.
     next: u32,
@@ -68,7 +70,7 @@ struct Sender {
 }
 
 /// What a receiver has told.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct Told {
     /// Blocks that it has used.
     used: u32,
@@ -77,6 +79,8 @@ struct Told {
 }
 
 impl Told {
+    const NOTHING: Told = Told { used: 0, credit: 0 };
+
     fn hear(&mut self, payload: u32) {
         let ahead = |old: u32, low: u32| {
             let step = (low as u16).wrapping_sub(old as u16) as i16;
@@ -115,7 +119,7 @@ impl Active {
 }
 
 /// What a core knows of its streams.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Streams {
     from_children: [Receiver; CHILDREN_MAX],
     from_parent: Receiver,
@@ -125,6 +129,19 @@ pub(super) struct Streams {
     up_told: Told,
     down_told: [Told; CHILDREN_MAX],
     active: Option<Active>,
+}
+
+impl Streams {
+    /// Before the first exchange.
+    pub const EMPTY: Streams = Streams {
+        from_children: [Receiver::EMPTY; CHILDREN_MAX],
+        from_parent: Receiver::EMPTY,
+        to_parent: Sender { next: 0, first: 0 },
+        to_children: Sender { next: 0, first: 0 },
+        up_told: Told::NOTHING,
+        down_told: [Told::NOTHING; CHILDREN_MAX],
+        active: None,
+    };
 }
 
 #[maybe_async]

@@ -3,7 +3,7 @@
 use core::cell::Cell;
 
 use super::geometry::Axis;
-use super::round;
+use super::round::{self, Operands};
 use crate::call::{BLOCK_TERMS_MAX, Conv, ConvWgrad};
 use crate::dtcm::{self, BadCall, Bounds, Span, times};
 use crate::{Kernel, cost};
@@ -162,13 +162,13 @@ impl Conv {
     pub(crate) fn oy_end(&self) -> u32 {
         self.oy0.saturating_add(self.rows).min(self.out_h)
     }
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.oy_end() <= self.oy0 || self.out_w == 0 || self.co_tile == 0
     }
 
     /// The definition, one integer operation after the other.
-    #[cfg_attr(any(feature = "std", target_arch = "arm"), allow(dead_code))]
-    fn run_scalar(&self, dtcm: &[Cell<u32>]) {
+    #[cfg_attr(feature = "std", allow(dead_code))]
+    fn run_scalar(&self, dtcm: &[Cell<u32>], operands: Operands) {
         let word = |base: u32, offset: i64| &dtcm[(i64::from(base / 4) + offset) as usize];
         let (y_axis, x_axis) = (self.y_axis(), self.x_axis());
         let (in_w, in_c, stride) = (i64::from(self.in_w), i64::from(self.in_c), i64::from(self.w_stride));
@@ -187,13 +187,13 @@ impl Conv {
                                 + i64::from(channel0);
                             let w = i64::from((ky * self.kw + kx) * self.ci_group) * stride + i64::from(co);
                             for ci in 0..i64::from(self.ci_group) {
-                                let (x, w) =
-                                    (word(self.x, x + ci).get() as i32, word(self.w, w + ci * stride).get() as i32);
-                                sum = sum.wrapping_add(i64::from(x) * i64::from(w));
+                                let (x, w) = (word(self.x, x + ci).get(), word(self.w, w + ci * stride).get());
+                                sum = sum.wrapping_add(operands.multiply(x, w));
                             }
                         }
                     }
-                    let value = round::product(sum, x_exp, word(self.w_exps, co.into()).get() as i32);
+                    let value =
+                        round::product(sum, operands.exponent(x_exp), word(self.w_exps, co.into()).get() as i32);
                     let y = word(self.y, at);
                     y.set(if self.accumulate != 0 { round::add(y.get(), value) } else { value });
                     at += 1;
@@ -309,7 +309,7 @@ impl Conv {
     /// Outputs of one residue modulo `up` in both directions have the same taps at the same distances; rows
     /// near the border are taken by themselves, without the taps that lie outside.
     #[cfg(any(test, feature = "std"))]
-    fn run_at(&self, dtcm: &[Cell<u32>], level: super::product::Level) -> bool {
+    fn run_at(&self, dtcm: &[Cell<u32>], operands: Operands, level: super::product::Level) -> bool {
         use super::product::{Product, Row, Segment};
         let (y_axis, x_axis) = (self.y_axis(), self.x_axis());
         let (oy0, oy_end) = (self.oy0, self.oy_end());
@@ -383,6 +383,7 @@ impl Conv {
                                 }
                             }
                             Product {
+                                operands,
                                 a: window.cells,
                                 a_step: 1,
                                 a_exps: dtcm::words(dtcm, self.x_exp, 1),
@@ -444,24 +445,35 @@ impl Kernel for Conv {
         if self.is_empty() {
             return;
         }
-        let dtcm = dtcm::cells(dtcm);
-        #[cfg(any(test, feature = "std"))]
-        if self.run_at(dtcm, super::product::Level::detect()) {
-            return;
-        }
-        #[cfg(target_arch = "arm")]
-        self.run_arm(dtcm);
-        #[cfg(not(target_arch = "arm"))]
-        self.run_scalar(dtcm);
+        self.run_on(dtcm::cells(dtcm), Operands::Mantissas);
     }
 
     fn cycles(&self) -> u64 {
-        if self.is_empty() { cost::CALL } else { cost::conv(self, &self.y_axis(), &self.x_axis()) }
+        self.cycles_of(Operands::Mantissas)
+    }
+}
+
+impl Conv {
+    /// As fast as the host can; for a call that was checked and is not empty.
+    pub(super) fn run_on(&self, dtcm: &[Cell<u32>], operands: Operands) {
+        #[cfg(any(test, feature = "std"))]
+        if self.run_at(dtcm, operands, super::product::Level::detect()) {
+            return;
+        }
+        #[cfg(target_arch = "arm")]
+        if operands == Operands::Mantissas {
+            return self.run_arm(dtcm);
+        }
+        self.run_scalar(dtcm, operands);
+    }
+
+    pub(super) fn cycles_of(&self, operands: Operands) -> u64 {
+        if self.is_empty() { cost::CALL } else { cost::conv(self, &self.y_axis(), &self.x_axis(), operands) }
     }
 }
 
 impl ConvWgrad {
-    fn y_axis(&self) -> Axis {
+    pub(super) fn y_axis(&self) -> Axis {
         Axis {
             input: self.in_h,
             kernel: self.kh,
@@ -471,7 +483,7 @@ impl ConvWgrad {
             up: 1,
         }
     }
-    fn x_axis(&self) -> Axis {
+    pub(super) fn x_axis(&self) -> Axis {
         Axis {
             input: self.in_w,
             kernel: self.kw,
@@ -481,18 +493,18 @@ impl ConvWgrad {
             up: 1,
         }
     }
-    fn picture(&self) -> Picture {
+    pub(super) fn picture(&self) -> Picture {
         Picture { x: self.x, iy0: self.iy0, in_w: self.in_w, in_c: self.in_c }
     }
     /// The output rows: `oy0 .. oy_end`.
     pub(crate) fn oy_end(&self) -> u32 {
         self.oy0.saturating_add(self.rows).min(self.out_h)
     }
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.kh == 0 || self.kw == 0 || self.ci_tile == 0 || self.co_tile == 0
     }
     /// Output positions: the terms of a sum.
-    fn pixels(&self) -> u32 {
+    pub(super) fn pixels(&self) -> u32 {
         times(self.oy_end().saturating_sub(self.oy0), self.out_w)
     }
 
@@ -586,7 +598,7 @@ impl ConvWgrad {
 
     /// A product whose rows are the weights' (ky, kx, ci), summed over the pixels. False: the window is too large.
     #[cfg(any(test, feature = "std"))]
-    fn run_at(&self, dtcm: &[Cell<u32>], level: super::product::Level) -> bool {
+    pub(super) fn run_at(&self, dtcm: &[Cell<u32>], level: super::product::Level) -> bool {
         use super::product::{Product, Row, Segment};
         let (y_axis, x_axis) = (self.y_axis(), self.x_axis());
         let (oy0, oy_end) = (self.oy0, self.oy_end());
@@ -622,6 +634,7 @@ impl ConvWgrad {
             }
             let exps: Vec<Cell<u32>> = vec![from(self.dy_exp)[0].clone(); tile];
             Product {
+                operands: Operands::Mantissas,
                 a: window.cells,
                 a_step: self.stride_x as usize * window.column,
                 a_exps: dtcm::words(dtcm, self.x_exp, 1),
@@ -686,7 +699,11 @@ impl Kernel for ConvWgrad {
     }
 
     fn cycles(&self) -> u64 {
-        if self.is_empty() { cost::CALL } else { cost::conv_wgrad(self, &self.y_axis(), &self.x_axis()) }
+        if self.is_empty() {
+            cost::CALL
+        } else {
+            cost::conv_wgrad(self, &self.y_axis(), &self.x_axis(), Operands::Mantissas)
+        }
     }
 }
 
@@ -699,10 +716,10 @@ mod tests {
 
     const WORDS: usize = 16_384;
 
-    fn dtcm_of_mantissas(seed: u64, exps: &[usize], numbers: core::ops::Range<usize>) -> Vec<u32> {
+    fn dtcm_of(operands: Operands, seed: u64, exps: &[usize], numbers: core::ops::Range<usize>) -> Vec<u32> {
         let mut data = Mantissas::new(seed);
         let mut dtcm = vec![0; WORDS];
-        data.mantissas(&mut dtcm);
+        data.operands(operands, &mut dtcm);
         for &e in exps {
             data.exponents(&mut dtcm[e..e + 1]);
         }
@@ -719,8 +736,9 @@ mod tests {
             (stride_y, stride_x, dilation_y, dilation_x) in (1u32..3, 1u32..3, 1u32..3, 1u32..3),
             (pad_y, pad_x, up_y, up_x) in (-1i32..4, -1i32..4, 1u32..3, 1u32..4),
             (oy0, rows, cut, accumulate, apart) in (0u32..4, 0u32..5, 0u32..3, 0u32..2, 0u32..3),
-            seed: u64,
+            (halves, seed) in any::<(bool, u64)>(),
         ) {
+            let operands = if halves { Operands::Halves } else { Operands::Mantissas };
             let (co0, co_tile) = (cut.min(groups * per_group - 1), groups * per_group);
             let mut call = Conv {
                 x: 4 * 1000, x_exp: 0, in_h, in_w, in_c: ci_group * groups, w: 4 * 6000, w_stride: co_tile - co0 + apart, w_exps: 4, kh, kw, ci_group, co_group: per_group,
@@ -728,14 +746,14 @@ mod tests {
                 pad_y, pad_x, up_y, up_x, accumulate, iy0: 0,
             };
             call.iy0 = call.y_axis().needed(oy0, call.oy_end()).map_or(-7, |(low, _)| low as i32);
-            let dtcm = dtcm_of_mantissas(seed, &(0..1 + co_tile as usize).collect::<Vec<_>>(), 12_000..WORDS);
+            let dtcm = dtcm_of(operands, seed, &(0..1 + co_tile as usize).collect::<Vec<_>>(), 12_000..WORDS);
             call.check(WORDS).unwrap();
             let mut expected = dtcm.clone();
-            call.run_scalar(dtcm::cells(&mut expected));
+            call.run_scalar(dtcm::cells(&mut expected), operands);
             for level in Level::all() {
                 let mut found = dtcm.clone();
                 if !call.is_empty() {
-                    prop_assert!(call.run_at(dtcm::cells(&mut found), level));
+                    prop_assert!(call.run_at(dtcm::cells(&mut found), operands, level));
                 }
                 same(&expected, &found, level)?;
             }
@@ -755,7 +773,7 @@ mod tests {
                 oy0, rows, out_h, out_w, dw: 4 * 12_000, kh, kw, stride_y, stride_x, dilation_y, dilation_x, pad_y, pad_x,
             };
             call.iy0 = call.y_axis().needed(oy0, call.oy_end()).map_or(9, |(low, _)| low as i32);
-            let dtcm = dtcm_of_mantissas(seed, &[0, 1], 12_000..WORDS);
+            let dtcm = dtcm_of(Operands::Mantissas, seed, &[0, 1], 12_000..WORDS);
             call.check(WORDS).unwrap();
             let mut expected = dtcm.clone();
             call.run_scalar(dtcm::cells(&mut expected));

@@ -2,30 +2,30 @@
 
 use core::cell::Cell;
 
-use super::round;
+use super::round::{self, Operands};
 use crate::call::{BLOCK_TERMS_MAX, Gemm};
 use crate::dtcm::{self, BadCall, Bounds};
 use crate::{Kernel, cost};
 
 impl Gemm {
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.m == 0 || self.n == 0
     }
 
     /// The definition, one integer operation after the other.
-    #[cfg_attr(any(feature = "std", target_arch = "arm"), allow(dead_code))]
-    fn run_scalar(&self, dtcm: &[Cell<u32>]) {
+    #[cfg_attr(feature = "std", allow(dead_code))]
+    fn run_scalar(&self, dtcm: &[Cell<u32>], operands: Operands) {
         let word = |base: u32, offset: usize| &dtcm[base as usize / 4 + offset];
         for i in 0..self.m as usize {
             for j in 0..self.n as usize {
                 let mut sum = 0i64;
                 for k in 0..self.k as usize {
-                    let a = word(self.a, i * self.a_stride as usize + k).get() as i32;
-                    let b = word(self.b, k * self.b_stride as usize + j).get() as i32;
-                    sum = sum.wrapping_add(i64::from(a) * i64::from(b));
+                    let a = word(self.a, i * self.a_stride as usize + k).get();
+                    let b = word(self.b, k * self.b_stride as usize + j).get();
+                    sum = sum.wrapping_add(operands.multiply(a, b));
                 }
                 let (a_exp, b_exp) = (word(self.a_exps, i).get() as i32, word(self.b_exps, j).get() as i32);
-                let value = round::product(sum, a_exp, b_exp);
+                let value = round::product(sum, operands.exponent(a_exp), b_exp);
                 let c = word(self.c, i * self.c_stride as usize + j);
                 c.set(if self.accumulate != 0 { round::add(c.get(), value) } else { value });
             }
@@ -64,12 +64,13 @@ impl Gemm {
     }
 
     #[cfg(any(test, feature = "std"))]
-    fn run_at(&self, dtcm: &[Cell<u32>], level: super::product::Level) {
+    fn run_at(&self, dtcm: &[Cell<u32>], operands: Operands, level: super::product::Level) {
         use super::product::{Product, Row, Segment};
         let from = |address: u32| &dtcm[(address as usize / 4).min(dtcm.len())..];
         let (a_stride, c_stride) = (self.a_stride as usize, self.c_stride as usize);
         let rows: Vec<Row> = (0..self.m as usize).map(|i| Row { a: i * a_stride, c: i * c_stride }).collect();
         Product {
+            operands,
             a: from(self.a),
             a_step: 1,
             a_exps: dtcm::words(dtcm, self.a_exps, self.m as usize),
@@ -111,17 +112,25 @@ impl Kernel for Gemm {
         if self.is_empty() {
             return;
         }
-        let dtcm = dtcm::cells(dtcm);
-        #[cfg(any(test, feature = "std"))]
-        self.run_at(dtcm, super::product::Level::detect());
-        #[cfg(target_arch = "arm")]
-        self.run_arm(dtcm);
-        #[cfg(not(any(test, feature = "std", target_arch = "arm")))]
-        self.run_scalar(dtcm);
+        self.run_on(dtcm::cells(dtcm), Operands::Mantissas);
     }
 
     fn cycles(&self) -> u64 {
-        cost::gemm(self)
+        cost::gemm(self, Operands::Mantissas)
+    }
+}
+
+impl Gemm {
+    /// As fast as the host can; for a call that was checked and is not empty.
+    pub(super) fn run_on(&self, dtcm: &[Cell<u32>], operands: Operands) {
+        #[cfg(any(test, feature = "std"))]
+        self.run_at(dtcm, operands, super::product::Level::detect());
+        #[cfg(target_arch = "arm")]
+        if operands == Operands::Mantissas {
+            return self.run_arm(dtcm);
+        }
+        #[cfg(not(any(test, feature = "std")))]
+        self.run_scalar(dtcm, operands);
     }
 }
 
@@ -135,7 +144,7 @@ mod tests {
     proptest! {
         #[test]
         fn vectors_and_scalars_agree(
-            m in 0u32..20, k in 0u32..40, n in 0u32..38, pad in 0u32..3, accumulate in 0u32..2, seed: u64,
+            m in 0u32..20, k in 0u32..40, n in 0u32..38, pad in 0u32..3, accumulate in 0u32..2, halves: bool, seed: u64,
         ) {
             let call = Gemm {
                 a: 0, a_stride: k + pad, b: 4 * 1000, b_stride: n + pad, c: 4 * 4000, c_stride: n + pad,
@@ -143,16 +152,17 @@ mod tests {
             };
             let mut data = Mantissas::new(seed);
             let mut dtcm = vec![0; 6100];
-            data.mantissas(&mut dtcm[..4000]);
+            let operands = if halves { Operands::Halves } else { Operands::Mantissas };
+            data.operands(operands, &mut dtcm[..4000]);
             data.numbers(&mut dtcm[4000..6000]);
             data.exponents(&mut dtcm[6000..]);
             let mut expected = dtcm.clone();
             call.check(dtcm.len()).unwrap();
-            call.run_scalar(dtcm::cells(&mut expected));
+            call.run_scalar(dtcm::cells(&mut expected), operands);
             for level in Level::all() {
                 let mut found = dtcm.clone();
                 if !call.is_empty() {
-                    call.run_at(dtcm::cells(&mut found), level);
+                    call.run_at(dtcm::cells(&mut found), operands, level);
                 }
                 same(&expected, &found, level)?;
             }

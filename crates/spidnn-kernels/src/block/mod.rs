@@ -3,6 +3,7 @@
 mod conv;
 mod gemm;
 mod geometry;
+mod half;
 mod moves;
 mod pool;
 mod prep;
@@ -10,6 +11,8 @@ mod prep;
 mod product;
 pub(crate) mod round;
 #[cfg(test)]
-mod test_data;
+pub(crate) mod test_data;
 
 pub(crate) use geometry::Axis;
+pub(crate) use pool::{check_window, window};
+pub(crate) use round::Operands;

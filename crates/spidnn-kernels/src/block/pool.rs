@@ -19,7 +19,7 @@ fn divide(bits: u32, count: f32) -> u32 {
 }
 
 /// Inputs `low..end` of the window of output `o`.
-fn window(axis: &Axis, o: u32) -> (u32, u32) {
+pub(crate) fn window(axis: &Axis, o: u32) -> (u32, u32) {
     let start = o.wrapping_mul(axis.stride) as i32 - axis.pad;
     let clamp = |i: i32| i.max(0).min(axis.input as i32) as u32;
     (clamp(start), clamp(start + axis.kernel as i32))
@@ -65,7 +65,8 @@ impl Pool {
 /// Largest extent of a window: keeps the work of an accepted call bounded.
 const KERNEL_MAX: u32 = 1 << 12;
 
-fn check_window(mode: u32, (y, y_end): (&Axis, u32), (x, x_end): (&Axis, u32)) -> Result<(), BadCall> {
+/// Whether the code, extents and steps of a pooling window are sound.
+pub(crate) fn check_window(mode: u32, (y, y_end): (&Axis, u32), (x, x_end): (&Axis, u32)) -> Result<(), BadCall> {
     dtcm::below("mode", mode, 2)?;
     dtcm::below("kh", y.kernel, KERNEL_MAX)?;
     dtcm::below("kw", x.kernel, KERNEL_MAX)?;

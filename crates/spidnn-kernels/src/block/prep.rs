@@ -12,7 +12,7 @@ use crate::{Kernel, cost};
 
 /// Largest magnitude (as bits) of numbers that lie together.
 #[cfg(not(target_arch = "arm"))]
-fn largest(x: &[Cell<u32>]) -> u32 {
+pub(super) fn largest(x: &[Cell<u32>]) -> u32 {
     #[cfg(all(any(test, feature = "std"), target_arch = "x86_64"))]
     if std::arch::is_x86_feature_detected!("avx2") {
         // SAFETY: AVX2 was detected.
@@ -23,7 +23,7 @@ fn largest(x: &[Cell<u32>]) -> u32 {
 
 /// Largest magnitude of each column so far.
 #[cfg(not(target_arch = "arm"))]
-fn largest_of_columns(x: &[Cell<u32>], largest: &mut [u32]) {
+pub(super) fn largest_of_columns(x: &[Cell<u32>], largest: &mut [u32]) {
     for (x, l) in x.iter().zip(largest) {
         *l = (*l).max(x.get() & 0x7FFF_FFFF);
     }
@@ -31,7 +31,7 @@ fn largest_of_columns(x: &[Cell<u32>], largest: &mut [u32]) {
 
 /// Mantissas of numbers that share an exponent; `out` may be `x`.
 #[cfg(not(target_arch = "arm"))]
-fn align(x: &[Cell<u32>], exponent: i32, out: &[Cell<u32>]) {
+pub(super) fn align(x: &[Cell<u32>], exponent: i32, out: &[Cell<u32>]) {
     #[cfg(all(any(test, feature = "std"), target_arch = "x86_64"))]
     if std::arch::is_x86_feature_detected!("avx2") {
         // SAFETY: AVX2 was detected.
@@ -44,11 +44,11 @@ fn align(x: &[Cell<u32>], exponent: i32, out: &[Cell<u32>]) {
 
 /// Columns that are aligned together, so that what belongs to them fits on the stack.
 #[cfg(not(target_arch = "arm"))]
-const COLUMNS: usize = 128;
+pub(super) const COLUMNS: usize = 128;
 
 /// How to align a row of columns with an exponent each.
 #[cfg(not(target_arch = "arm"))]
-struct ColumnAligner {
+pub(super) struct ColumnAligner {
     #[cfg(all(any(test, feature = "std"), target_arch = "x86_64"))]
     factors: Option<x86::Factors<COLUMNS>>,
     exponents: [i32; COLUMNS],
@@ -57,7 +57,7 @@ struct ColumnAligner {
 
 #[cfg(not(target_arch = "arm"))]
 impl ColumnAligner {
-    fn new(exponents: [i32; COLUMNS], count: usize) -> Self {
+    pub(super) fn new(exponents: [i32; COLUMNS], count: usize) -> Self {
         ColumnAligner {
             #[cfg(all(any(test, feature = "std"), target_arch = "x86_64"))]
             factors: std::arch::is_x86_feature_detected!("avx2").then(|| x86::Factors::of(&exponents[..count])),
@@ -66,7 +66,7 @@ impl ColumnAligner {
         }
     }
 
-    fn align(&self, x: &[Cell<u32>], out: &[Cell<u32>]) {
+    pub(super) fn align(&self, x: &[Cell<u32>], out: &[Cell<u32>]) {
         #[cfg(all(any(test, feature = "std"), target_arch = "x86_64"))]
         if let Some(factors) = &self.factors {
             // SAFETY: factors are made where AVX2 was detected.

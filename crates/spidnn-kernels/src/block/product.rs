@@ -9,7 +9,7 @@
 
 use core::cell::Cell;
 
-use super::round;
+use super::round::{self, Operands};
 
 /// Terms whose operands lie at constant steps.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +33,8 @@ pub struct Row {
 
 /// A product to be computed; offsets and strides in words.
 pub struct Product<'a> {
+    /// What the words of both sides are.
+    pub operands: Operands,
     /// Left operands.
     pub a: &'a [Cell<u32>],
     /// Step from term to term.
@@ -122,7 +124,7 @@ impl Product<'_> {
     }
 
     fn a_exponent(&self, row: usize) -> i32 {
-        self.a_exps[if self.a_exps.len() == 1 { 0 } else { row }].get() as i32
+        self.operands.exponent(self.a_exps[if self.a_exps.len() == 1 { 0 } else { row }].get() as i32)
     }
 
     /// Does it.
@@ -133,6 +135,9 @@ impl Product<'_> {
         self.assert_in_bounds();
         match level {
             Level::Plain => self.run_plain(),
+            // SAFETY: the level was detected, and every access is in bounds.
+            #[cfg(target_arch = "x86_64")]
+            _ if self.operands == Operands::Halves => unsafe { self.run_halves() },
             // SAFETY: the level was detected, and every access is in bounds.
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => unsafe { self.run_avx2() },
@@ -157,10 +162,10 @@ impl Product<'_> {
                 let mut sums = [0i64; COLUMNS];
                 for s in self.segments {
                     for t in 0..s.terms {
-                        let a = i64::from(self.a[row.a + s.a + t * self.a_step].get() as i32);
+                        let a = self.a[row.a + s.a + t * self.a_step].get();
                         let b = &self.b[s.b + t * self.b_stride + j0..][..width];
                         for (sum, b) in sums.iter_mut().zip(b) {
-                            *sum = sum.wrapping_add(a * i64::from(b.get() as i32));
+                            *sum = sum.wrapping_add(self.operands.multiply(a, b.get()));
                         }
                     }
                 }
@@ -199,6 +204,73 @@ mod x86 {
             let base = self.a.as_ptr().cast::<i32>();
             // `wrapping_add`: with no terms a row may lie outside, and is never read.
             core::array::from_fn(|r| base.wrapping_add(self.rows[row0 + r].a))
+        }
+
+        /// Products of halves.
+        ///
+        /// # Safety
+        /// AVX2; bounds asserted.
+        #[target_feature(enable = "avx2")]
+        pub(super) unsafe fn run_halves(&self) {
+            for j0 in (0..self.n).step_by(8) {
+                in_tiles!(self.rows.len(), 6, |r0, count| {
+                    // SAFETY: rows `r0 .. r0 + count` exist, columns from `j0 < n` on.
+                    unsafe {
+                        match count {
+                            1 => self.tile_halves::<1>(r0, j0),
+                            2 => self.tile_halves::<2>(r0, j0),
+                            3 => self.tile_halves::<3>(r0, j0),
+                            4 => self.tile_halves::<4>(r0, j0),
+                            5 => self.tile_halves::<5>(r0, j0),
+                            _ => self.tile_halves::<6>(r0, j0),
+                        }
+                    }
+                });
+            }
+        }
+
+        /// `R` rows by up to 8 columns. The sum of two products fits 32 bits; its low half, without sign, and its high half are summed apart, which
+        /// at most [`crate::call::BLOCK_TERMS_MAX`] words allow.
+        ///
+        /// # Safety
+        /// AVX2; `r0 + R` rows, `j0 < n`, bounds asserted.
+        #[target_feature(enable = "avx2")]
+        unsafe fn tile_halves<const R: usize>(&self, r0: usize, j0: usize) {
+            let width = (self.n - j0).min(8);
+            let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+            let mask = _mm256_cmpgt_epi32(_mm256_set1_epi32(width as i32), lanes);
+            let low_half = _mm256_set1_epi32(0xFFFF);
+            let a = self.a_pointers::<R>(r0);
+            let b = self.b.as_ptr().cast::<i32>();
+            let mut low = [_mm256_setzero_si256(); R];
+            let mut high = [_mm256_setzero_si256(); R];
+            for s in self.segments {
+                let (mut at_a, mut at_b) = (s.a, s.b + j0);
+                for _ in 0..s.terms {
+                    // SAFETY: asserted; masked lanes are not read.
+                    let v = unsafe { _mm256_maskload_epi32(b.add(at_b), mask) };
+                    for r in 0..R {
+                        // SAFETY: asserted.
+                        let x = _mm256_set1_epi32(unsafe { a[r].add(at_a).read() });
+                        let p = _mm256_madd_epi16(x, v);
+                        low[r] = _mm256_add_epi32(low[r], _mm256_and_si256(p, low_half));
+                        high[r] = _mm256_add_epi32(high[r], _mm256_srai_epi32(p, 16));
+                    }
+                    at_a += self.a_step;
+                    at_b += self.b_stride;
+                }
+            }
+            for r in 0..R {
+                let mut sums = ([0u32; 8], [0i32; 8]);
+                // SAFETY: the arrays hold 32 bytes each.
+                unsafe {
+                    _mm256_storeu_si256(sums.0.as_mut_ptr().cast(), low[r]);
+                    _mm256_storeu_si256(sums.1.as_mut_ptr().cast(), high[r]);
+                }
+                for j in 0..width {
+                    self.finish(r0 + r, j0 + j, i64::from(sums.0[j]) + (i64::from(sums.1[j]) << 16));
+                }
+            }
         }
 
         /// # Safety

@@ -3,8 +3,65 @@
 //! The integer forms are the specification; a core without a floating-point unit runs them. The
 //! `native` forms use the host's IEEE arithmetic and give the same bits (the tests compare them).
 
-use crate::call::{EXPONENT_NAN, EXPONENT_ZERO, MANTISSA_BITS};
+use crate::call::{EXPONENT_NAN, EXPONENT_ZERO, HALF_BITS, MANTISSA_BITS};
 use crate::num;
+
+/// How the operands of a product lie in words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operands {
+    /// A mantissa in each (format `f32`).
+    Mantissas,
+    /// Two halves in each, which are multiplied with those of the other side and added (format `bfp16`).
+    Halves,
+}
+
+impl Operands {
+    /// Product of two words.
+    #[inline(always)]
+    pub fn multiply(self, a: u32, b: u32) -> i64 {
+        match self {
+            Operands::Mantissas => i64::from(a as i32) * i64::from(b as i32),
+            Operands::Halves => {
+                let low = i32::from(a as i16) * i32::from(b as i16);
+                let high = i32::from((a >> 16) as i16) * i32::from((b >> 16) as i16);
+                i64::from(low) + i64::from(high)
+            }
+        }
+    }
+
+    /// The exponent of one side as [`product`] takes it, which counts fraction bits of mantissas on both.
+    pub fn exponent(self, exponent: i32) -> i32 {
+        if self == Operands::Mantissas || exponent == EXPONENT_NAN {
+            exponent
+        } else {
+            exponent.saturating_add(2 * (MANTISSA_BITS - HALF_BITS) as i32)
+        }
+    }
+}
+
+/// Exponent of a block of halves: see [`block_exponent`]; the largest magnitude must not round up to `2^15`.
+pub fn half_exponent(max_bits: u32) -> i32 {
+    match max_bits {
+        0 => EXPONENT_ZERO,
+        1..0x0080_0000 => {
+            let length = 32 - max_bits.leading_zeros();
+            let rounded = if length > HALF_BITS { max_bits + (1 << (length - HALF_BITS - 1)) } else { max_bits };
+            32 - rounded.leading_zeros() as i32 - 149
+        }
+        // Nine of 24 bits go.
+        0x0080_0000..0x7F80_0000 => ((max_bits + 0x100) >> 23) as i32 - 126,
+        _ => EXPONENT_NAN,
+    }
+}
+
+/// What makes a half of a number in a block with this exponent, as a mantissa's exponent: `mantissa(bits, half_as_mantissa(e))`.
+pub fn half_as_mantissa(exponent: i32) -> i32 {
+    if exponent == EXPONENT_ZERO || exponent == EXPONENT_NAN {
+        exponent
+    } else {
+        exponent + (MANTISSA_BITS - HALF_BITS) as i32
+    }
+}
 
 /// The one NaN that kernels write.
 pub const NAN_BITS: u32 = 0x7FC0_0000;
@@ -142,6 +199,32 @@ mod tests {
         assert_eq!(block_exponent(0), EXPONENT_ZERO);
         assert_eq!(block_exponent(0x7F80_0000), EXPONENT_NAN);
         assert_eq!(block_exponent(0x7FFF_FFFF), EXPONENT_NAN);
+    }
+
+    #[test]
+    fn halves_stay_below_their_end() {
+        for bits in [
+            1u32,
+            3,
+            0x7FFF,
+            0xFFFF,
+            0x1_FFFF,
+            0x7F_FFFF,
+            0x0080_0000,
+            0x3F7F_FFFF,
+            0x3F7F_FEFF,
+            0x3F7F_FF00,
+            0x7F7F_FFFF,
+            0x4000_0000,
+        ] {
+            let e = half_exponent(bits);
+            let m = mantissa(bits, half_as_mantissa(e));
+            assert!((1 << 14..1 << 15).contains(&m), "{bits:#x}: {m} with {e}");
+            let (x, value) = (f64::from(f32::from_bits(bits)), f64::from(m) * 2f64.powi(e - 15));
+            assert!((x - value).abs() <= 2f64.powi(e - 16), "{bits:#x}: {x:e} {value:e}");
+        }
+        assert_eq!(half_exponent(0x7F80_0000), EXPONENT_NAN);
+        assert_eq!(mantissa(0x3F80_0000, half_as_mantissa(EXPONENT_NAN)), 0);
     }
 
     proptest! {

@@ -3,6 +3,7 @@
 use proptest::test_runner::TestCaseError;
 
 use super::product::Level;
+use super::round::Operands;
 use crate::call::{EXPONENT_NAN, EXPONENT_ZERO};
 
 /// A stream of test operands from a seed.
@@ -29,6 +30,27 @@ impl Mantissas {
             let m = (r as u32 & 0x3FF_FFFF) as i32 >> ((r >> 40) % 30).min(26);
             let m = if (r >> 50).is_multiple_of(16) { 1 << 26 } else { m };
             *word = (if r >> 63 == 1 { -m } else { m }) as u32;
+        }
+    }
+
+    /// Words of halves of all sizes, the extremes among them.
+    pub fn halves(&mut self, out: &mut [u32]) {
+        for word in out {
+            let mut half = || {
+                let r = self.next();
+                let m =
+                    if (r >> 50).is_multiple_of(16) { 0x7FFF } else { (r as u32 & 0x7FFF) as i32 >> (r >> 40) % 16 };
+                (if r >> 63 == 1 { -m } else { m }) as u32 & 0xFFFF
+            };
+            *word = half() | half() << 16;
+        }
+    }
+
+    /// Operands of one kind.
+    pub fn operands(&mut self, operands: Operands, out: &mut [u32]) {
+        match operands {
+            Operands::Mantissas => self.mantissas(out),
+            Operands::Halves => self.halves(out),
         }
     }
 
