@@ -197,11 +197,6 @@ pub fn zip(function: Function, a: &[Cell<u32>], b: &[Cell<u32>], out: &[Cell<u32
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn spidnn_sqrt_rare(x: f32) -> f32 {
-    integer::sqrt(x)
-}
-
-#[unsafe(no_mangle)]
 extern "C" fn spidnn_div_rare(a: f32, b: f32) -> f32 {
     integer::div(a, b)
 }

@@ -19,6 +19,7 @@ fn divide(bits: u32, count: f32) -> u32 {
 }
 
 /// Inputs `low..end` of the window of output `o`.
+#[cfg_attr(target_arch = "arm", inline(never))]
 pub(crate) fn window(axis: &Axis, o: u32) -> (u32, u32) {
     let start = o.wrapping_mul(axis.stride) as i32 - axis.pad;
     let clamp = |i: i32| i.max(0).min(axis.input as i32) as u32;
@@ -38,6 +39,7 @@ impl<'a> Rows<'a> {
     fn new(dtcm: &'a [Cell<u32>], address: u32, first: i32, width: u32, channels: u32) -> Self {
         Rows { dtcm, base: address / 4, first, width, channels }
     }
+    #[cfg_attr(target_arch = "arm", inline(never))]
     fn pixel(&self, y: u32, x: u32) -> &'a [Cell<u32>] {
         // A pixel that is there: what wraps comes back.
         let row = y.wrapping_sub(self.first as u32).wrapping_mul(self.width);
@@ -47,16 +49,20 @@ impl<'a> Rows<'a> {
 }
 
 impl Pool {
+    #[cfg_attr(target_arch = "arm", inline(never))]
     fn y_axis(&self) -> Axis {
         Axis { input: self.in_h, kernel: self.kh, stride: self.stride_y, dilation: 1, pad: self.pad_y, up: 1 }
     }
+    #[cfg_attr(target_arch = "arm", inline(never))]
     fn x_axis(&self) -> Axis {
         Axis { input: self.in_w, kernel: self.kw, stride: self.stride_x, dilation: 1, pad: self.pad_x, up: 1 }
     }
     /// The output rows: `oy0 .. oy_end`.
+    #[cfg_attr(target_arch = "arm", inline(never))]
     pub(crate) fn oy_end(&self) -> u32 {
         self.oy0.saturating_add(self.rows).min(self.out_h)
     }
+    #[cfg_attr(target_arch = "arm", inline(never))]
     fn is_empty(&self) -> bool {
         self.oy_end() <= self.oy0 || self.out_w == 0 || self.channels == 0
     }
@@ -150,16 +156,20 @@ impl Kernel for Pool {
 }
 
 impl PoolGrad {
+    #[cfg_attr(target_arch = "arm", inline(never))]
     fn y_axis(&self) -> Axis {
         Axis { input: self.in_h, kernel: self.kh, stride: self.stride_y, dilation: 1, pad: self.pad_y, up: 1 }
     }
+    #[cfg_attr(target_arch = "arm", inline(never))]
     fn x_axis(&self) -> Axis {
         Axis { input: self.in_w, kernel: self.kw, stride: self.stride_x, dilation: 1, pad: self.pad_x, up: 1 }
     }
     /// The input rows: `iy0 .. iy_end`.
+    #[cfg_attr(target_arch = "arm", inline(never))]
     pub(crate) fn iy_end(&self) -> u32 {
         self.iy0.saturating_add(self.rows).min(self.in_h)
     }
+    #[cfg_attr(target_arch = "arm", inline(never))]
     fn is_empty(&self) -> bool {
         self.iy_end() <= self.iy0 || self.in_w == 0 || self.channels == 0
     }

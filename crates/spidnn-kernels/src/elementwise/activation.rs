@@ -8,6 +8,7 @@ use crate::call::{ActGrad, BiasAct, NONE};
 use crate::dtcm::word;
 use crate::dtcm::{BadCall, Bounds, cells, part, words};
 use crate::functions::{self as f, cycles as cost};
+use crate::kind::built;
 use crate::num::{self, abs, add, div, is_nan, less, load, max, min, mul, store, sub};
 use crate::{Activation, Kernel};
 
@@ -55,30 +56,31 @@ fn activate(x: &[Cell<u32>], activation: Activation, alpha: f32) {
         f::softsign(x)
     }
     match activation {
-        _ if !activation.is_built() => {}
         Activation::Linear => {}
         Activation::Relu => map(g::relu, x, 0.0),
-        Activation::LeakyRelu => map(g::leaky_relu, x, alpha),
-        Activation::Elu => map(elu, x, alpha),
+        Activation::LeakyRelu if built::FURTHER => map(g::leaky_relu, x, alpha),
+        Activation::Elu if built::EXPONENTIAL => map(elu, x, alpha),
         Activation::Sigmoid => map(g::sigmoid_cells, x, 0.0),
-        Activation::HardSigmoid => {
+        Activation::HardSigmoid if built::FURTHER => {
             map(g::add, x, 3.0);
             map(g::relu, x, 0.0);
             map(g::min, x, 6.0);
             map(g::div, x, 6.0);
         }
         Activation::Tanh => map(g::tanh_cells, x, 0.0),
-        Activation::Softplus => map(softplus, x, 0.0),
-        Activation::Silu => map(silu, x, 0.0),
-        Activation::Gelu => map(gelu, x, 0.0),
-        Activation::GeluTanh => map(gelu_tanh, x, 0.0),
-        Activation::Exponential => map(g::exp_cells, x, 0.0),
-        Activation::Selu => map(selu, x, 0.0),
-        Activation::Softsign => map(softsign, x, 0.0),
-        Activation::ClippedRelu => {
+        Activation::Softplus if built::EXPONENTIAL => map(softplus, x, 0.0),
+        Activation::Silu if built::EXPONENTIAL => map(silu, x, 0.0),
+        Activation::Gelu if built::GAUSSIAN => map(gelu, x, 0.0),
+        Activation::GeluTanh if built::GAUSSIAN => map(gelu_tanh, x, 0.0),
+        Activation::Exponential if built::FURTHER => map(g::exp_cells, x, 0.0),
+        Activation::Selu if built::EXPONENTIAL => map(selu, x, 0.0),
+        Activation::Softsign if built::FURTHER => map(softsign, x, 0.0),
+        Activation::ClippedRelu if built::FURTHER => {
             map(g::relu, x, 0.0);
             map(g::min, x, alpha);
         }
+        // Not built: a call that was not checked.
+        _ => {}
     }
 }
 
@@ -191,38 +193,38 @@ fn derivative(kind: Activation, alpha: f32, saved: f32) -> f32 {
     }
     let step = |condition: bool, yes: f32, no: f32| if condition { yes } else { no };
     match kind {
-        _ if !kind.is_built() => num::NAN,
         Activation::Linear => 1.0,
         Activation::Relu => step(less(0.0, x), 1.0, 0.0),
-        Activation::LeakyRelu => step(less(0.0, x), 1.0, alpha),
-        Activation::Elu => step(less(0.0, x), 1.0, add(x, alpha)),
-        Activation::Selu => step(less(x, 0.0), add(x, SELU_SCALE_ALPHA), SELU_SCALE),
+        Activation::LeakyRelu if built::FURTHER => step(less(0.0, x), 1.0, alpha),
+        Activation::Elu if built::EXPONENTIAL => step(less(0.0, x), 1.0, add(x, alpha)),
+        Activation::Selu if built::EXPONENTIAL => step(less(x, 0.0), add(x, SELU_SCALE_ALPHA), SELU_SCALE),
         Activation::Sigmoid => mul(x, sub(1.0, x)),
         Activation::Tanh => sub(1.0, mul(x, x)),
-        Activation::Exponential => x,
-        Activation::HardSigmoid => step(less(-3.0, x) && less(x, 3.0), div(1.0, 6.0), 0.0),
-        Activation::Softplus => f::sigmoid_of(x),
-        Activation::Silu => {
+        Activation::Exponential if built::FURTHER => x,
+        Activation::HardSigmoid if built::FURTHER => step(less(-3.0, x) && less(x, 3.0), div(1.0, 6.0), 0.0),
+        Activation::Softplus if built::EXPONENTIAL => f::sigmoid_of(x),
+        Activation::Silu if built::EXPONENTIAL => {
             let s = f::sigmoid_of(x);
             mul(s, add(1.0, mul(x, sub(1.0, s))))
         }
-        Activation::Gelu => {
+        Activation::Gelu if built::GAUSSIAN => {
             // Beyond 20 the density is zero, but infinity times zero would not be.
             let z = min(max(x, -20.0), 20.0);
             add(f::normal(x), mul(z, mul(NORMAL_PEAK, f::exp_of(mul(-0.5, mul(z, z))))))
         }
-        Activation::GeluTanh => {
+        Activation::GeluTanh if built::GAUSSIAN => {
             let s = f::gelu_tanh_gate(x);
             let z = min(max(x, -20.0), 20.0);
             // The slope of the gate's argument: 2 sqrt(2 / pi) (1 + 3 * 0.044715 x^2).
             let slope = add(1.595_769_2, mul(0.214_064_43, mul(z, z)));
             add(s, mul(mul(z, slope), mul(s, sub(1.0, s))))
         }
-        Activation::Softsign => {
+        Activation::Softsign if built::FURTHER => {
             let d = add(1.0, abs(x));
             div(1.0, mul(d, d))
         }
-        Activation::ClippedRelu => step(less(0.0, x) && less(x, alpha), 1.0, 0.0),
+        Activation::ClippedRelu if built::FURTHER => step(less(0.0, x) && less(x, alpha), 1.0, 0.0),
+        _ => num::NAN,
     }
 }
 
