@@ -33,7 +33,9 @@ fn main() {
             for seed in 0..20 {
                 let case = cases::random(kernel, seed, cases::Data::Usual, 1);
                 name = case.call.name();
-                let Verdict::Done { run_cycles, .. } = bench.run(&case.call, &mut case.memory.clone()) else { continue };
+                let Verdict::Done { run_cycles, .. } = bench.run(&case.call, &mut case.memory.clone()) else {
+                    continue;
+                };
                 let ratio = run_cycles as f64 / case.call.cycles() as f64;
                 (low, high) = (low.min(ratio), high.max(ratio));
                 (measured, cost) = (measured + run_cycles, cost + case.call.cycles());

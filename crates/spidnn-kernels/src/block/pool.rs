@@ -226,9 +226,8 @@ impl Kernel for PoolGrad {
         let words = (iy_end - self.iy0) as usize * self.in_w as usize * self.channels as usize;
         dtcm::words(dtcm, self.dx, words).iter().for_each(|dx| dx.set(0));
         let dx = Rows::new(dtcm, self.dx, self.iy0 as i32, self.in_w, self.channels);
-        let dy = Rows::new(dtcm, self.dy, self.oy0 as i32, self.out_w, self.channels);
-        let y =
-            Rows::new(dtcm, if self.mode == 0 { self.y } else { self.dy }, self.oy0 as i32, self.out_w, self.channels);
+        let dy = Rows::new(dtcm, self.dy, self.oy0, self.out_w, self.channels);
+        let y = Rows::new(dtcm, if self.mode == 0 { self.y } else { self.dy }, self.oy0, self.out_w, self.channels);
         let x = Rows::new(dtcm, self.x, self.x_iy0, self.in_w, self.channels);
         let (y_axis, x_axis) = (self.y_axis(), self.x_axis());
         let (first, end) = self.windows();

@@ -1,13 +1,12 @@
-//! Cycles of products and alignments of halves (format `bfp16`), from the sequences that they are to have on the core. The assembly is not there
-//! yet: until it is, these are what a plan may count on, not what a core takes.
+//! Cycles of the kernels on halves (format `bfp16`), by hand counts: no core has measured them yet.
 
 use super::{CALL, runs};
 use crate::block::Axis;
 use crate::call::{Conv, ConvWgrad, Gemm, PrepConvBackwardHalf, PrepHalf, PrepWindowHalf};
 
-/// A finished sum to binary32 in memory, and the two MOV that clear it before.
+/// Rounding and storing a finished sum (see the parent module), and clearing the accumulator before.
 const FINISH: u64 = 29;
-/// IEEE addition of a loaded number, inlined.
+/// Addition of a finished sum to what is there.
 const F32_ADD: u64 = 28;
 /// Around a tile: operand pointers (8), registers that the finish needs spilled and filled (STM 4, LDM 4), loop (4).
 const TILE: u64 = 20;
@@ -18,11 +17,20 @@ const SEGMENT: u64 = 10;
 const UNROLL: u64 = 16;
 /// End of a turn: LDR of the end from a literal (2) into an operand's register, stall (1), CMP (1), taken branch (3).
 const TURN: u64 = 7;
-/// Strides written into the loop before it starts.
-const PATCH: u64 = UNROLL * 3 * 2;
 
-/// Inner loops, cycles for one term: SMLALBB and SMLALTT (2 each, no stall into the next); where a word holds two rows or columns, not
-/// two terms (the gradient of a convolution's weights), a 2x2 tile takes two loads and one SMLALxy for each output: 10 cycles.
+/// Inner loops, cycles for one term. The accumulators take two registers each; LDR offsets and steps are immediate
+/// (the kernel writes its strides into the loop before it starts: 16 turns, two or three stores of 2 cycles each, [`PATCH`]).
+///
+/// ```text
+/// 2x2, registers: 8 accumulators, 2 pointers, 4 operands = 14
+///   ldr a1, [pa, #row]     1        smlalbb, smlaltt c00, a0, b0    4
+///   ldr b1, [pb, #4]       1        smlalbb, smlaltt c01, a0, b1    4
+///   ldr a0, [pa], #step    1        smlalbb, smlaltt c10, a1, b0    4
+///   ldr b0, [pb], #stride  1        smlalbb, smlaltt c11, a1, b1    4     = 20
+/// ```
+/// (`c11` goes first: its operands have been there for two instructions; the last load is used last.)
+///
+/// SMLALBB and SMLALTT take 2 each, without a stall into the next. Where a word holds two rows or columns, not two terms (the gradient of a convolution's weights), a 2x2 tile takes two loads and one SMLALxy for each output: 10 cycles.
 #[derive(Clone, Copy)]
 struct Tile {
     rows: u64,
@@ -53,6 +61,8 @@ impl Tile {
         if terms == 0 { 0 } else { SEGMENT + self.term() * terms + TURN * terms.div_ceil(UNROLL) }
     }
 }
+
+const PATCH: u64 = UNROLL * 3 * 2;
 
 /// All outputs of a set of rows over the same segments: `sum` gives the cycles of one tile's segments. Pairs of rows are
 /// taken 2x2 (a last column 2x1), single rows 1x3 (a remainder 1x2 or 1x1).
@@ -140,12 +150,13 @@ pub fn conv_wgrad(call: &ConvWgrad, y: &Axis, x: &Axis) -> u64 {
     cycles
 }
 
-/// Alignment of one element to a half: two passes as of mantissas (3 and 8), and for each pair one half shifted up (1), joined (ORR with a shift, 1) and one store for two (1).
+/// Alignment of one element to a half: as above, and for each pair one half shifted up (1), joined (ORR with a shift, 1) and one store for two (1).
 fn align_half(elements: u64) -> u64 {
     (3 + 8) * elements + 3 * elements.div_ceil(2) + 2 * 4 * elements.div_ceil(8)
 }
 
-/// Around a block that shares an exponent.
+/// Around a block that shares an exponent: exponent from the largest element, tests for zero, NaN, subnormal (12), store (1),
+/// constants (4), two loops set up (16).
 const BLOCK: u64 = 33;
 
 /// Cycles of [`PrepHalf`].
