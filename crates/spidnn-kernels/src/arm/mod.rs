@@ -27,6 +27,7 @@ unsafe extern "C" {
     pub(crate) fn spidnn_tanh(x: f32, _: f32) -> f32;
     pub(crate) fn spidnn_sigmoid(x: f32, _: f32) -> f32;
     pub(crate) fn spidnn_relu(x: f32, _: f32) -> f32;
+    pub(crate) fn spidnn_relu_grad(dy: f32, y: f32) -> f32;
     pub(crate) fn spidnn_leaky_relu(x: f32, alpha: f32) -> f32;
     pub(crate) fn spidnn_number(x: f32, _: f32) -> f32;
     pub(crate) fn spidnn_less(a: f32, b: f32) -> u32;
@@ -138,7 +139,8 @@ pub mod functions {
     pub(crate) use super::spidnn_tanh as tanh_cells;
     pub(crate) use super::{
         spidnn_add as add, spidnn_div as div, spidnn_leaky_relu as leaky_relu, spidnn_max as max, spidnn_min as min,
-        spidnn_mul as mul, spidnn_number as number, spidnn_relu as relu, spidnn_sub as sub,
+        spidnn_mul as mul, spidnn_number as number, spidnn_relu as relu, spidnn_relu_grad as relu_grad,
+        spidnn_sub as sub,
     };
 }
 

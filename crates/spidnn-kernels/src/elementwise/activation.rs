@@ -278,13 +278,10 @@ impl Kernel for ActGrad {
             extern "C" fn sigmoid(dy: f32, y: f32) -> f32 {
                 mul(dy, mul(y, sub(1.0, y)))
             }
-            extern "C" fn relu(dy: f32, y: f32) -> f32 {
-                mul(dy, derivative(Activation::Relu, 0.0, y))
-            }
             match kind {
                 Activation::Tanh => crate::arm::zip(tanh, dy, saved, out),
                 Activation::Sigmoid => crate::arm::zip(sigmoid, dy, saved, out),
-                Activation::Relu => crate::arm::zip(relu, dy, saved, out),
+                Activation::Relu => crate::arm::zip(crate::arm::functions::relu_grad, dy, saved, out),
                 _ => {
                     for i in 0..count {
                         let slope = derivative(kind, alpha, load(word(saved, i)));
