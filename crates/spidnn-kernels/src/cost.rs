@@ -274,10 +274,10 @@ pub fn pool(call: &Pool, y: &Axis, x: &Axis) -> u64 {
     let others = cells.saturating_sub(outputs);
     let window_rows = self::cells(y, call.oy0, end) * u64::from(call.out_w);
     let (other, output) = match call.mode {
-        0 => (41 + channels * 13, 0),
+        0 => (46 + channels * 13, 0),
         _ => (75 + channels * (10 + op::ADD), 60 + op::FROM_INTEGER + channels * (10 + op::DIV)),
     };
-    CALL + 100 + outputs * (133 + copy(channels) + output) + window_rows * 12 + others * other
+    CALL + 100 + outputs * (168 + copy(channels) + output) + window_rows * 25 + others * other
 }
 
 /// Cycles of [`PoolGrad`]. `dx` is cleared (1.25 a word); then for each window and channel: average a division and for each cell an addition; maximum: the

@@ -112,29 +112,26 @@ impl Kernel for Pool {
                 let out = y.pixel(oy, ox);
                 let mut cells = 0;
                 for iy in iy_low..iy_end {
-                    for ix in ix_low..ix_end {
+                    let mut at = x.start(iy, ix_low);
+                    for _ in ix_low..ix_end {
+                        let pixel = dtcm::part(dtcm, at as usize, self.channels as usize);
+                        at += self.channels;
                         #[cfg(target_arch = "arm")]
                         {
                             use crate::arm::{copy_cells, functions as f, pool_max, zip};
-                            let x = x.pixel(iy, ix);
                             match (cells, self.mode) {
-                                (0, _) => copy_cells(x, out),
-                                (_, 0) => pool_max(out, x),
-                                _ => zip(f::add, out, x, out),
+                                (0, _) => copy_cells(pixel, out),
+                                (_, 0) => pool_max(out, pixel),
+                                _ => zip(f::add, out, pixel, out),
                             }
                         }
                         #[cfg(not(target_arch = "arm"))]
-                        for (o, v) in out.iter().zip(x.pixel(iy, ix)) {
+                        for (o, v) in out.iter().zip(pixel) {
                             let (best, v) = (o.get(), v.get());
                             o.set(match (cells, self.mode) {
                                 (0, _) => v,
-                                (_, 0) => {
-                                    if key(v) > key(best) {
-                                        v
-                                    } else {
-                                        best
-                                    }
-                                }
+                                (_, 0) if key(v) > key(best) => v,
+                                (_, 0) => best,
                                 _ => num::add(f32::from_bits(best), f32::from_bits(v)).to_bits(),
                             });
                         }

@@ -306,7 +306,8 @@ impl Kernel for ActGrad {
         let (operations, cycles) = derivative_operations(kind);
         op::ENTRY
             + match kind {
-                Activation::Tanh | Activation::Sigmoid | Activation::Relu => {
+                Activation::Relu => loop_of(count, 13),
+                Activation::Tanh | Activation::Sigmoid => {
                     loop_of(count, 0) + compiled(count, operations + 1, cycles + op::MUL)
                 }
                 // The kind is looked at for each element.

@@ -76,7 +76,7 @@ impl Kernel for OptimizerStep {
         let (operations, cycles) = match kind {
             Optimizer::Sgd => {
                 let pairs = 1 + has(self.m);
-                (2 * pairs, pairs * (op::MUL + op::ADD))
+                (1 + 2 * pairs, pairs * (op::MUL + op::ADD))
             }
             Optimizer::SgdNesterov => (6, 3 * op::MUL + 3 * op::ADD),
             Optimizer::RmsProp => (
