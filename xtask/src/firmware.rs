@@ -15,7 +15,13 @@ const COMPILER_PATH: &str = "/usr/bin/rustc";
 /// Target description in the firmware's folder.
 const TARGET: &str = "thumbv5te-spinnaker";
 /// The firmware's variants: binary, features.
-const VARIANTS: &[(&str, &str)] = &[("predict", "")];
+const VARIANTS: &[(&str, &str)] = &[
+    ("predict", "usual-units,exponential-units"),
+    ("train", ""),
+    ("kernels", "usual-units"),
+    ("kernels_train", "usual-units"),
+    ("kernels_rest", "all-units"),
+];
 /// Code that fits beside the monitor's loader, and what the runtime's own data may take of local memory: segments, statics, stacks.
 const CODE_BYTES_MAX: u64 = aplx::CODE_BYTES_MAX as u64;
 const DATA_BYTES_MAX: u64 = 12 << 10;
