@@ -88,3 +88,44 @@ fn wild_calls_are_accepted_and_refused_alike() {
         compare(&mut bench, &case);
     }
 }
+
+/// Measured cycles over those of the cost table.
+fn ratio(bench: &mut Bench, cases: &[Case]) -> f64 {
+    let (mut measured, mut cost) = (0, 0);
+    for case in cases {
+        let Verdict::Done { run_cycles, .. } = bench.run(&case.call, &mut case.memory.clone()) else {
+            panic!("{:?} did not run", case.call)
+        };
+        (measured, cost) = (measured + run_cycles, cost + case.call.cycles());
+    }
+    measured as f64 / cost as f64
+}
+
+#[test]
+fn the_cost_table_is_within_ten_percent() {
+    let mut bench = Bench::train();
+    for named in cases::named() {
+        let found = ratio(&mut bench, &[named.case]);
+        assert!((0.9..=1.1).contains(&found), "{}: measured {found:.3} of the cost table's", named.name);
+    }
+    for (mut bench, kernels) in [(bench, cases::KERNELS), (Bench::rest(), cases::REST)] {
+        for &kernel in kernels {
+            let calls: Vec<Case> = (0..20).map(|seed| cases::random(kernel, seed, Data::Usual, 1)).collect();
+            let found = ratio(&mut bench, &calls);
+            // Clipping by a norm below the limit has nothing to do: that depends on data.
+            let clip = kernel == spidnn_kernels::call::Clip::NUMBER;
+            assert!(clip || (0.9..=1.1).contains(&found), "kernel {kernel}: measured {found:.3} of the cost table's");
+        }
+    }
+}
+
+#[test]
+fn a_matrix_product_takes_five_cycles_a_multiplication() {
+    let named = cases::named();
+    let product = named.iter().find(|named| named.name == "Gemm 64x64x64").expect("it is there");
+    let mut memory = product.case.memory.clone();
+    let Verdict::Done { run_cycles, .. } = Bench::predict().run(&product.case.call, &mut memory) else {
+        panic!("it did not run")
+    };
+    assert!(run_cycles as f64 <= 5.0 * product.units as f64, "{run_cycles} cycles");
+}
