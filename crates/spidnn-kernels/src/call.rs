@@ -450,8 +450,8 @@ kernels! {
     ///
     /// `x` counts halves, `y` bytes, steps included; `x_row`, `x_segment` and `terms` are even. If `x_pixel` is odd, operands of odd pixels are read
     /// from `x_odd`, which holds `x[i + 1]` at `i` (else `x_odd` may be [`NONE`]). `w` lies in panels of [`PANEL_COLUMNS`] columns (the last
-    /// one may be narrower): a panel holds for each pair of terms a word for each of its columns, the first term in the low half. `scales` holds
-    /// the words `bias[j]`, `mult[j]` for each column; of `mult` the low half is used, signed. `shift` is 1 ..= 31.
+    /// one may be narrower): a panel holds for each pair of terms a word for each of its columns, the first term in the low half. `scales` holds for each panel
+    /// the words `bias[j]` of its columns, then the words `mult[j]`, of which the low half is used, signed. `shift` is 1 ..= 31.
     Product8 / product8 = 42 {
         x: u32, x_odd: u32, x_row: u32, x_pixel: u32, x_segment: u32, segments: u32, terms: u32,
         w: u32, scales: u32, shift: u32, zero: u32,

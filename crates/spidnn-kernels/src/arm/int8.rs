@@ -1,0 +1,158 @@
+//! Products of halves to bytes in assembly.
+
+use core::arch::global_asm;
+use core::cell::{Cell, UnsafeCell};
+
+use super::address;
+use crate::call::{PANEL_COLUMNS, Product8};
+
+global_asm!(include_str!("int8.s"), options(raw));
+
+/// What a row of tiles works through, and counts on in. Addresses and steps in bytes. (See the offsets in int8.s.)
+#[repr(C)]
+struct Panel {
+    /// Results of the first pixel of a tile.
+    y: u32,
+    /// Its operands.
+    x: u32,
+    /// From tile to tile.
+    y_step: u32,
+    x_step: u32,
+    /// Operands again, from those of the first pixel to the second's, and weights.
+    operands: u32,
+    dx: u32,
+    w: u32,
+    /// Biases, then multipliers.
+    scales: u32,
+    /// Where the unrolled loop is entered for the first turn of a segment.
+    entry: u32,
+    /// Further turns.
+    turns: u32,
+    segments: u32,
+    /// From behind a segment to the next.
+    x_next: u32,
+    /// From the results of the first pixel to the second's.
+    dy: u32,
+    zero: u32,
+    shift: u32,
+    /// Tiles.
+    count: u32,
+    /// Working variables: turns and segments left, the stack.
+    work: [u32; 3],
+}
+
+/// The one that the assembly knows.
+#[repr(transparent)]
+struct Place(UnsafeCell<Panel>);
+
+// SAFETY: a core has one thread, and interrupts run no kernels.
+unsafe impl Sync for Place {}
+
+#[unsafe(no_mangle)]
+#[allow(non_upper_case_globals)]
+static spidnn_panel: Place = Place(UnsafeCell::new(Panel {
+    y: 0,
+    x: 0,
+    y_step: 0,
+    x_step: 0,
+    operands: 0,
+    dx: 0,
+    w: 0,
+    scales: 0,
+    entry: 0,
+    turns: 0,
+    segments: 0,
+    x_next: 0,
+    dy: 0,
+    zero: 0,
+    shift: 0,
+    count: 0,
+    work: [0; 3],
+}));
+
+unsafe extern "C" {
+    fn spidnn_panel_24();
+    fn spidnn_panel_23();
+    fn spidnn_panel_22();
+    fn spidnn_panel_21();
+    fn spidnn_panel_14();
+    static spidnn_pairs_24: u32;
+    static spidnn_pairs_23: u32;
+    static spidnn_pairs_22: u32;
+    static spidnn_pairs_21: u32;
+    static spidnn_pairs_14: u32;
+}
+
+/// Pairs in a turn of the unrolled loops.
+const UNROLL: u32 = 16;
+
+/// A form of the tile: its function, its loop, and the bytes of a pair in it.
+type Form = (unsafe extern "C" fn(), *const u32, u32);
+
+/// The whole product. The call was checked.
+pub fn product8(call: &Product8, dtcm: &[Cell<u32>]) {
+    let forms: [Form; 5] = [
+        (spidnn_panel_21, &raw const spidnn_pairs_21, 28),
+        (spidnn_panel_22, &raw const spidnn_pairs_22, 48),
+        (spidnn_panel_23, &raw const spidnn_pairs_23, 68),
+        (spidnn_panel_24, &raw const spidnn_pairs_24, 88),
+        (spidnn_panel_14, &raw const spidnn_pairs_14, 52),
+    ];
+    let pairs = call.terms / 2;
+    // Segments of nothing are none.
+    let segments = if pairs == 0 { 0 } else { call.segments };
+    let all = segments * pairs;
+    let (first, turns) = if pairs == 0 { (UNROLL, 0) } else { ((pairs - 1) % UNROLL + 1, (pairs - 1) / UNROLL) };
+    let x = address(dtcm, call.x);
+    let odd = call.x_pixel % 2 == 1;
+    // The second pixel of a tile is at an odd half if the step is odd.
+    let dx = if odd {
+        address(dtcm, call.x_odd).wrapping_sub(x).wrapping_add(2 * (call.x_pixel - 1))
+    } else {
+        2 * call.x_pixel
+    };
+    let run = |form: usize, row: u32, pixel: u32, count: u32, j0: u32, alone: bool| {
+        let (function, pairs_at, bytes) = forms[form];
+        let at = x.wrapping_add(2 * (row * call.x_row + pixel * call.x_pixel));
+        // Weights and scales of the panels before.
+        let w = address(dtcm, call.w) + 4 * all * j0;
+        let panel = Panel {
+            y: address(dtcm, call.y) + row * call.y_row + pixel * call.y_pixel + j0,
+            x: at,
+            y_step: 2 * call.y_pixel,
+            x_step: 4 * call.x_pixel,
+            operands: at,
+            dx: if alone { 0 } else { dx },
+            w,
+            scales: address(dtcm, call.scales) + 8 * j0,
+            entry: pairs_at as u32 + (UNROLL - first) * bytes,
+            turns,
+            segments,
+            x_next: (2 * call.x_segment).wrapping_sub(4 * pairs),
+            dy: if alone { 0 } else { call.y_pixel },
+            zero: call.zero,
+            shift: call.shift,
+            count,
+            work: [0; 3],
+        };
+        // SAFETY: the only user of the place; the call was checked.
+        unsafe {
+            spidnn_panel.0.get().write(panel);
+            function();
+        }
+    };
+    for row in 0..call.rows {
+        let mut j0 = 0;
+        while j0 < call.n {
+            let width = PANEL_COLUMNS.min(call.n - j0);
+            if call.pixels >= 2 {
+                run(width as usize - 1, row, 0, call.pixels / 2, j0, false);
+            }
+            if call.pixels % 2 == 1 {
+                let form = if width == PANEL_COLUMNS { 4 } else { width as usize - 1 };
+                run(form, row, call.pixels - 1, 1, j0, true);
+            }
+            j0 += width;
+        }
+    }
+}
