@@ -10,6 +10,9 @@ use spidnn_graph::reference::{Mode, forward};
 use spidnn_graph::{Graph, GraphError, Tensor};
 use spidnn_kernels::call::PANEL_COLUMNS;
 
+/// Largest last shift of `spidnn_kernels::call::Product8`.
+const SHIFT_MAX: i32 = 22;
+
 /// Smallest and largest number of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Range {
@@ -171,7 +174,7 @@ impl ByteKernel {
             output
         };
         let ratio = (most / f64::from(output.scale)).max(1e-12);
-        let shift = (1..=31).rev().find(|s| ratio * 2f64.powi(16 + s) <= 32767.0).unwrap_or(1);
+        let shift = (1..=SHIFT_MAX).rev().find(|s| ratio * 2f64.powi(16 + s) <= 32767.0).unwrap_or(1);
         let (mut biases, mut multipliers) = (Vec::new(), Vec::new());
         for (j, column) in columns.iter().enumerate() {
             let sum: i64 = column.iter().map(|&q| i64::from(q)).sum();

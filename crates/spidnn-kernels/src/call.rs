@@ -43,7 +43,7 @@
 //! come to local memory ([`Widen`], [`WidenWindow`]). Around a picture lie halves of the zero point, so every output has all terms; what the
 //! zero point adds to a sum is taken off again in the bias, a constant of the network. Sums are 32-bit integers and exact (at most
 //! [`BYTE_TERMS_MAX`] terms of 255 * 127). A sum goes back to a byte by a fixed-point multiplier of 15 bits
-//! (see [`Product8`]), rounded half up: on an ARM SMULWB, a shift and the carry that it leaves.
+//! (see [`Product8`]), rounded half up: on an ARM SMLAWB with the zero point and one half, and a shift.
 
 use core::mem::MaybeUninit;
 
@@ -451,7 +451,7 @@ kernels! {
     /// `x` counts halves, `y` bytes, steps included; `x_row`, `x_segment` and `terms` are even. If `x_pixel` is odd, operands of odd pixels are read
     /// from `x_odd`, which holds `x[i + 1]` at `i` (else `x_odd` may be [`NONE`]). `w` lies in panels of [`PANEL_COLUMNS`] columns (the last
     /// one may be narrower): a panel holds for each pair of terms a word for each of its columns, the first term in the low half. `scales` holds for each panel
-    /// the words `bias[j]` of its columns, then the words `mult[j]`, of which the low half is used, signed. `shift` is 1 ..= 31.
+    /// the words `bias[j]` of its columns, then the words `mult[j]`, of which the low half is used, signed. `shift` is 1 ..= 22; a sum has terms.
     Product8 / product8 = 42 {
         x: u32, x_odd: u32, x_row: u32, x_pixel: u32, x_segment: u32, segments: u32, terms: u32,
         w: u32, scales: u32, shift: u32, zero: u32,

@@ -257,7 +257,7 @@ pub fn random(kernel: u32, seed: u64) -> Case {
         }
         Product8::NUMBER => {
             let shape = (r.between(1, 4), r.between(1, 9), r.between(1, 11));
-            return product8(seed, shape, (r.between(0, 3), r.between(0, 40), r.between(0, 7)));
+            return product8(seed, shape, (r.between(1, 3), r.between(1, 40), r.between(0, 7)));
         }
         Pool8::NUMBER => {
             let (in_h, in_w, channels) = (r.between(1, 8), r.between(1, 8), r.between(1, 6));

@@ -18,8 +18,7 @@ struct Panel {
     /// From tile to tile.
     y_step: u32,
     x_step: u32,
-    /// Operands again, from those of the first pixel to the second's, and weights.
-    operands: u32,
+    /// From the operands of the first pixel to the second's; weights.
     dx: u32,
     w: u32,
     /// Biases, then multipliers.
@@ -33,7 +32,8 @@ struct Panel {
     x_next: u32,
     /// From the results of the first pixel to the second's.
     dy: u32,
-    zero: u32,
+    /// Zero point and one half, before the last shift; the shift.
+    round: u32,
     shift: u32,
     /// Tiles.
     count: u32,
@@ -55,7 +55,6 @@ static spidnn_panel: Place = Place(UnsafeCell::new(Panel {
     x: 0,
     y_step: 0,
     x_step: 0,
-    operands: 0,
     dx: 0,
     w: 0,
     scales: 0,
@@ -64,7 +63,7 @@ static spidnn_panel: Place = Place(UnsafeCell::new(Panel {
     segments: 0,
     x_next: 0,
     dy: 0,
-    zero: 0,
+    round: 0,
     shift: 0,
     count: 0,
     work: [0; 3],
@@ -83,26 +82,20 @@ unsafe extern "C" {
     static spidnn_pairs_14: u32;
 }
 
-/// Pairs in a turn of the unrolled loops.
-const UNROLL: u32 = 16;
-
-/// A form of the tile: its function, its loop, and the bytes of a pair in it.
-type Form = (unsafe extern "C" fn(), *const u32, u32);
+/// A form of the tile: its function, its loop, the bytes of a pair in it, and the pairs of a turn.
+type Form = (unsafe extern "C" fn(), *const u32, u32, u32);
 
 /// The whole product. The call was checked.
 pub fn product8(call: &Product8, dtcm: &[Cell<u32>]) {
     let forms: [Form; 5] = [
-        (spidnn_panel_21, &raw const spidnn_pairs_21, 28),
-        (spidnn_panel_22, &raw const spidnn_pairs_22, 48),
-        (spidnn_panel_23, &raw const spidnn_pairs_23, 68),
-        (spidnn_panel_24, &raw const spidnn_pairs_24, 88),
-        (spidnn_panel_14, &raw const spidnn_pairs_14, 52),
+        (spidnn_panel_21, &raw const spidnn_pairs_21, 28, 8),
+        (spidnn_panel_22, &raw const spidnn_pairs_22, 48, 16),
+        (spidnn_panel_23, &raw const spidnn_pairs_23, 68, 8),
+        (spidnn_panel_24, &raw const spidnn_pairs_24, 88, 32),
+        (spidnn_panel_14, &raw const spidnn_pairs_14, 52, 32),
     ];
     let pairs = call.terms / 2;
-    // Segments of nothing are none.
-    let segments = if pairs == 0 { 0 } else { call.segments };
-    let all = segments * pairs;
-    let (first, turns) = if pairs == 0 { (UNROLL, 0) } else { ((pairs - 1) % UNROLL + 1, (pairs - 1) / UNROLL) };
+    let all = call.segments * pairs;
     let x = address(dtcm, call.x);
     let odd = call.x_pixel % 2 == 1;
     // The second pixel of a tile is at an odd half if the step is odd.
@@ -112,7 +105,9 @@ pub fn product8(call: &Product8, dtcm: &[Cell<u32>]) {
         2 * call.x_pixel
     };
     let run = |form: usize, row: u32, pixel: u32, count: u32, j0: u32, alone: bool| {
-        let (function, pairs_at, bytes) = forms[form];
+        let (function, pairs_at, bytes, unroll) = forms[form];
+        // Pairs of the first turn, and turns after it.
+        let (first, turns) = ((pairs - 1) % unroll + 1, (pairs - 1) / unroll);
         let at = x.wrapping_add(2 * (row * call.x_row + pixel * call.x_pixel));
         // Weights and scales of the panels before.
         let w = address(dtcm, call.w) + 4 * all * j0;
@@ -121,16 +116,15 @@ pub fn product8(call: &Product8, dtcm: &[Cell<u32>]) {
             x: at,
             y_step: 2 * call.y_pixel,
             x_step: 4 * call.x_pixel,
-            operands: at,
             dx: if alone { 0 } else { dx },
             w,
             scales: address(dtcm, call.scales) + 8 * j0,
-            entry: pairs_at as u32 + (UNROLL - first) * bytes,
+            entry: pairs_at as u32 + (unroll - first) * bytes,
             turns,
-            segments,
+            segments: call.segments,
             x_next: (2 * call.x_segment).wrapping_sub(4 * pairs),
             dy: if alone { 0 } else { call.y_pixel },
-            zero: call.zero,
+            round: (2 * call.zero + 1) << (call.shift - 1),
             shift: call.shift,
             count,
             work: [0; 3],

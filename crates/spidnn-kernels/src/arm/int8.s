@@ -7,23 +7,20 @@
     .equ X, 4
     .equ Y_STEP, 8
     .equ X_STEP, 12
-    .equ OPERANDS, 16          @ X again for LDM: X, DX, W
-    .equ DX, 20
-    .equ W, 24
-    .equ SCALES, 28
-    .equ ENTRY, 32
-    .equ TURNS, 36
-    .equ SEGMENTS, 40
-    .equ X_NEXT, 44
-    .equ DY, 48
-    .equ ZERO, 52
-    .equ SHIFT, 56
-    .equ COUNT, 60
-    .equ LEFT, 64
-    .equ SEGMENTS_LEFT, 68
-    .equ STACK, 72
-
-    .equ UNROLL, 16
+    .equ DX, 16
+    .equ W, 20
+    .equ SCALES, 24
+    .equ ENTRY, 28
+    .equ TURNS, 32
+    .equ SEGMENTS, 36
+    .equ X_NEXT, 40
+    .equ DY, 44
+    .equ ROUND, 48
+    .equ SHIFT, 52
+    .equ COUNT, 56
+    .equ LEFT, 60
+    .equ SEGMENTS_LEFT, 64
+    .equ STACK, 68
 
     .macro two sum, x, w
     smlabb \sum, \x, \w, \sum
@@ -89,21 +86,19 @@
     two   r3, r8, r11
     .endm
 
-@ A column of results: its multiplier is in r9, of the next one comes there. r10: last shift, r11: multipliers, r12, r13: results,
-@ r14: zero point.
+@ A column of results: its multiplier is in r9, the next one comes there. r10: last shift, r11: multipliers, r12, r13: results,
+@ r14: zero point and one half, as they are before the shift.
     .macro column pixels, sum, other, more
-    smulwb \sum, \sum, r9
+    smlawb \sum, \sum, r9, r14
     .if \pixels == 2
-    smulwb \other, \other, r9
+    smlawb \other, \other, r9, r14
     .endif
     .if \more
-    ldr   r9, [r11], #4
+    ldr   r9, [r11, #4]!
     .endif
-    movs  \sum, \sum, asr r10
-    adc   \sum, \sum, r14
+    mov   \sum, \sum, asr r10
     .if \pixels == 2
-    movs  \other, \other, asr r10
-    adc   \other, \other, r14
+    mov   \other, \other, asr r10
     .endif
     cmp   \sum, #255
     mvnhi \sum, \sum, asr #31
@@ -115,8 +110,8 @@
     .endif
     .endm
 
-@ A row of tiles of \p pixels by \w columns.
-    .macro panel p, w
+@ A row of tiles of \p pixels by \w columns; \unroll pairs of terms in a turn.
+    .macro panel p, w, unroll
     .global spidnn_panel_\p\w
 spidnn_panel_\p\w:
     stmfd sp!, {r4-r11, lr}
@@ -124,8 +119,11 @@ spidnn_panel_\p\w:
     str   sp, [r8, #STACK]
 1:
     ldr   r11, [r8, #SCALES]
-    add   r10, r8, #OPERANDS
-    ldmia r10, {r12, r13, r14}
+    ldr   r9, [r8, #SEGMENTS]
+    ldr   r12, [r8, #X]
+    ldr   r13, [r8, #DX]
+    ldr   r14, [r8, #W]
+    str   r9, [r8, #SEGMENTS_LEFT]
     .if \w == 4
     ldmia r11, {r0-r3}
     .elseif \w == 3
@@ -135,7 +133,7 @@ spidnn_panel_\p\w:
     .else
     ldr   r0, [r11]
     .endif
-    ldr   r9, [r8, #SEGMENTS]
+    ldr   r9, [r8, #TURNS]
     ldr   r10, [r8, #ENTRY]
     .if \p == 2
     add   r13, r12, r13
@@ -150,40 +148,28 @@ spidnn_panel_\p\w:
     mov   r7, r3
     .endif
     .endif
-    cmp   r9, #0
-    str   r9, [r8, #SEGMENTS_LEFT]
-    beq   3f
 2:
-    ldr   r9, [r8, #TURNS]
     str   r9, [r8, #LEFT]
     mov   pc, r10
+4:
+    str   r9, [r8, #LEFT]
     .global spidnn_pairs_\p\w
 spidnn_pairs_\p\w:
-    .rept UNROLL
+    .rept \unroll
     pair_\p\w
     .endr
     ldr   r8, =spidnn_panel
     ldr   r9, [r8, #LEFT]
-    ldr   r10, [r8, #X_NEXT]
+    ldr   r10, [r8, #SEGMENTS_LEFT]
     subs  r9, r9, #1
-    str   r9, [r8, #LEFT]
-    bpl   spidnn_pairs_\p\w
-    ldr   r9, [r8, #SEGMENTS_LEFT]
-    add   r12, r12, r10
-    .if \p == 2
-    add   r13, r13, r10
-    .endif
-    ldr   r10, [r8, #ENTRY]
-    subs  r9, r9, #1
-    str   r9, [r8, #SEGMENTS_LEFT]
-    bne   2b
-3:
+    bpl   4b
+    subs  r10, r10, #1
     ldr   r11, [r8, #SCALES]
+    bne   5f
     ldr   r12, [r8, #Y]
-    add   r10, r8, #DY
-    add   r11, r11, #4 * \w
-    ldr   r9, [r11], #4
-    ldmia r10, {r13, r14}
+    ldr   r13, [r8, #DY]
+    ldr   r9, [r11, #4 * \w]!
+    ldr   r14, [r8, #ROUND]
     ldr   r10, [r8, #SHIFT]
     add   r13, r12, r13
     column \p, r0, r4, (\w > 1)
@@ -201,24 +187,33 @@ spidnn_pairs_\p\w:
     add   r0, r0, r2
     add   r1, r1, r3
     stmia r8, {r0, r1}
-    str   r1, [r8, #OPERANDS]
     subs  r9, r9, #1
     str   r9, [r8, #COUNT]
     bne   1b
     ldr   sp, [r8, #STACK]
     ldmfd sp!, {r4-r11, lr}
     bx    lr
+5:
+    ldr   r11, [r8, #X_NEXT]
+    str   r10, [r8, #SEGMENTS_LEFT]
+    ldr   r9, [r8, #TURNS]
+    add   r12, r12, r11
+    .if \p == 2
+    add   r13, r13, r11
+    .endif
+    ldr   r10, [r8, #ENTRY]
+    b     2b
     .ltorg
     .endm
 
     .arm
     .section .text.spidnn_panel_24, "ax"
-    panel 2, 4
+    panel 2, 4, 32
     .section .text.spidnn_panel_23, "ax"
-    panel 2, 3
+    panel 2, 3, 8
     .section .text.spidnn_panel_22, "ax"
-    panel 2, 2
+    panel 2, 2, 16
     .section .text.spidnn_panel_21, "ax"
-    panel 2, 1
+    panel 2, 1, 8
     .section .text.spidnn_panel_14, "ax"
-    panel 1, 4
+    panel 1, 4, 32

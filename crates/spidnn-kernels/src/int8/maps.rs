@@ -34,7 +34,7 @@ const MULTIPLIER_END: u32 = 1 << 21;
 
 impl Kernel for Add8 {
     fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
-        check_shift(self.shift)?;
+        check_shift(self.shift, 31)?;
         for (field, zero) in [("zero_a", self.zero_a), ("zero_b", self.zero_b), ("zero", self.zero)] {
             check_zero(field, zero)?;
         }

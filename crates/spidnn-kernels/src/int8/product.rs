@@ -3,7 +3,7 @@
 #[cfg(not(target_arch = "arm"))]
 use core::cell::Cell;
 
-use super::{check_shift, check_zero, cost};
+use super::{SHIFT_MAX, check_shift, check_zero, cost};
 #[cfg(not(target_arch = "arm"))]
 use super::{saturate, set_byte, shift_rounding};
 use crate::Kernel;
@@ -28,9 +28,6 @@ impl Product8 {
     /// Words of operands from the first pixel's first to the last one's last.
     fn operands(&self, d: &Bounds, field: &'static str, address: u32) -> Result<Span, BadCall> {
         let steps = |count: u32, step: u32| times(count.saturating_sub(1), step);
-        if self.pairs() == 0 {
-            return d.span(field, address, 0);
-        }
         let last = steps(self.rows, self.x_row)
             .saturating_add(steps(self.pixels, self.x_pixel))
             .saturating_add(steps(self.segments, self.x_segment));
@@ -114,15 +111,14 @@ impl Product8 {
             let mut pixel = 0;
             while pixel < self.pixels {
                 const TOGETHER: u32 = 4;
-                if pairs > 0 && self.pixels - pixel >= TOGETHER {
+                if self.pixels - pixel >= TOGETHER {
                     let at = [0, 1, 2, 3].map(|p| self.first_word(row, pixel + p));
                     for (p, sums) in (0..).zip(self.sums::<W, 4>(dtcm, w, at)) {
                         finish(row, pixel + p, sums);
                     }
                     pixel += TOGETHER;
                 } else {
-                    let at = if pairs > 0 { self.first_word(row, pixel) } else { 0 };
-                    let [sums] = if pairs > 0 { self.sums::<W, 1>(dtcm, w, [at]) } else { [[0; W]] };
+                    let [sums] = self.sums::<W, 1>(dtcm, w, [self.first_word(row, pixel)]);
                     finish(row, pixel, sums);
                     pixel += 1;
                 }
@@ -197,7 +193,7 @@ mod x86 {
 impl Kernel for Product8 {
     fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
         check_zero("zero", self.zero)?;
-        check_shift(self.shift)?;
+        check_shift(self.shift, SHIFT_MAX)?;
         for (field, value) in [("terms", self.terms), ("x_row", self.x_row), ("x_segment", self.x_segment)] {
             if !value.is_multiple_of(2) {
                 return Err(BadCall::value(field, value));
@@ -206,6 +202,9 @@ impl Kernel for Product8 {
         if self.is_empty() {
             return Ok(());
         }
+        // Sums of nothing.
+        dtcm::nonzero("segments", self.segments)?;
+        dtcm::nonzero("terms", self.terms)?;
         let terms = times(self.segments, self.terms);
         if terms > BYTE_TERMS_MAX {
             return Err(BadCall::too_many_terms(terms));
@@ -266,7 +265,7 @@ mod tests {
         #[test]
         fn vectors_and_scalars_agree(
             (rows, pixels, n) in (0u32..4, 0u32..12, 0u32..14),
-            (segments, pairs, x_pixel, extra) in (0u32..4, 0u32..9, 0u32..7, 0u32..3),
+            (segments, pairs, x_pixel, extra) in (1u32..4, 1u32..9, 0u32..7, 0u32..3),
             (shift, zero, apart, seed) in (1u32..20, 0u32..256, 0u32..3, any::<u64>()),
         ) {
             let row = (pixels * x_pixel + 2 * pairs).next_multiple_of(2) + 2 * extra;
