@@ -41,8 +41,10 @@ except ImportError as error:
     sys.exit(3)
 
 BOOT_ATTEMPTS = 4
+ATTEMPTS_BUSY = 8
 SDRAM = 0x6300_0000
 SYSTEM_RAM = 0xE500_4000
+VCPU = 0xE500_7000
 APP_ID = 30
 KEY = 0x2000
 
@@ -70,6 +72,20 @@ class Board:
         """A few chips: near and far."""
         all_chips = sorted(self.machine.chip_coordinates)
         return [all_chips[0], all_chips[len(all_chips) // 2], all_chips[-1]]
+
+    def counted(self, chips):
+        """Those of these chips that their board's Ethernet chip counts. SC&MP 4.0.0 adds places on the board to the address of
+        that chip and does not wrap, so that it leaves out what lies beyond the edge of a machine that wraps around."""
+        chips = [self.machine.get_chip_at(x, y) for x, y in chips]
+        return [(c.x, c.y) for c in chips if c.x >= c.nearest_ethernet_x and c.y >= c.nearest_ethernet_y]
+
+    def n_idle_counted(self):
+        """Cores that the count finds idle while nothing is loaded."""
+        return sum(self.machine.get_chip_at(x, y).n_processors - 1 for x, y in self.counted(self.machine.chip_coordinates))
+
+    def wait(self, cores, state):
+        """Until these cores of the application are in a state: looked at one by one where the count leaves some out."""
+        self.txrx.wait_for_cores_to_be_in_state(cores, APP_ID, state, timeout=10, counts_between_full_check=1)
 
     def call(self, request):
         """One request to the monitors."""
@@ -169,13 +185,34 @@ def fill(board):
     same(bytes(board.txrx.read_memory(1, 1, SDRAM + 0x10000, 4096)), struct.pack("<I", 0xA5A5_1234) * 1024)
 
 
+def software_errors(board):
+    """What the root's monitor has counted: the half-word at 0x3a of its block. It may be busy for a while before it answers."""
+    for attempt in range(ATTEMPTS_BUSY):
+        try:
+            return struct.unpack("<H", bytes(board.txrx.read_memory(0, 0, VCPU + 0x3A, 2)))[0]
+        except SpinnmanException:
+            if attempt + 1 == ATTEMPTS_BUSY:
+                raise
+
+
 def flood_memory(board):
     """Data to all chips by flood fill."""
     data = random.Random(5).randbytes(1000)
-    board.txrx.write_memory_flood(SDRAM + 0x20000, data)
+    said = None
+    try:
+        board.txrx.write_memory_flood(SDRAM + 0x20000, data)
+    except SpinnmanException:
+        # The monitor is busy with a block for as long as the library wants its packets to be apart, 168 us a word and link. On
+        # a chip with more links than a single board's (0, 0) has, its events run out meanwhile, and SC&MP 4.0.0 loses the
+        # answer; it counts that.
+        errors = software_errors(board)
+        if len(board.addresses) == 1 or not errors:
+            raise
+        said = f"loaded, but the monitor has lost its answers ({errors} software errors)"
     time.sleep(0.5)
     for x, y in board.chips():
         same(bytes(board.txrx.read_memory(x, y, SDRAM + 0x20000, 1000)), data, f"chip {x},{y}")
+    return said
 
 
 def neighbour_memory(board):
@@ -290,7 +327,7 @@ def core_states(board):
     same(len(infos), n_cores, "cores")
     idle = infos.infos_for_state(CPUState.IDLE)
     same(len(idle), n_cores - board.machine.n_chips, "idle cores")
-    same(board.txrx.get_core_state_count(0, CPUState.IDLE), n_cores - board.machine.n_chips, "idle cores counted")
+    same(board.txrx.get_core_state_count(0, CPUState.IDLE), board.n_idle_counted(), "idle cores counted")
     info = infos.get_cpu_info(0, 0, 0)
     same((info.state, info.application_name), (CPUState.RUNNING, "scamp-3"), "monitor")
     return f"{len(idle)} idle"
@@ -368,12 +405,13 @@ def application(board):
             board.txrx.write_user(x, y, core, UserRegister.USER_0, address)
         board.txrx.execute_flood(targets(board, core), path, APP_ID, wait=True)
     n_cores = 2 * len(board.chips())
+    n_counted = 2 * len(board.counted(board.chips()))
     both = targets(board, SOURCE_CORE)
     both.add_core_subsets(targets(board, GATHERER_CORE).core_subsets)
-    board.txrx.wait_for_cores_to_be_in_state(both, APP_ID, CPUState.READY, timeout=10)
-    same(board.txrx.get_core_state_count(APP_ID, CPUState.READY), n_cores, "cores at the barrier")
+    board.wait(both, CPUState.READY)
+    same(board.txrx.get_core_state_count(APP_ID, CPUState.READY), n_counted, "cores at the barrier")
     board.txrx.send_signal(APP_ID, Signal.START)
-    board.txrx.wait_for_cores_to_be_in_state(both, APP_ID, CPUState.PAUSED, timeout=10)
+    board.wait(both, CPUState.PAUSED)
     infos = board.txrx.get_cpu_infos(both)
     names = {infos.get_cpu_info(*xyp).application_name for xyp in infos}
     same(names, {"reverse_iptag_m", "live_packet_gat"}, "names of the applications")
@@ -399,13 +437,15 @@ def run_and_talk(board):
                     destination_chip_y=y)
                 # Run time 100 000 steps, not for ever, from step 0.
                 body = struct.pack("<HHIIII", 7, 0, 100_000, 0, 0, 0)
-                board.txrx.send_sdp_message(SDPMessage(header, body))
+                # Left to itself the library takes any board, and boards have no routes to most chips of others.
+                message = SDPMessage(header, body)
+                board.txrx.send_sdp_message(message, board.txrx.get_scamp_connection_selector().get_next_connection(message))
         every = targets(board, SOURCE_CORE)
         every.add_core_subsets(targets(board, GATHERER_CORE).core_subsets)
-        board.txrx.wait_for_cores_to_be_in_state(every, APP_ID, CPUState.SYNC0, timeout=10)
+        board.wait(every, CPUState.SYNC0)
         board.txrx.control_sync(True)
         board.txrx.send_signal(APP_ID, Signal.SYNC0)
-        board.txrx.wait_for_cores_to_be_in_state(every, APP_ID, CPUState.RUNNING, timeout=10)
+        board.wait(every, CPUState.RUNNING)
         board.txrx.control_sync(False)
         host.sendto(struct.pack("<BBII", 2, 0x08, KEY + 7, KEY + 9), (address, 12_000))
         keys = []
@@ -436,8 +476,7 @@ def stop(board):
     """The application stops: its cores idle, its memory and routes free."""
     board.txrx.stop_application(APP_ID)
     time.sleep(0.5)
-    n_cores = sum(c.n_processors for c in board.machine.chips) - board.machine.n_chips
-    same(board.txrx.get_core_state_count(0, CPUState.IDLE), n_cores, "idle cores")
+    same(board.txrx.get_core_state_count(0, CPUState.IDLE), board.n_idle_counted(), "idle cores")
     same(len(board.txrx.get_multicast_routes(0, 0, APP_ID)), 0, "routes left")
     assert not [e for e in board.txrx.get_heap(0, 0) if not e.is_free and e.app_id == APP_ID], "memory left"
 
@@ -474,8 +513,8 @@ def power(board):
 
 
 CHECKS = [
-    boot, connections, versions, machine, memory, local_memory, fill, flood_memory, neighbour_memory, sdram, routes, too_many_routes,
-    diagnostics, tags, leds, core_states, users, clock, application, run_and_talk, iobuf, stop, management, power]
+    boot, connections, versions, machine, memory, local_memory, fill, flood_memory, neighbour_memory, sdram, routes,
+    too_many_routes, diagnostics, tags, leds, core_states, users, clock, application, run_and_talk, iobuf, stop, management, power]
 
 
 def main():

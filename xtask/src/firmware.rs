@@ -162,7 +162,7 @@ fn sizes_of(elf: &[u8]) -> Result<Sizes, String> {
         let found = file.symbols().find(|symbol| symbol.name() == Ok(name));
         found.map(|symbol| symbol.address()).ok_or(format!("no symbol {name}"))
     };
-    let statics = size(".data") + size(".bss");
+    let statics = size(".ring") + size(".data") + size(".bss");
     Ok(Sizes { code: size(".text"), statics, stack: symbol("stack_top")? - symbol("stack_end")? })
 }
 

@@ -158,7 +158,8 @@ pub struct Board {
     /// Address of the management processor (its port is that of the monitors); default: the one after the last board
     #[arg(long, value_name = "ADDR")]
     pub bmp: Option<std::net::Ipv4Addr>,
-    /// Boot the machine with this image at the start instead of waiting for a client to do it
+    /// Boot the machine with this image at the start instead of waiting for a client to do it. GDB (--gdb) is let in only when the
+    /// image has been sent: to stop at its first instruction, leave this out and have a client boot
     #[arg(long, value_name = "FILE")]
     pub boot_image: Option<PathBuf>,
     /// Machine time: so many times real time, or `fast`

@@ -49,27 +49,28 @@ impl Debugging {
                 .split_once('=')
                 .filter(|(_, path)| !path.is_empty())
                 .ok_or_else(|| argument("--instruction-trace", text, "wants a core and a file, as 0,0,1=trace.txt"))?;
-            let path = PathBuf::from(path);
-            let file = create("--instruction-trace", &path)?;
-            Ok((core("--instruction-trace", place)?, path, file))
+            Ok((core("--instruction-trace", place)?, PathBuf::from(path)))
         });
+        let instruction_traces = instruction_traces.collect::<Result<Vec<_>, Error>>()?;
+        let breaks = breaks.collect::<Result<_, _>>()?;
+        let gdb = options.gdb.as_deref().map(|text| core("--gdb", text)).transpose()?;
         let profile = match &options.profile {
             None => None,
             Some(path) if path == Path::new("none") => Some(None),
             Some(path) => Some(Some(Program::read(path)?)),
         };
+        // Files are made only when all else is right: what is there already is lost.
+        one_file_each(&instruction_traces, common.trace.as_deref())?;
+        let traced = instruction_traces.into_iter().map(|(place, path)| {
+            let file = create("--instruction-trace", &path)?;
+            Ok((place, path, file))
+        });
+        let instruction_traces = traced.collect::<Result<_, Error>>()?;
         let timeline = match &common.trace {
             None => None,
             Some(path) => Some((path.clone(), create("--trace", path)?)),
         };
-        Ok(Self {
-            gdb: options.gdb.as_deref().map(|text| core("--gdb", text)).transpose()?,
-            breaks: breaks.collect::<Result<_, _>>()?,
-            profile,
-            instruction_traces: instruction_traces.collect::<Result<_, Error>>()?,
-            timeline,
-            limit: options.trace_limit,
-        })
+        Ok(Self { gdb, breaks, profile, instruction_traces, timeline, limit: options.trace_limit })
     }
 
     /// Begins to watch a board.
@@ -117,6 +118,21 @@ impl Debugging {
 
 fn argument(option: &str, text: &str, what: &str) -> Error {
     Error::Argument(format!("{option} {text}: {what}"))
+}
+
+/// A core has one trace, and a file one writer.
+fn one_file_each(traces: &[(CorePlace, PathBuf)], timeline: Option<&Path>) -> Result<(), Error> {
+    for (number, (place, path)) in traces.iter().enumerate() {
+        let text = format!("{place}={}", path.display());
+        let before = &traces[..number];
+        if before.iter().any(|(other, _)| other == place) {
+            return Err(argument("--instruction-trace", &text, "this core has a trace already"));
+        }
+        if before.iter().any(|(_, other)| other == path) || timeline == Some(path.as_path()) {
+            return Err(argument("--instruction-trace", &text, "this file is written by another trace"));
+        }
+    }
+    Ok(())
 }
 
 fn create(option: &str, path: &Path) -> Result<File, Error> {
@@ -187,6 +203,19 @@ fn break_place(text: &str, machine: &Machine) -> Result<Break, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn traces_do_not_share_cores_or_files() {
+        let trace = |core: u8, path: &str| (CorePlace { chip: ChipXy::new(0, 0), core }, PathBuf::from(path));
+        let told = |traces: &[_], timeline: Option<&str>, word: &str| {
+            let error = one_file_each(traces, timeline.map(Path::new)).expect_err(word).to_string();
+            assert!(error.contains(word), "{error}");
+        };
+        told(&[trace(1, "a"), trace(1, "b")], None, "0,0,1=b: this core has a trace already");
+        told(&[trace(1, "a"), trace(2, "a")], None, "0,0,2=a: this file is written by another trace");
+        told(&[trace(1, "a")], Some("a"), "this file is written by another trace");
+        assert!(one_file_each(&[trace(1, "a"), trace(2, "b")], Some(Path::new("c"))).is_ok());
+    }
 
     #[test]
     fn breaks_are_read_or_refused_with_a_reason() {

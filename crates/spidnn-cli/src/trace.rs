@@ -64,7 +64,7 @@ impl Board for TracedBoard {
     fn start(&mut self) -> Result<(), Error> {
         self.note("start", Value::Null, |b| b.start())
     }
-    fn wait(&mut self) -> Result<(), Error> {
+    fn wait(&mut self) -> Result<f64, Error> {
         self.note("run", Value::Null, |b| b.wait())
     }
     fn counters(&self) -> Counters {

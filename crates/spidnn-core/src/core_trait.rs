@@ -81,15 +81,20 @@ pub trait Core {
     async fn dma(&self, transfer: Transfer);
     /// Resolves when every transfer with the tag is finished.
     async fn dma_done(&self, tag: u8);
-    /// A kernel call from its number and parameters, if this core has the kernel and the call stays in the memory below
-    /// `dtcm_bytes`.
+    /// Reads a kernel call from its number and parameters, if this core has the kernel and the call stays in the memory below
+    /// `dtcm_bytes`. (Into a place of the caller's, since a core has little stack for copies.)
     ///
     /// # Errors
     /// [`ErrorCode::NoKernel`], [`ErrorCode::BadKernel`].
-    fn kernel_call(&self, number: u32, parameters: &[u32], dtcm_bytes: u32) -> Result<KernelCall, ErrorCode> {
-        let call = KernelCall::decode(number, parameters).map_err(|_| ErrorCode::BadKernel)?;
-        call.check(dtcm_bytes as usize / 4).map_err(|_| ErrorCode::BadKernel)?;
-        Ok(call)
+    fn read_call(
+        &self,
+        number: u32,
+        parameters: &[u32],
+        dtcm_bytes: u32,
+        call: &mut KernelCall,
+    ) -> Result<(), ErrorCode> {
+        call.read(number, parameters).map_err(|_| ErrorCode::BadKernel)?;
+        call.check(dtcm_bytes as usize / 4).map_err(|_| ErrorCode::BadKernel)
     }
     /// Runs a kernel on this core's DTCM; resolves when its cycles are over.
     async fn kernel(&self, call: &KernelCall);

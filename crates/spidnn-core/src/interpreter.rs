@@ -31,8 +31,8 @@ pub(crate) enum Deed {
     Transfer(Transfer),
     /// Wait for the transfers with a tag.
     Wait(u8),
-    /// Run a kernel.
-    Kernel(KernelCall),
+    /// Run the kernel that was read.
+    Kernel,
     /// Meet the other cores of the chip.
     Barrier,
     /// Sum a vector over all replicas.
@@ -90,17 +90,30 @@ pub(crate) struct Interpreter {
     place: u32,
     /// Commands that this run may still execute.
     commands: u64,
+    /// The kernel call that was read last.
+    call: KernelCall,
 }
 
 impl Interpreter {
     /// Before the first run.
-    pub const EMPTY: Interpreter =
-        Interpreter { registers: [0; reg::COUNT], frames: [Frame::EMPTY; DEPTH_MAX], depth: 0, place: 0, commands: 0 };
+    pub const EMPTY: Interpreter = Interpreter {
+        registers: [0; reg::COUNT],
+        frames: [Frame::EMPTY; DEPTH_MAX],
+        depth: 0,
+        place: 0,
+        commands: 0,
+        call: KernelCall::NOTHING,
+    };
 
     /// Begins a run.
     pub fn begin_run(&mut self, registers: &[u32; reg::COUNT], commands_max: u64) {
         self.registers = *registers;
         self.commands = commands_max;
+    }
+
+    /// The kernel call of the last [`Deed::Kernel`].
+    pub fn call(&self) -> &KernelCall {
+        &self.call
     }
 
     /// Begins a segment.
@@ -123,8 +136,7 @@ impl Interpreter {
                     frame.parity = 1 - frame.parity;
                     frame.first = false;
                     self.place = frame.begin;
-                    let frame = *frame;
-                    self.set_loop(core, &frame);
+                    self.set_loop(core);
                 } else {
                     self.depth -= 1;
                 }
@@ -137,7 +149,7 @@ impl Interpreter {
             let bad = Failure::new(ErrorCode::BadCommand, head, place);
             let (count, patches) = ((head >> 8 & 0xFF) as usize, (head >> 16 & 0xFF) as usize);
             let length = 1 + count + 2 * patches;
-            let innermost = if self.depth > 0 { Some(self.frames[self.depth - 1]) } else { None };
+            let innermost = self.depth.checked_sub(1).map(|d| &self.frames[d]);
             let end = innermost.map_or(words, |f| f.end);
             if count > CALL_WORDS_MAX || place + length as u32 > end {
                 return Err(bad);
@@ -179,27 +191,29 @@ impl Interpreter {
                 #[cfg(feature = "exchanges")]
                 (opcode::BROADCAST_DOWN, p) if count == 4 => Deed::BroadcastDown(exchange(p, bad)?),
                 (opcode::LOOP, p) => {
-                    self.begin_loop(core, p, innermost, words).ok_or(bad)?;
+                    self.begin_loop(core, p, end).ok_or(bad)?;
                     continue;
                 }
                 (code, p) if code >= opcode::KERNEL => {
                     let number = code - opcode::KERNEL;
-                    let call = core.kernel_call(number, p, memory::BUFFERS_END);
-                    Deed::Kernel(call.map_err(|code| Failure::new(code, number, self.place))?)
+                    core.read_call(number, p, memory::BUFFERS_END, &mut self.call)
+                        .map_err(|code| Failure::new(code, number, self.place))?;
+                    Deed::Kernel
                 }
                 _ => return Err(bad),
             });
         }
     }
 
-    /// Enters a loop, or passes over one without turns; `None` for one that makes no sense. Its body begins at the current place.
-    fn begin_loop<C: Core>(&mut self, core: &C, p: &[u32], innermost: Option<Frame>, words: u32) -> Option<()> {
+    /// Enters a loop, or passes over one without turns; `None` for one that makes no sense. Its body begins at the current place
+    /// and must end at `limit` or before.
+    #[inline(never)]
+    fn begin_loop<C: Core>(&mut self, core: &C, p: &[u32], limit: u32) -> Option<()> {
         let &[number, start, step, items, total_divisor, divisor, last, body] = p else { return None };
-        let end = self.place.checked_add(body).filter(|&e| e <= words)?;
-        let inside = innermost.is_none_or(|f| end <= f.end);
+        let end = self.place.checked_add(body).filter(|&e| e <= limit)?;
         let depth = self.depth;
         let sound = step != 0 && total_divisor != 0 && divisor != 0;
-        if number as usize != depth || depth >= DEPTH_MAX || !sound || !inside {
+        if number as usize != depth || depth >= DEPTH_MAX || !sound {
             return None;
         }
         let total = items.div_ceil(total_divisor).min(last);
@@ -207,7 +221,7 @@ impl Interpreter {
             self.place = end;
             return Some(());
         }
-        let frame = Frame {
+        self.frames[depth] = Frame {
             begin: self.place,
             end,
             depth: number as u8,
@@ -220,14 +234,14 @@ impl Interpreter {
             parity: 0,
             first: true,
         };
-        self.set_loop(core, &frame);
-        self.frames[depth] = frame;
         self.depth += 1;
+        self.set_loop(core);
         Some(())
     }
 
-    /// Sets the registers of a loop's turn.
-    fn set_loop<C: Core>(&mut self, core: &C, f: &Frame) {
+    /// Sets the registers of the innermost loop's turn.
+    fn set_loop<C: Core>(&mut self, core: &C) {
+        let Some(f) = self.depth.checked_sub(1).map(|d| &self.frames[d]) else { return };
         core.charge(TURN_CYCLES);
         let base = usize::from(reg::loop_index(f.depth));
         let count = usize::from(reg::loop_count(f.depth));

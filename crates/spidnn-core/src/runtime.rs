@@ -201,7 +201,7 @@ impl<C: Core> Runner<'_, C> {
                 Deed::End => return Ok(()),
                 Deed::Transfer(transfer) => core.dma(transfer).await,
                 Deed::Wait(tag) => core.dma_done(tag).await,
-                Deed::Kernel(call) => core.kernel(&call).await,
+                Deed::Kernel => core.kernel(self.interpreter.call()).await,
                 Deed::Barrier => self.links.barrier(core).await?,
                 #[cfg(feature = "exchanges")]
                 Deed::ReduceUp(exchange) => self.links.reduce_up(core, &exchange).await?,

@@ -106,8 +106,14 @@ impl<K: Kernels> Core for Hardware<K> {
         sleep_until(|| transfers::is_done(tag));
     }
 
-    fn kernel_call(&self, number: u32, parameters: &[u32], dtcm_bytes: u32) -> Result<KernelCall, ErrorCode> {
-        K::call(number, parameters, dtcm_bytes as usize / 4)
+    fn read_call(
+        &self,
+        number: u32,
+        parameters: &[u32],
+        dtcm_bytes: u32,
+        call: &mut KernelCall,
+    ) -> Result<(), ErrorCode> {
+        K::read(number, parameters, dtcm_bytes as usize / 4, call)
     }
 
     #[inline(never)]

@@ -23,18 +23,42 @@ pub mod transfers;
 pub use spidnn_core::ErrorCode;
 pub use spidnn_core::program::trailer;
 pub use spidnn_kernels as kernels;
-use spidnn_kernels::KernelCall;
+use spidnn_kernels::{DecodeError, Kernel, KernelCall};
 
 /// A firmware's choice of kernels.
 pub trait Kernels {
-    /// A call from its number and parameters, if this firmware has the kernel and the call stays in `dtcm_words`.
+    /// Reads a call from its number and parameters, if this firmware has the kernel and the call stays in `dtcm_words`.
     ///
     /// # Errors
     /// [`ErrorCode::NoKernel`], [`ErrorCode::BadKernel`].
-    fn call(number: u32, parameters: &[u32], dtcm_words: usize) -> Result<KernelCall, ErrorCode>;
+    fn read(number: u32, parameters: &[u32], dtcm_words: usize, call: &mut KernelCall) -> Result<(), ErrorCode>;
 
     /// Runs a call on the programs' part of data memory; `false` for a kernel that it does not have.
     fn run(call: &KernelCall, dtcm: &mut [u32]) -> bool;
+}
+
+/// Reads a call of any kernel.
+///
+/// # Errors
+/// [`ErrorCode::NoKernel`], [`ErrorCode::BadKernel`].
+#[inline(never)]
+pub fn decode(number: u32, parameters: &[u32], call: &mut KernelCall) -> Result<(), ErrorCode> {
+    call.read(number, parameters).map_err(|error| match error {
+        DecodeError::UnknownKernel(_) => ErrorCode::NoKernel,
+        DecodeError::WrongLength { .. } => ErrorCode::BadKernel,
+    })
+}
+
+/// Whether a call of one kernel stays in memory: apart from the others, so that their frames do not add up.
+#[inline(never)]
+pub fn accepts<T: Kernel>(call: &T, dtcm_words: usize) -> bool {
+    call.check(dtcm_words).is_ok()
+}
+
+/// Runs a call of one kernel.
+#[inline(never)]
+pub fn execute<T: Kernel>(call: &T, dtcm: &mut [u32]) {
+    call.run(dtcm);
 }
 
 /// Defines a binary's entry with its kernels.
@@ -44,28 +68,25 @@ macro_rules! firmware {
         struct Chosen;
 
         impl $crate::Kernels for Chosen {
-            fn call(
+            fn read(
                 number: u32,
                 parameters: &[u32],
                 dtcm_words: usize,
-            ) -> Result<$crate::kernels::KernelCall, $crate::ErrorCode> {
-                use $crate::ErrorCode::{BadKernel, NoKernel};
-                use $crate::kernels::{DecodeError, Kernel, KernelCall};
-                let call = KernelCall::decode(number, parameters).map_err(|error| match error {
-                    DecodeError::UnknownKernel(_) => NoKernel,
-                    DecodeError::WrongLength { .. } => BadKernel,
-                })?;
-                let accepted = match &call {
-                    $( KernelCall::$kernel(kernel) => kernel.check(dtcm_words).is_ok(), )*
-                    _ => return Err(NoKernel),
+                call: &mut $crate::kernels::KernelCall,
+            ) -> Result<(), $crate::ErrorCode> {
+                use $crate::kernels::KernelCall;
+                $crate::decode(number, parameters, call)?;
+                let accepted = match call {
+                    $( KernelCall::$kernel(kernel) => $crate::accepts(kernel, dtcm_words), )*
+                    _ => return Err($crate::ErrorCode::NoKernel),
                 };
-                if accepted { Ok(call) } else { Err(BadKernel) }
+                if accepted { Ok(()) } else { Err($crate::ErrorCode::BadKernel) }
             }
 
             fn run(call: &$crate::kernels::KernelCall, dtcm: &mut [u32]) -> bool {
-                use $crate::kernels::{Kernel, KernelCall};
+                use $crate::kernels::KernelCall;
                 match call {
-                    $( KernelCall::$kernel(k) => k.run(dtcm), )*
+                    $( KernelCall::$kernel(kernel) => $crate::execute(kernel, dtcm), )*
                     _ => return false,
                 }
                 true

@@ -13,8 +13,8 @@ const LONG: usize = 128;
 /// Packets without.
 const SHORT: usize = 32;
 
-/// The rings, as `fiq.s` knows them: the alignment lets a place wrap by clearing one bit.
-#[repr(C, align(1024))]
+/// The rings, as `fiq.s` knows them. Their section begins at a multiple of 1024 (`link.x`): a place wraps by clearing one bit.
+#[repr(C)]
 struct Rings {
     long_keys: [u32; LONG],
     long_words: [u32; LONG],

@@ -46,6 +46,13 @@ reset:
     ldr   sp, =irq_stack_top
     msr   cpsr_c, #0xD3
     ldr   sp, =stack_top
+    @ A stack that was never used stays marked, so that a host sees how deep it went.
+    ldr   r1, =stack_end
+    ldr   r2, =0xDEADDEAD
+1:
+    str   r2, [r1], #4
+    cmp   r1, sp
+    blo   1b
     bl    firmware_main
 
     @ A fault: the address of this core's block is in sp of the mode (see `fault`).

@@ -45,8 +45,6 @@
 //! [`BYTE_TERMS_MAX`] terms of 255 * 127). A sum goes back to a byte by a fixed-point multiplier of 15 bits
 //! (see [`Product8`]), rounded half up: on an ARM SMLAWB with the zero point and one half, and a shift.
 
-use core::mem::MaybeUninit;
-
 /// A buffer field that names no buffer.
 pub const NONE: u32 = u32::MAX;
 /// Exponent of a block whose elements are all zero.
@@ -158,6 +156,9 @@ macro_rules! kernels {
         };
 
         impl KernelCall {
+            /// A call that does nothing: fills no words.
+            pub const NOTHING: KernelCall = KernelCall::Fill(Fill { dst: 0, count: 0, value_bits: 0 });
+
             /// Number of the kernel in a command list.
             pub fn number(&self) -> u32 {
                 match self { $( KernelCall::$name(_) => $number, )* }
@@ -179,6 +180,13 @@ macro_rules! kernels {
             }
             /// Reads a call from its number and its parameter words.
             pub fn decode(number: u32, words: &[u32]) -> Result<KernelCall, DecodeError> {
+                let mut call = KernelCall::NOTHING;
+                call.read(number, words)?;
+                Ok(call)
+            }
+            /// As [`KernelCall::decode`], in place. (A core has little stack for copies, and little room for a form of this for each
+            /// kernel.) After an error the call is what it was.
+            pub fn read(&mut self, number: u32, words: &[u32]) -> Result<(), DecodeError> {
                 let expected = WORD_COUNTS.get(number as usize).map_or(0, |&count| usize::from(count));
                 if expected == 0 {
                     return Err(DecodeError::UnknownKernel(number));
@@ -186,18 +194,16 @@ macro_rules! kernels {
                 if words.len() != expected {
                     return Err(DecodeError::WrongLength { kernel: number, expected, found: words.len() });
                 }
-                let mut call = MaybeUninit::<KernelCall>::uninit();
-                let at = call.as_mut_ptr().cast::<u32>();
-                for i in 0..expected {
-                    // SAFETY: the parameters follow the number, and the table has their number. One loop for all kernels:
-                    // a form for each costs a core kilobytes of instruction memory.
-                    unsafe { at.add(1 + i).write(words[i]) }
-                }
-                // SAFETY: a kernel has this number, and its fields take every word.
+                let at = (&raw mut *self).cast::<u32>();
+                // SAFETY: a kernel has this number; the parameters follow it, and the table has their number, so that its fields
+                // take every word. Nothing looks at the call in between.
                 unsafe {
                     at.write(number);
-                    Ok(call.assume_init())
+                    for i in 0..expected {
+                        at.add(1 + i).write(words[i]);
+                    }
                 }
+                Ok(())
             }
             /// See [`crate::Kernel::check`].
             pub fn check(&self, dtcm_words: usize) -> Result<(), crate::BadCall> {

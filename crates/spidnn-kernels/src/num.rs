@@ -367,10 +367,10 @@ pub mod native {
 }
 
 #[cfg(target_arch = "arm")]
-pub use crate::arm::{add, mul, sub};
+pub use crate::arm::{add, div, max, min, mul, sqrt, sub};
 pub use integer::to_i32;
 #[cfg(target_arch = "arm")]
-pub use integer::{div, from_i64, less, log2_floor, mul_fixed, pack, sqrt, to_fixed, to_fixed_small};
+pub use integer::{from_i64, less, log2_floor, mul_fixed, pack, to_fixed, to_fixed_small};
 #[cfg(not(target_arch = "arm"))]
 pub use native::{add, div, from_i64, less, log2_floor, mul, mul_fixed, pack, sqrt, sub, to_fixed, to_fixed_small};
 
@@ -393,12 +393,14 @@ pub fn neg(x: f32) -> f32 {
 }
 
 /// The larger number; a NaN if there is one.
+#[cfg(not(target_arch = "arm"))]
 #[inline(always)]
 pub fn max(a: f32, b: f32) -> f32 {
     if is_nan(a) || less(b, a) { a } else { b }
 }
 
 /// The smaller number; a NaN if there is one.
+#[cfg(not(target_arch = "arm"))]
 #[inline(always)]
 pub fn min(a: f32, b: f32) -> f32 {
     if is_nan(a) || less(a, b) { a } else { b }
@@ -411,6 +413,23 @@ pub fn load(cell: &Cell<u32>) -> f32 {
 }
 
 /// Writes a number to a word of memory; every NaN as [`NAN`].
+#[cfg(target_arch = "arm")]
+#[inline(always)]
+pub fn store(cell: &Cell<u32>, x: f32) {
+    cell.set(crate::arm::number(x).to_bits());
+}
+
+/// Writes a result of [`add`], [`mul`] and the like: the integer forms give no other NaN than [`NAN`].
+#[inline(always)]
+pub fn store_result(cell: &Cell<u32>, x: f32) {
+    #[cfg(target_arch = "arm")]
+    cell.set(x.to_bits());
+    #[cfg(not(target_arch = "arm"))]
+    store(cell, x);
+}
+
+/// Writes a number to a word of memory; every NaN as [`NAN`].
+#[cfg(not(target_arch = "arm"))]
 #[inline(always)]
 pub fn store(cell: &Cell<u32>, x: f32) {
     cell.set(if is_nan(x) { NAN.to_bits() } else { x.to_bits() });

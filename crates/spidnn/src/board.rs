@@ -55,11 +55,11 @@ pub trait Board {
     /// # Errors
     /// If the machine does not answer.
     fn start(&mut self) -> Result<(), Error>;
-    /// Waits until all loaded cores wait for the next start.
+    /// Waits until all loaded cores wait for the next start; the seconds that the last of them took from the start signal on.
     ///
     /// # Errors
     /// [`Error::Core`] if a core failed or died.
-    fn wait(&mut self) -> Result<(), Error>;
+    fn wait(&mut self) -> Result<f64, Error>;
     /// What went over the wires.
     fn counters(&self) -> Counters;
     /// Time on the machine since it was opened, in seconds: simulated where the machine is.

@@ -48,8 +48,6 @@ pub struct Session {
     losses: Vec<Loss>,
     steps: u64,
     input_set: usize,
-    /// When the last start signal was sent.
-    signal_s: f64,
     chips_max: Option<usize>,
     predictions_max: Option<usize>,
     format: Format,
@@ -125,7 +123,6 @@ impl Session {
             losses: Vec::new(),
             steps,
             input_set: 0,
-            signal_s: 0.0,
             chips_max: None,
             predictions_max: None,
             format: Format::default(),
@@ -536,7 +533,7 @@ impl Session {
 
     /// Writes the run blocks and sends the start signal.
     fn start(&mut self, run: &Run) -> Result<(), Error> {
-        let Session { loaded, machine, usage, optimizer, signal_s, .. } = self;
+        let Session { loaded, machine, usage, optimizer, .. } = self;
         let Some(Loaded { compiled, training, .. }) = loaded else { return Ok(()) };
         let optimizer = training.as_ref().map(|(_, o)| o).or(optimizer.as_ref());
         let mut first = 0;
@@ -546,7 +543,6 @@ impl Session {
             first += share;
         }
         machine.board_mut().start()?;
-        *signal_s = machine.board().time_s();
         let program = match run.program {
             Program::Predict => "predict",
             Program::Train => "train",
@@ -559,11 +555,8 @@ impl Session {
 
     /// Waits for the end of a run that began (with its streaming) at `started_s`.
     fn finish(&mut self, started_s: f64) -> Result<(), Error> {
-        let before_s = self.signal_s;
-        self.machine.board_mut().wait()?;
-        let now_s = self.machine.board().time_s();
-        self.usage.compute_s += now_s - before_s;
-        self.usage.phases.run_s += now_s - started_s;
+        self.usage.compute_s += self.machine.board_mut().wait()?;
+        self.usage.phases.run_s += self.machine.board().time_s() - started_s;
         Ok(())
     }
 

@@ -20,6 +20,8 @@ pub struct VirtualBoard {
     simulator: Simulator,
     /// Whether programs are on the cores.
     occupied: bool,
+    /// When the last start signal went out.
+    signal_s: f64,
     /// Cores that are to die, and when.
     deaths: Vec<(ChipXy, u8, u64)>,
 }
@@ -41,7 +43,7 @@ impl VirtualBoard {
 
     /// A machine with a configuration of your own.
     pub fn with_config(machine: Machine, config: SimConfig) -> VirtualBoard {
-        VirtualBoard { simulator: Simulator::new(machine, config), occupied: false, deaths: Vec::new() }
+        VirtualBoard { simulator: Simulator::new(machine, config), occupied: false, signal_s: 0.0, deaths: Vec::new() }
     }
 
     /// Makes a core die without a word when it is loaded and the machine is so old (seconds of machine time): to see what becomes of
@@ -94,7 +96,7 @@ impl Board for VirtualBoard {
         for &(chip, core, time_ns) in &self.deaths {
             simulator.kill_core_at(chip, core, time_ns)?;
         }
-        self.wait()
+        self.wait().map(drop)
     }
 
     fn write(&mut self, chip: ChipXy, address: u32, words: Vec<u32>) -> Result<(), Error> {
@@ -113,13 +115,14 @@ impl Board for VirtualBoard {
     fn start(&mut self) -> Result<(), Error> {
         self.simulator.wait_transfers();
         self.simulator.start_all();
+        self.signal_s = self.time_s();
         Ok(())
     }
 
-    fn wait(&mut self) -> Result<(), Error> {
+    fn wait(&mut self) -> Result<f64, Error> {
         let outcome = self.simulator.run(RUN_LIMIT_NS)?;
         let trouble = match outcome.end {
-            RunEnd::AllReady => return Ok(()),
+            RunEnd::AllReady => return Ok(self.time_s() - self.signal_s),
             RunEnd::CoreFailed => CoreTrouble::Failed,
             RunEnd::LimitReached => CoreTrouble::TooLong { limit_s: RUN_LIMIT_NS / 1_000_000_000 },
             RunEnd::Stalled => CoreTrouble::Stalled,

@@ -13,7 +13,7 @@ use spinnaker_machine::{ChipXy, Machine, SDRAM_USER_BASE};
 use spinnaker_wire::router::Route;
 use spinnaker_wire::scp::{Signal, SignalWord, StartWord};
 use spinnaker_wire::sdp::Endpoint;
-use spinnaker_wire::vcpu::{CoreState, RunTimeError, Vcpu};
+use spinnaker_wire::vcpu::{self, CoreState, RunTimeError, Vcpu};
 use spinnaker_wire::{AppId, ChipAddress, CoreMask};
 
 use crate::Error;
@@ -30,6 +30,8 @@ const RUN_LIMIT: Duration = Duration::from_secs(600);
 /// Pauses between looks at a run: short at first, since many runs are.
 const PAUSE_MIN: Duration = Duration::from_micros(200);
 const PAUSE_MAX: Duration = Duration::from_millis(5);
+/// Clock of a core.
+const CORE_HZ: f64 = 200e6;
 /// User words of a core's block in which the firmware counts.
 const USER_RESENT: usize = 0;
 const USER_RUN_CYCLES: usize = 2;
@@ -115,16 +117,20 @@ impl<L: Link> WireBoard<L> {
         &mut self.host
     }
 
-    /// Cycles of the last run, from the start signal until ready, of the core that took longest.
-    ///
-    /// # Errors
-    /// If the machine does not answer.
-    pub fn last_run_cycles(&mut self) -> Result<u32, Error> {
-        let mut most = 0;
-        for &(chip, core) in &self.cores {
-            most = most.max(self.host.vcpu(address(chip), core)?.user[USER_RUN_CYCLES].get());
+    /// Reads what the cores have counted: the cycles of the last run of the core that took longest.
+    fn read_counters(&mut self) -> Result<u32, Error> {
+        let (mut cycles, mut resent) = (0, 0);
+        for chip in self.chips_used() {
+            let blocks = self.host.read(monitor(chip), vcpu::BASE_ADDRESS, 18 * vcpu::BYTES)?;
+            for &(_, core) in self.cores.iter().filter(|(at, _)| *at == chip) {
+                let block = blocks.get(usize::from(core) * vcpu::BYTES..).unwrap_or_default();
+                let block = Vcpu::read(block).map_err(spinnaker_host::HostError::from)?;
+                cycles = cycles.max(block.user[USER_RUN_CYCLES].get());
+                resent += u64::from(block.user[USER_RESENT].get());
+            }
         }
-        Ok(most)
+        self.packets_resent = resent;
+        Ok(cycles)
     }
 
     /// Takes the firmware off the cores, and frees what it had.
@@ -289,8 +295,9 @@ impl<L: Link> Board for WireBoard<L> {
         Ok(self.host.signal(SignalWord::to_app(signal, APP))?)
     }
 
-    fn wait(&mut self) -> Result<(), Error> {
-        self.wait_for(self.ready_state(), APP, Some((self.cores.len(), RUN_LIMIT)))
+    fn wait(&mut self) -> Result<f64, Error> {
+        self.wait_for(self.ready_state(), APP, Some((self.cores.len(), RUN_LIMIT)))?;
+        Ok(f64::from(self.read_counters()?) / CORE_HZ)
     }
 
     fn counters(&self) -> Counters {

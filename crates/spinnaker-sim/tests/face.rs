@@ -157,6 +157,75 @@ fn datagrams_find_their_boards_and_back() {
     assert!(!stop.load(Ordering::Relaxed));
 }
 
+/// A machine that is far slower than real time, and notes when datagrams come.
+#[derive(Default)]
+struct Slow {
+    echo: Echo,
+    came_ns: Vec<u64>,
+}
+
+impl VirtualBoard for Slow {
+    fn now_ns(&self) -> u64 {
+        self.echo.now_ns
+    }
+
+    fn run_until(&mut self, end_ns: u64) {
+        std::thread::sleep(Duration::from_nanos(50 * (end_ns - self.echo.now_ns)));
+        self.echo.now_ns = end_ns;
+    }
+
+    fn boards(&self) -> Vec<(ChipXy, Ipv4Addr)> {
+        self.echo.boards()
+    }
+
+    fn send(&mut self, _: &Datagram) -> bool {
+        self.came_ns.push(self.echo.now_ns);
+        true
+    }
+
+    fn receive(&mut self) -> Option<Datagram> {
+        None
+    }
+
+    fn power(&mut self, _: &[Option<bool>]) {}
+
+    fn take_log(&mut self) -> Vec<LogLine> {
+        Vec::new()
+    }
+
+    fn snapshot(&mut self) -> String {
+        String::new()
+    }
+}
+
+#[test]
+fn datagrams_keep_their_spacing_before_a_machine_that_is_behind() {
+    const COUNT: u32 = 6;
+    const GAP: Duration = Duration::from_millis(4);
+    let listen = Listen { address: Ipv4Addr::new(127, 0, 42, 1), scp_port: 0, boot_port: 0, bmp_address: None };
+    let server = Server::bind(&listen, &CHIPS[..1]).expect("free ports");
+    let (requests, receiver) = channel();
+    let stop = AtomicBool::new(false);
+    let mut slow = Slow::default();
+    std::thread::scope(|scope| {
+        let (server, slow, stop) = (&server, &mut slow, &stop);
+        let running = scope.spawn(move || server.run(slow, Pace::Times(1.0), false, &receiver, stop, &mut |_| {}));
+        let (socket, board) = (client(), server.boards()[0]);
+        for _ in 0..COUNT {
+            socket.send_to(b"block", (board.address, board.boot_port)).expect("sent");
+            std::thread::sleep(GAP);
+        }
+        // The last is due some 20 ms of machine time after the first, which is a second of this machine.
+        std::thread::sleep(Duration::from_millis(2500));
+        requests.send(Request::Quit).expect("running");
+        running.join().expect("no panic").expect("served");
+    });
+    assert_eq!(slow.came_ns.len(), COUNT as usize);
+    let (first, last) = (slow.came_ns[0], slow.came_ns[COUNT as usize - 1]);
+    // A reader that is late on a busy computer sees less between two; over all it cannot be half.
+    assert!(u128::from(last - first) > GAP.as_nanos() * u128::from(COUNT - 1) / 2, "{:?}", slow.came_ns);
+}
+
 /// Numbers from a seed.
 struct Draw(u64);
 

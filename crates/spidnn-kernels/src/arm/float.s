@@ -150,4 +150,15 @@ mul_out:
     ldr   r4, [sp], #4
     b     spidnn_mul_small          @ (low, high, exponent, sign)
 mul_rare:
-    b     spidnn_mul_rare
+    @ A zero times a finite number.
+    mov   r12, #0xFF000000
+    movs  r2, r0, lsl #1
+    movsne r2, r1, lsl #1
+    bne   5f
+    cmp   r12, r0, lsl #1
+    cmphi r12, r1, lsl #1
+    bls   5f
+    eor   r0, r0, r1
+    and   r0, r0, #0x80000000
+    bx    lr
+5:  b     spidnn_mul_rare

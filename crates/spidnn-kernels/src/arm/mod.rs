@@ -14,16 +14,31 @@ global_asm!(include_str!("float.s"), options(raw));
 global_asm!(include_str!("product.s"), options(raw));
 global_asm!(include_str!("align.s"), options(raw));
 global_asm!(include_str!("moves.s"), options(raw));
+global_asm!(include_str!("functions.s"), options(raw));
+global_asm!(include_str!("loops.s"), options(raw));
 
 unsafe extern "C" {
-    fn spidnn_add(a: f32, b: f32) -> f32;
-    fn spidnn_sub(a: f32, b: f32) -> f32;
-    fn spidnn_mul(a: f32, b: f32) -> f32;
-    fn spidnn_product_row(row: *mut ProductRow);
-    fn spidnn_copy(from: u32, to: u32, count: u32);
-    fn spidnn_fill(to: u32, count: u32, value: u32);
-    fn spidnn_largest(x: *const u32, step: u32, count: u32, most: u32) -> u32;
-    fn spidnn_align(x: *const u32, out: *mut u32, count: u32, exponent: i32, x_step: u32, out_step: u32);
+    pub(crate) fn spidnn_add(a: f32, b: f32) -> f32;
+    pub(crate) fn spidnn_sub(a: f32, b: f32) -> f32;
+    pub(crate) fn spidnn_mul(a: f32, b: f32) -> f32;
+    pub(crate) fn spidnn_product_row(row: *const ProductRow);
+    pub(crate) fn spidnn_div(a: f32, b: f32) -> f32;
+    pub(crate) fn spidnn_sqrt(x: f32) -> f32;
+    pub(crate) fn spidnn_exp(x: f32, _: f32) -> f32;
+    pub(crate) fn spidnn_tanh(x: f32, _: f32) -> f32;
+    pub(crate) fn spidnn_sigmoid(x: f32, _: f32) -> f32;
+    pub(crate) fn spidnn_relu(x: f32, _: f32) -> f32;
+    pub(crate) fn spidnn_leaky_relu(x: f32, alpha: f32) -> f32;
+    pub(crate) fn spidnn_number(x: f32, _: f32) -> f32;
+    pub(crate) fn spidnn_max(a: f32, b: f32) -> f32;
+    pub(crate) fn spidnn_min(a: f32, b: f32) -> f32;
+    pub(crate) fn spidnn_pool_max(best: *const Cell<u32>, x: *const Cell<u32>, count: usize);
+    pub(crate) fn spidnn_map(function: Function, x: *const Cell<u32>, count: usize, parameter: f32);
+    pub(crate) fn spidnn_zip(zip: *const Zip, count: usize);
+    pub(crate) fn spidnn_copy(from: u32, to: u32, count: u32);
+    pub(crate) fn spidnn_fill(to: u32, count: u32, value: u32);
+    pub(crate) fn spidnn_largest(x: *const u32, step: u32, count: u32, most: u32) -> u32;
+    pub(crate) fn spidnn_align(x: *const u32, out: *mut u32, count: u32, exponent: i32, x_step: u32, out_step: u32);
 }
 
 /// See [`integer::add`].
@@ -45,6 +60,143 @@ pub fn sub(a: f32, b: f32) -> f32 {
 pub fn mul(a: f32, b: f32) -> f32 {
     // SAFETY: registers and stack only.
     unsafe { spidnn_mul(a, b) }
+}
+
+/// See [`integer::div`].
+#[inline(always)]
+pub fn div(a: f32, b: f32) -> f32 {
+    // SAFETY: registers and stack only.
+    unsafe { spidnn_div(a, b) }
+}
+
+/// See [`integer::sqrt`].
+#[inline(always)]
+pub fn sqrt(x: f32) -> f32 {
+    // SAFETY: registers and stack only.
+    unsafe { spidnn_sqrt(x) }
+}
+
+/// See [`crate::num::max`].
+#[inline(always)]
+pub fn max(a: f32, b: f32) -> f32 {
+    // SAFETY: registers only.
+    unsafe { spidnn_max(a, b) }
+}
+
+/// See [`crate::num::min`].
+#[inline(always)]
+pub fn min(a: f32, b: f32) -> f32 {
+    // SAFETY: registers only.
+    unsafe { spidnn_min(a, b) }
+}
+
+/// The number; every NaN as the one that is stored.
+#[inline(always)]
+pub fn number(x: f32) -> f32 {
+    // SAFETY: registers only.
+    unsafe { spidnn_number(x, x) }
+}
+
+/// A function of two numbers: of an element and a parameter, or of two elements.
+pub type Function = unsafe extern "C" fn(f32, f32) -> f32;
+
+/// Functions for [`map`] and [`zip`]. All are safe, and give no NaN but the one that is stored.
+pub mod functions {
+    /// e^x
+    pub(crate) use super::spidnn_exp as exp_cells;
+    /// Logistic function
+    pub(crate) use super::spidnn_sigmoid as sigmoid_cells;
+    /// Hyperbolic tangent
+    pub(crate) use super::spidnn_tanh as tanh_cells;
+    pub(crate) use super::{
+        spidnn_add as add, spidnn_div as div, spidnn_leaky_relu as leaky_relu, spidnn_max as max, spidnn_min as min,
+        spidnn_mul as mul, spidnn_number as number, spidnn_relu as relu, spidnn_sub as sub,
+    };
+}
+
+/// `x = function(x, parameter)` of every word.
+pub fn map(function: Function, x: &[Cell<u32>], parameter: f32) {
+    // SAFETY: the words are those of the slice.
+    unsafe { spidnn_map(function, x.as_ptr(), x.len(), parameter) }
+}
+
+/// `out = function(a, b)` of so many words; addresses, and steps in bytes.
+#[repr(C)]
+pub struct Zip {
+    /// The function.
+    pub function: Function,
+    /// First left operand.
+    pub a: u32,
+    /// From one to the next.
+    pub a_step: u32,
+    /// First right operand.
+    pub b: u32,
+    /// From one to the next.
+    pub b_step: u32,
+    /// First result, 4 bytes from one to the next.
+    pub out: u32,
+}
+
+impl Zip {
+    /// Of operands and results that lie side by side.
+    pub fn of(function: Function, a: &[Cell<u32>], b: &[Cell<u32>], out: &[Cell<u32>]) -> Zip {
+        let address = |x: &[Cell<u32>]| x.as_ptr() as u32;
+        Zip { function, a: address(a), a_step: 4, b: address(b), b_step: 4, out: address(out) }
+    }
+
+    /// Does it, `count` times.
+    ///
+    /// # Safety
+    /// Operands and results are in memory.
+    pub unsafe fn run(&self, count: usize) {
+        // SAFETY: the caller's.
+        unsafe { spidnn_zip(self, count) }
+    }
+}
+
+/// The larger of each pair of words, by the order of pooling.
+pub fn pool_max(best: &[Cell<u32>], x: &[Cell<u32>]) {
+    if !best.is_empty() {
+        // SAFETY: both have as many words.
+        unsafe { spidnn_pool_max(best.as_ptr(), x.as_ptr(), best.len().min(x.len())) }
+    }
+}
+
+/// `out = function(a, b)` of every word.
+pub fn zip(function: Function, a: &[Cell<u32>], b: &[Cell<u32>], out: &[Cell<u32>]) {
+    // SAFETY: the words are those of the slices.
+    unsafe { Zip::of(function, a, b, out).run(a.len().min(b.len()).min(out.len())) }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn spidnn_exp_rare(x: f32) -> f32 {
+    crate::functions::exp(x)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn spidnn_tanh_rare(x: f32) -> f32 {
+    crate::functions::tanh(x)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn spidnn_sigmoid_rare(x: f32) -> f32 {
+    crate::functions::sigmoid(x)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn spidnn_sqrt_rare(x: f32) -> f32 {
+    integer::sqrt(x)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn spidnn_div_rare(a: f32, b: f32) -> f32 {
+    integer::div(a, b)
+}
+
+/// A quotient whose exponent leaves the range: its significand has the top bit at 31 and may end in a bit that stands for more.
+#[unsafe(no_mangle)]
+extern "C" fn spidnn_round_rare(significand: u32, exponent: i32, sign: u32) -> f32 {
+    integer::round_pack(sign != 0, significand.into(), exponent + 1 - 127 - 31)
 }
 
 #[unsafe(no_mangle)]
@@ -78,6 +230,12 @@ pub unsafe fn copy(from: u32, to: u32, count: u32) {
     unsafe { spidnn_copy(from, to, count) }
 }
 
+/// Copies words that are apart.
+pub fn copy_cells(from: &[Cell<u32>], to: &[Cell<u32>]) {
+    // SAFETY: the words are those of the slices.
+    unsafe { copy(from.as_ptr() as u32, to.as_ptr() as u32, from.len().min(to.len()) as u32) }
+}
+
 /// Writes `value` to `count` words.
 ///
 /// # Safety
@@ -87,26 +245,23 @@ pub unsafe fn fill(to: u32, count: u32, value: u32) {
     unsafe { spidnn_fill(to, count, value) }
 }
 
-/// One row of a product: what the assembly works through, and counts on in. Addresses and steps in bytes.
+/// One row of a product, for the assembly. Addresses and steps in bytes.
 ///
-/// A sum is over `y_count * x_count` segments of `terms` terms; between them both pointers, which stand behind the last
-/// term, move by the `x` steps, or at the end of a row of segments by the `y` steps.
+/// A sum is over `segments` segments of `terms` terms; between them both pointers, which stand behind the last term, move by the `x`
+/// steps, or after `x_count` segments by the `y` steps.
 #[repr(C)]
+#[derive(Clone, Copy)]
 pub struct ProductRow {
-    /// First left operand.
-    pub a: u32,
-    /// First right operand of the first column.
-    pub b: u32,
-    /// From term to term.
+    /// Left operand, from term to term.
     pub a_step: u32,
-    /// From term to term.
+    /// Right operand, from term to term.
     pub b_step: u32,
-    /// Terms of a segment.
+    /// Terms of a segment, at least one.
     pub terms: u32,
+    /// Segments; 0: the sums are zero.
+    pub segments: u32,
     /// Segments in a row of segments.
     pub x_count: u32,
-    /// Rows of segments.
-    pub y_count: u32,
     /// Left pointer, from behind a segment to the next.
     pub a_x: u32,
     /// Right pointer.
@@ -115,26 +270,30 @@ pub struct ProductRow {
     pub a_y: u32,
     /// Right pointer.
     pub b_y: u32,
-    /// First result.
-    pub c: u32,
-    /// Exponent of the first column.
-    pub b_exps: u32,
-    /// From exponent to exponent: 4, or 0 for one that all share.
-    pub b_exps_step: u32,
     /// Exponent of the row.
     pub a_exp: i32,
-    /// Columns.
-    pub columns: u32,
     /// Not 0: results are added to what is there.
     pub accumulate: u32,
+    /// From exponent to exponent: 4, or 0 if the same four serve all tiles.
+    pub b_exps_step: u32,
+    /// First left operand.
+    pub a: u32,
+    /// Exponent of the first column.
+    pub b_exps: u32,
+    /// First result.
+    pub c: u32,
+    /// Columns.
+    pub columns: u32,
+    /// First right operand of the first column.
+    pub b: u32,
 }
 
 impl ProductRow {
-    /// Computes the row. The description is used up: `b`, `c`, `b_exps` and `columns` count on.
+    /// Computes the row.
     ///
     /// # Safety
     /// Operands, exponents and results are in memory.
-    pub unsafe fn run(&mut self) {
+    pub unsafe fn run(&self) {
         // SAFETY: the caller's.
         unsafe { spidnn_product_row(self) }
     }

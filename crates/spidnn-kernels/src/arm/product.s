@@ -3,75 +3,75 @@
 @ Sums are in r0-r7, the last column in r6, r7. In the loops r8: left operand, r9, r10: right operands, r11, r12: pointers,
 @ r14: step of the right pointer; in tiles of less than four columns also r0: step of the left pointer, r1: turns.
 
-    .equ A, 0
-    .equ B, 4
-    .equ A_STEP, 8
-    .equ B_STEP, 12
-    .equ TERMS, 16
-    .equ X_COUNT, 20
-    .equ Y_COUNT, 24
-    .equ A_X, 28
-    .equ A_Y, 36
-    .equ C, 44
-    .equ B_EXPS, 48
-    .equ B_EXPS_STEP, 52
-    .equ A_EXP, 56
-    .equ COLUMNS, 60
-    .equ ACCUMULATE, 64
+    .equ A_STEP, 0
+    .equ B_STEP, 4
+    .equ TERMS, 8
+    .equ SEGMENTS, 12
+    .equ X_COUNT, 16
+    .equ A_X, 20
+    .equ B_X, 24
+    .equ A_Y, 28
+    .equ B_Y, 32
+    .equ A_EXP, 36
+    .equ ACCUMULATE, 40
+    .equ B_EXPS_STEP, 44
+    .equ A, 48
+    .equ B_EXPS, 52                   @ then results, columns, right operand
 
-    @ On the stack.
+    @ On the stack. At TILE exponents, results, columns and right operand of the tile.
     .equ ROW, 0
-    .equ X_LEFT, 4
-    .equ Y_LEFT, 8
+    .equ LEFT, 4
+    .equ X_LEFT, 8
     .equ A_END, 12
     .equ WIDTH, 16
-    .equ RESULTS, 24
-    .equ FRAME, 44
+    .equ TILE, 20
+    .equ RESULTS, 36
+    .equ FRAME, 52
 
-@ Pointers to the first segment, counters; to finish_\width if there is nothing to add up.
+@ Pointers to the first segment, counters; r10: its terms, r8: number of segments with its flags.
     .macro first width
-    mov   r8, #\width
-    str   r8, [sp, #WIDTH]
-    ldr   r8, [r14, #X_COUNT]
-    ldr   r9, [r14, #Y_COUNT]
+    ldr   r8, [r14, #SEGMENTS]
+    ldr   r9, [r14, #X_COUNT]
     ldr   r10, [r14, #TERMS]
     ldr   r11, [r14, #A]
-    ldr   r12, [r14, #B]
-    str   r8, [sp, #X_LEFT]
-    str   r9, [sp, #Y_LEFT]
+    str   r8, [sp, #LEFT]
+    str   r9, [sp, #X_LEFT]
+    mov   r9, #\width
+    str   r9, [sp, #WIDTH]
+    cmp   r8, #0
     .endm
 
-@ To \segment with the pointers at the next segment and r10 the number of its terms, if there is one. r14 becomes the row.
+@ To \segment with the pointers at the next segment, r10 the number of its terms and r14 the row, if there is one.
     .macro next segment
+    ldr   r8, [sp, #LEFT]
     ldr   r14, [sp, #ROW]
-    ldr   r8, [sp, #X_LEFT]
-    ldr   r10, [r14, #TERMS]
     subs  r8, r8, #1
+    beq   2f
+    ldr   r9, [sp, #X_LEFT]
+    str   r8, [sp, #LEFT]
+    ldr   r10, [r14, #TERMS]
+    subs  r9, r9, #1
+    ldrne r8, [r14, #A_X]
     beq   1f
-    str   r8, [sp, #X_LEFT]
-    ldr   r8, [r14, #A_X]
-    ldr   r9, [r14, #A_X + 4]
+    str   r9, [sp, #X_LEFT]
+    ldr   r9, [r14, #B_X]
     add   r11, r11, r8
     add   r12, r12, r9
     b     \segment
-1:  ldr   r9, [sp, #Y_LEFT]
-    ldr   r8, [r14, #X_COUNT]
-    subs  r9, r9, #1
-    str   r9, [sp, #Y_LEFT]
-    str   r8, [sp, #X_LEFT]
-    ldrne r8, [r14, #A_Y]
-    ldrne r9, [r14, #A_Y + 4]
-    addne r11, r11, r8
-    addne r12, r12, r9
-    bne   \segment
+1:  ldr   r9, [r14, #X_COUNT]
+    ldr   r8, [r14, #A_Y]
+    str   r9, [sp, #X_LEFT]
+    ldr   r9, [r14, #B_Y]
+    add   r11, r11, r8
+    add   r12, r12, r9
+    b     \segment
+2:
     .endm
 
 @ A tile of less than four columns: \term is one term of \length instructions.
     .macro tile width, term, length
 tile_\width:
     first \width
-    cmp   r10, #0
-    cmpne r9, #0
     beq   finish
 segment_\width:
     ldr   r0, [r14, #A_STEP]
@@ -181,6 +181,18 @@ loop_\width:
     .previous
     .endm
 
+@ r8: where results go, r9: exponents of the columns, r10: exponent of the row.
+    .macro outputs
+    ldr   r11, [sp, #ROW]
+    ldr   r9, [sp, #TILE]
+    ldr   r8, [sp, #TILE + 4]
+    ldr   r10, [r11, #A_EXP]
+    ldr   r12, [r11, #ACCUMULATE]
+    add   r10, r10, #137              @ 63 + 127 - 52 - 1: see finish_one
+    cmp   r12, #0
+    addne r8, sp, #RESULTS
+    .endm
+
     .section .text.spidnn_product_row, "ax", %progbits
     .arm
     .balign 4
@@ -191,8 +203,13 @@ spidnn_product_row:
     sub   sp, sp, #FRAME
     mov   r14, r0
     str   r0, [sp, #ROW]
+    add   r0, r0, #B_EXPS
+    ldmia r0, {r9-r12}                @ exponents, results, columns, right operand
+    add   r0, sp, #TILE
+    stmia r0, {r9-r12}
+    mov   r8, r11
 next_tile:
-    ldr   r12, [r14, #COLUMNS]
+    @ r8: columns, r12: right operand, r14: the row.
     ldr   r9, [r14, #A_STEP]
     mov   r2, #0
     mov   r3, #0
@@ -200,18 +217,13 @@ next_tile:
     mov   r5, #0
     mov   r6, #0
     mov   r7, #0
-    cmp   r12, #2
-    blo   tile_1
-    beq   tile_2
+    cmp   r8, #4
+    blo   few_columns
     cmp   r9, #4
     bne   tile_3
-    cmp   r12, #3
-    beq   tile_3
+    first 4
     mov   r0, #0
     mov   r1, #0
-    first 4
-    cmp   r10, #0
-    cmpne r9, #0
     beq   finish_4
 segment_4:
     ldr   r14, [r14, #B_STEP]
@@ -227,25 +239,13 @@ loop_4:
     term_4
     .endr
     ldr   r8, [sp, #A_END]
-    ldr   r9, [sp, #ROW]
+    nop
     cmp   r11, r8
     bne   loop_4
     next  segment_4
 finish_4:
-    bl    outputs
+    outputs
     finish_one r0, r1
-    b     finish_3
-
-    tile  3, term_3, 7
-    tile  2, term_2, 5
-    tile  1, term_1, 3
-
-finish:
-    bl    outputs
-    ldr   r11, [sp, #WIDTH]
-    cmp   r11, #2
-    blo   finish_1
-    beq   finish_2
 finish_3:
     finish_one r2, r3
 finish_2:
@@ -255,31 +255,48 @@ finish_1:
     ldr   r14, [sp, #ROW]
     ldr   r4, [sp, #WIDTH]
     ldr   r5, [r14, #ACCUMULATE]
-    ldr   r6, [r14, #C]
+    add   r0, sp, #TILE
+    ldmia r0, {r9-r12}                @ exponents, results, columns, right operand
     cmp   r5, #0
-    add   r7, r6, r4, lsl #2
-    str   r7, [r14, #C]
     bne   accumulate
 tile_done:
-    ldr   r0, [r14, #COLUMNS]
-    ldr   r1, [r14, #B]
-    ldr   r2, [r14, #B_EXPS]
-    ldr   r3, [r14, #B_EXPS_STEP]
-    subs  r0, r0, r4
-    add   r1, r1, r4, lsl #2
-    cmp   r3, #0
-    addne r2, r2, r4, lsl #2
-    str   r0, [r14, #COLUMNS]
-    str   r1, [r14, #B]
-    str   r2, [r14, #B_EXPS]
-    cmp   r0, #0
-    bne   next_tile
+    ldr   r5, [r14, #B_EXPS_STEP]
+    subs  r8, r11, r4
+    beq   row_done
+    add   r12, r12, r4, lsl #2
+    cmp   r5, #0
+    addne r9, r9, r4, lsl #2
+    add   r10, r10, r4, lsl #2
+    mov   r11, r8
+    stmia r0, {r9-r12}
+    b     next_tile
+row_done:
     add   sp, sp, #FRAME
     ldmfd sp!, {r4-r11, pc}
 
-@ Adds the results on the stack to those in memory at r6, r4 of them.
+few_columns:
+    cmp   r8, #2
+    blo   tile_1
+    beq   tile_2
+    b     tile_3
+
+finish:
+    outputs
+    ldr   r11, [sp, #WIDTH]
+    cmp   r11, #2
+    blo   finish_1
+    beq   finish_2
+    b     finish_3
+
+    tile  3, term_3, 7
+    tile  2, term_2, 5
+    tile  1, term_1, 3
+
+@ Adds the results on the stack to those in memory at r10, r4 of them.
 accumulate:
     add   r5, sp, #RESULTS
+    mov   r6, r10
+    add   r7, r6, r4, lsl #2
 1:  ldr   r0, [r5], #4
     ldr   r1, [r6]
     bl    spidnn_add
@@ -287,19 +304,9 @@ accumulate:
     cmp   r6, r7
     bne   1b
     ldr   r14, [sp, #ROW]
+    add   r0, sp, #TILE
+    ldmia r0, {r9-r12}
     b     tile_done
-
-@ r8: where results go, r9: exponents of the columns, r10: exponent of the row.
-outputs:
-    ldr   r11, [sp, #ROW]
-    ldr   r12, [r11, #ACCUMULATE]
-    ldr   r8, [r11, #C]
-    ldr   r9, [r11, #B_EXPS]
-    ldr   r10, [r11, #A_EXP]
-    cmp   r12, #0
-    addne r8, sp, #RESULTS
-    add   r10, r10, #137              @ 63 + 127 - 52 - 1: see finish_one
-    bx    lr
 
 @ The sum r11, r12 by the portable form, to r12. Keeps the other registers.
 rare:

@@ -205,68 +205,102 @@ impl Conv {
     /// A row of products for each pixel, over the taps that are inside the picture: a grid, since these lie at constant steps.
     #[cfg(target_arch = "arm")]
     fn run_arm(&self, dtcm: &[Cell<u32>]) {
-        use crate::arm::{self, ProductRow};
+        use crate::arm;
         let (y_axis, x_axis) = (self.y_axis(), self.x_axis());
-        let row_bytes = 4 * self.in_w * self.in_c;
-        let x_exp = dtcm::word(dtcm, self.x_exp as usize / 4).get() as i32;
-        let tap_bytes = 4 * self.ci_group * self.w_stride;
+        let pixel_bytes = 4 * self.in_c;
+        let row_bytes = self.in_w * pixel_bytes;
+        let one_group = self.co0 / self.co_group == (self.co0 + self.co_tile - 1) / self.co_group;
+        let first_input = 4 * self.ci_group * (self.co0 / self.co_group);
         let mut y = arm::address(dtcm, self.y);
         for oy in self.oy0..self.oy_end() {
             let rows = y_axis.taps(oy);
+            let start = arm::address(dtcm, self.x)
+                .wrapping_add((rows.input.wrapping_sub(self.iy0) as u32).wrapping_mul(row_bytes));
+            let mut columns = x_axis.taps(0);
+            let mut row = self.pixel(dtcm, &rows, &columns);
             for ox in 0..self.out_w {
-                let columns = x_axis.taps(ox);
-                // Neighbouring taps of a row whose inputs and weights lie without gaps are one segment.
-                let together = columns.input_step == 1 && columns.tap_step == 1 && self.ci_group == self.in_c;
-                let (segments, terms) =
-                    if together { (1, columns.count * self.ci_group) } else { (columns.count, self.ci_group) };
-                let x = arm::address(dtcm, self.x)
-                    .wrapping_add((rows.input.wrapping_sub(self.iy0) as u32).wrapping_mul(row_bytes))
-                    .wrapping_add((columns.input as u32).wrapping_mul(4 * self.in_c));
-                let w = arm::address(dtcm, self.w) + (rows.tap * self.kw + columns.tap) * tap_bytes;
-                let a_x = 4 * self.in_c * columns.input_step as u32;
-                let b_x = columns.tap_step * tap_bytes;
-                let row = ProductRow {
-                    a: x,
-                    b: w,
-                    a_step: 4,
-                    b_step: 4 * self.w_stride,
-                    terms,
-                    x_count: segments,
-                    y_count: if columns.count == 0 { 0 } else { rows.count },
-                    a_x: a_x.wrapping_sub(4 * terms),
-                    b_x: b_x.wrapping_sub(4 * terms * self.w_stride),
-                    a_y: (rows.input_step as u32)
-                        .wrapping_mul(row_bytes)
-                        .wrapping_sub(a_x.wrapping_mul(segments.wrapping_sub(1)).wrapping_add(4 * terms)),
-                    b_y: (rows.tap_step * self.kw * tap_bytes).wrapping_sub(
-                        b_x.wrapping_mul(segments.wrapping_sub(1)).wrapping_add(4 * terms * self.w_stride),
-                    ),
-                    c: y,
-                    b_exps: arm::address(dtcm, self.w_exps),
-                    b_exps_step: 4,
-                    a_exp: x_exp,
-                    columns: self.co_tile,
-                    accumulate: self.accumulate,
-                };
-                self.groups(row);
+                let taps = x_axis.taps(ox);
+                if (taps.tap, taps.count) != (columns.tap, columns.count) {
+                    columns = taps;
+                    row = self.pixel(dtcm, &rows, &columns);
+                }
+                row.a = start.wrapping_add((taps.input as u32).wrapping_mul(pixel_bytes));
+                row.c = y;
+                if one_group {
+                    row.a = row.a.wrapping_add(first_input);
+                    // SAFETY: the call was checked.
+                    unsafe { row.run() }
+                } else {
+                    self.groups(row);
+                }
                 y += 4 * self.co_tile;
             }
         }
     }
 
+    /// A pixel that meets these taps; left operand and results are to be set.
+    #[cfg(target_arch = "arm")]
+    #[inline(never)]
+    fn pixel(
+        &self,
+        dtcm: &[Cell<u32>],
+        rows: &super::geometry::Taps,
+        columns: &super::geometry::Taps,
+    ) -> crate::arm::ProductRow {
+        use crate::arm;
+        let row_bytes = 4 * self.in_w * self.in_c;
+        let tap_bytes = 4 * self.ci_group * self.w_stride;
+        // Neighbouring taps of a row whose inputs and weights lie without gaps are one segment.
+        let together = columns.input_step == 1 && columns.tap_step == 1 && self.ci_group == self.in_c;
+        let (x_count, terms) =
+            if together { (1, columns.count * self.ci_group) } else { (columns.count, self.ci_group) };
+        // From the start of a segment to the next; `a_x` and `b_x` start behind it.
+        let x = (columns.input_step as u32).wrapping_mul(4 * self.in_c);
+        let w = columns.tap_step * tap_bytes;
+        let a_y = (rows.input_step as u32).wrapping_mul(row_bytes);
+        let b_y = rows.tap_step * self.kw * tap_bytes;
+        let back = x_count.wrapping_sub(1);
+        arm::ProductRow {
+            a_step: 4,
+            b_step: 4 * self.w_stride,
+            terms,
+            segments: if columns.count == 0 { 0 } else { x_count * rows.count },
+            x_count,
+            a_x: x.wrapping_sub(4 * terms),
+            b_x: w.wrapping_sub(4 * terms * self.w_stride),
+            a_y: a_y.wrapping_sub(x.wrapping_mul(back)).wrapping_sub(4 * terms),
+            b_y: b_y.wrapping_sub(w.wrapping_mul(back)).wrapping_sub(4 * terms * self.w_stride),
+            a_exp: dtcm::word(dtcm, self.x_exp as usize / 4).get() as i32,
+            accumulate: self.accumulate,
+            b_exps_step: 4,
+            a: 0,
+            b_exps: arm::address(dtcm, self.w_exps),
+            c: 0,
+            columns: self.co_tile,
+            b: arm::address(dtcm, self.w) + (rows.tap * self.kw + columns.tap) * tap_bytes,
+        }
+    }
+
     /// The channels of one pixel, group by group.
     #[cfg(target_arch = "arm")]
+    #[inline(never)]
     fn groups(&self, mut row: crate::arm::ProductRow) {
         let x = row.a;
-        let mut co = 0;
-        while co < self.co_tile {
-            let group = (self.co0 + co) / self.co_group;
-            let end = dtcm::times(group + 1, self.co_group).saturating_sub(self.co0).min(self.co_tile);
-            row.a = x + 4 * group * self.ci_group;
-            row.columns = end - co;
-            // SAFETY: the call was checked. What the row counts on in is where the next group starts.
+        let mut group = self.co0 / self.co_group;
+        let mut left = self.co_tile;
+        // The first group may have begun before the tile.
+        let mut columns = self.co_group - self.co0 % self.co_group;
+        while left > 0 {
+            columns = columns.min(left);
+            row.a = x.wrapping_add(4 * group * self.ci_group);
+            row.columns = columns;
+            // SAFETY: the call was checked.
             unsafe { row.run() }
-            co = end;
+            left -= columns;
+            row.b += 4 * columns;
+            row.b_exps += 4 * columns;
+            row.c += 4 * columns;
+            (group, columns) = (group + 1, self.co_group);
         }
     }
 
@@ -514,48 +548,49 @@ impl ConvWgrad {
         use crate::arm::{self, ProductRow};
         let (y_axis, x_axis) = (self.y_axis(), self.x_axis());
         let row_bytes = 4 * self.in_w * self.in_c;
-        let x_exp = dtcm::word(dtcm, self.x_exp as usize / 4).get() as i32;
+        let (x_step, dy_step) = (4 * self.stride_x * self.in_c, 4 * self.co_tile);
         // As many as a tile has columns.
         let exponents = [dtcm::word(dtcm, self.dy_exp as usize / 4).get(); 4];
-        let mut dw = arm::address(dtcm, self.dw);
+        let mut row = ProductRow {
+            a_step: x_step,
+            b_step: dy_step,
+            terms: 0,
+            segments: 0,
+            x_count: 1,
+            a_x: 0,
+            b_x: 0,
+            a_y: 0,
+            b_y: 0,
+            a_exp: dtcm::word(dtcm, self.x_exp as usize / 4).get() as i32,
+            accumulate: 1,
+            b_exps_step: 0,
+            a: 0,
+            b_exps: exponents.as_ptr() as u32,
+            c: arm::address(dtcm, self.dw),
+            columns: self.co_tile,
+            b: 0,
+        };
         for ky in 0..self.kh {
             let (oy, oy_end) = y_axis.outputs(ky, self.oy0, self.oy_end());
             let iy = y_axis.unbounded(oy, ky).unwrap_or(0);
             for kx in 0..self.kw {
                 let (ox, ox_end) = x_axis.outputs(kx, 0, self.out_w);
                 let ix = x_axis.unbounded(ox, kx).unwrap_or(0);
-                let pixels = ox_end - ox;
-                let mut x = arm::address(dtcm, self.x)
+                row.terms = ox_end - ox;
+                row.segments = if row.terms == 0 { 0 } else { oy_end - oy };
+                row.a = arm::address(dtcm, self.x)
                     .wrapping_add((iy.wrapping_sub(self.iy0) as u32).wrapping_mul(row_bytes))
                     .wrapping_add((ix as u32).wrapping_mul(4 * self.in_c))
                     .wrapping_add(4 * self.ci0);
-                let (x_step, dy_step) = (4 * self.stride_x * self.in_c, 4 * self.co_tile);
-                let dy = arm::address(dtcm, self.dy)
+                row.b = arm::address(dtcm, self.dy)
                     .wrapping_add((oy.wrapping_sub(self.oy0) * self.out_w).wrapping_add(ox).wrapping_mul(dy_step));
+                row.a_y = (self.stride_y * row_bytes).wrapping_sub(row.terms * x_step);
+                row.b_y = (self.out_w - row.terms) * dy_step;
                 for _ in 0..self.ci_tile {
-                    let mut row = ProductRow {
-                        a: x,
-                        b: dy,
-                        a_step: x_step,
-                        b_step: dy_step,
-                        terms: pixels,
-                        x_count: 1,
-                        y_count: oy_end - oy,
-                        a_x: 0,
-                        b_x: 0,
-                        a_y: (self.stride_y * row_bytes).wrapping_sub(pixels * x_step),
-                        b_y: (self.out_w - pixels) * dy_step,
-                        c: dw,
-                        b_exps: exponents.as_ptr() as u32,
-                        b_exps_step: 0,
-                        a_exp: x_exp,
-                        columns: self.co_tile,
-                        accumulate: 1,
-                    };
                     // SAFETY: the call was checked.
                     unsafe { row.run() }
-                    x += 4;
-                    dw += 4 * self.co_tile;
+                    row.a = row.a.wrapping_add(4);
+                    row.c += dy_step;
                 }
             }
         }

@@ -35,28 +35,31 @@ impl Gemm {
     #[cfg(target_arch = "arm")]
     fn run_arm(&self, dtcm: &[Cell<u32>]) {
         use crate::arm::{self, ProductRow};
-        for i in 0..self.m {
-            let mut row = ProductRow {
-                a: arm::address(dtcm, self.a) + 4 * i * self.a_stride,
-                b: arm::address(dtcm, self.b),
-                a_step: 4,
-                b_step: 4 * self.b_stride,
-                terms: self.k,
-                x_count: 1,
-                y_count: 1,
-                a_x: 0,
-                b_x: 0,
-                a_y: 0,
-                b_y: 0,
-                c: arm::address(dtcm, self.c) + 4 * i * self.c_stride,
-                b_exps: arm::address(dtcm, self.b_exps),
-                b_exps_step: 4,
-                a_exp: dtcm::word(dtcm, (self.a_exps / 4 + i) as usize).get() as i32,
-                columns: self.n,
-                accumulate: self.accumulate,
-            };
+        let mut row = ProductRow {
+            a_step: 4,
+            b_step: 4 * self.b_stride,
+            terms: self.k,
+            segments: (self.k > 0).into(),
+            x_count: 1,
+            a_x: 0,
+            b_x: 0,
+            a_y: 0,
+            b_y: 0,
+            a_exp: 0,
+            accumulate: self.accumulate,
+            b_exps_step: 4,
+            a: arm::address(dtcm, self.a),
+            b_exps: arm::address(dtcm, self.b_exps),
+            c: arm::address(dtcm, self.c),
+            columns: self.n,
+            b: arm::address(dtcm, self.b),
+        };
+        for exponent in dtcm::words(dtcm, self.a_exps, self.m as usize) {
+            row.a_exp = exponent.get() as i32;
             // SAFETY: the call was checked.
             unsafe { row.run() }
+            row.a += 4 * self.a_stride;
+            row.c += 4 * self.c_stride;
         }
     }
 

@@ -28,19 +28,21 @@ pub(crate) fn window(axis: &Axis, o: u32) -> (u32, u32) {
 /// Where a row of pixels is in DTCM.
 struct Rows<'a> {
     dtcm: &'a [Cell<u32>],
-    base: i64,
-    first: i64,
-    width: i64,
-    channels: i64,
+    base: u32,
+    first: i32,
+    width: u32,
+    channels: u32,
 }
 
 impl<'a> Rows<'a> {
-    fn new(dtcm: &'a [Cell<u32>], address: u32, first: i64, width: u32, channels: u32) -> Self {
-        Rows { dtcm, base: i64::from(address / 4), first, width: width.into(), channels: channels.into() }
+    fn new(dtcm: &'a [Cell<u32>], address: u32, first: i32, width: u32, channels: u32) -> Self {
+        Rows { dtcm, base: address / 4, first, width, channels }
     }
     fn pixel(&self, y: u32, x: u32) -> &'a [Cell<u32>] {
-        let start = self.base + ((i64::from(y) - self.first) * self.width + i64::from(x)) * self.channels;
-        &self.dtcm[start as usize..][..self.channels as usize]
+        // A pixel that is there: what wraps comes back.
+        let row = y.wrapping_sub(self.first as u32).wrapping_mul(self.width);
+        let start = self.base.wrapping_add(row.wrapping_add(x).wrapping_mul(self.channels));
+        dtcm::part(self.dtcm, start as usize, self.channels as usize)
     }
 }
 
@@ -91,8 +93,8 @@ impl Kernel for Pool {
             return;
         }
         let dtcm = dtcm::cells(dtcm);
-        let x = Rows::new(dtcm, self.x, self.iy0.into(), self.in_w, self.channels);
-        let y = Rows::new(dtcm, self.y, self.oy0.into(), self.out_w, self.channels);
+        let x = Rows::new(dtcm, self.x, self.iy0, self.in_w, self.channels);
+        let y = Rows::new(dtcm, self.y, self.oy0 as i32, self.out_w, self.channels);
         let (y_axis, x_axis) = (self.y_axis(), self.x_axis());
         for oy in self.oy0..self.oy_end() {
             let (iy_low, iy_end) = window(&y_axis, oy);
@@ -102,6 +104,17 @@ impl Kernel for Pool {
                 let mut cells = 0;
                 for iy in iy_low..iy_end {
                     for ix in ix_low..ix_end {
+                        #[cfg(target_arch = "arm")]
+                        {
+                            use crate::arm::{copy_cells, functions as f, pool_max, zip};
+                            let x = x.pixel(iy, ix);
+                            match (cells, self.mode) {
+                                (0, _) => copy_cells(x, out),
+                                (_, 0) => pool_max(out, x),
+                                _ => zip(f::add, out, x, out),
+                            }
+                        }
+                        #[cfg(not(target_arch = "arm"))]
                         for (o, v) in out.iter().zip(x.pixel(iy, ix)) {
                             let (best, v) = (o.get(), v.get());
                             o.set(match (cells, self.mode) {
@@ -122,6 +135,9 @@ impl Kernel for Pool {
                 if cells == 0 {
                     out.iter().for_each(|o| o.set(0));
                 } else if self.mode == 1 {
+                    #[cfg(target_arch = "arm")]
+                    crate::arm::map(crate::arm::functions::div, out, num::from_i64(cells.into()));
+                    #[cfg(not(target_arch = "arm"))]
                     out.iter().for_each(|o| o.set(divide(o.get(), cells)));
                 }
             }
@@ -199,10 +215,11 @@ impl Kernel for PoolGrad {
         let iy_end = self.iy_end();
         let words = (iy_end - self.iy0) as usize * self.in_w as usize * self.channels as usize;
         dtcm::words(dtcm, self.dx, words).iter().for_each(|dx| dx.set(0));
-        let dx = Rows::new(dtcm, self.dx, self.iy0.into(), self.in_w, self.channels);
-        let dy = Rows::new(dtcm, self.dy, self.oy0.into(), self.out_w, self.channels);
-        let y = Rows::new(dtcm, self.y, self.oy0.into(), self.out_w, self.channels);
-        let x = Rows::new(dtcm, self.x, self.x_iy0.into(), self.in_w, self.channels);
+        let dx = Rows::new(dtcm, self.dx, self.iy0 as i32, self.in_w, self.channels);
+        let dy = Rows::new(dtcm, self.dy, self.oy0 as i32, self.out_w, self.channels);
+        let y =
+            Rows::new(dtcm, if self.mode == 0 { self.y } else { self.dy }, self.oy0 as i32, self.out_w, self.channels);
+        let x = Rows::new(dtcm, self.x, self.x_iy0, self.in_w, self.channels);
         let (y_axis, x_axis) = (self.y_axis(), self.x_axis());
         let (first, end) = self.windows();
         let ours = |iy: u32| iy >= self.iy0 && iy < iy_end;
@@ -211,24 +228,27 @@ impl Kernel for PoolGrad {
             for ox in 0..self.out_w {
                 let (ix_low, ix_high) = window(&x_axis, ox);
                 let (rows, columns) = (iy_high - iy_low, ix_high - ix_low);
-                let dy = dy.pixel(oy, ox);
-                if self.mode == 1 {
-                    for iy in (iy_low..iy_high).filter(|&iy| ours(iy)) {
+                let (dy, y) = (dy.pixel(oy, ox), y.pixel(oy, ox));
+                for c in 0..self.channels as usize {
+                    let mut share = dtcm::word(dy, c).get();
+                    if self.mode == 1 {
+                        share = divide(share, rows * columns);
+                    }
+                    // Average: to every cell of the window; maximum: to the first that has it.
+                    'cells: for iy in iy_low..iy_high {
                         for ix in ix_low..ix_high {
-                            for (dx, dy) in dx.pixel(iy, ix).iter().zip(dy) {
-                                dx.set(add(dx.get(), divide(dy.get(), rows * columns)));
+                            let first = self.mode == 0;
+                            if first && dtcm::word(x.pixel(iy, ix), c).get() != dtcm::word(y, c).get() {
+                                continue;
+                            }
+                            if ours(iy) {
+                                let dx = dtcm::word(dx.pixel(iy, ix), c);
+                                dx.set(add(dx.get(), share));
+                            }
+                            if first {
+                                break 'cells;
                             }
                         }
-                    }
-                    continue;
-                }
-                for (c, (dy, y)) in dy.iter().zip(y.pixel(oy, ox)).enumerate() {
-                    let mut cells = (iy_low..iy_high).flat_map(|iy| (ix_low..ix_high).map(move |ix| (iy, ix)));
-                    if let Some((iy, ix)) = cells.find(|&(iy, ix)| x.pixel(iy, ix)[c].get() == y.get())
-                        && ours(iy)
-                    {
-                        let dx = &dx.pixel(iy, ix)[c];
-                        dx.set(add(dx.get(), dy.get()));
                     }
                 }
             }

@@ -4,7 +4,9 @@ use core::cell::Cell;
 
 use super::{area, element, op};
 use crate::call::{ActGrad, BiasAct, NONE};
-use crate::dtcm::{BadCall, Bounds, cells, words};
+#[cfg(target_arch = "arm")]
+use crate::dtcm::word;
+use crate::dtcm::{BadCall, Bounds, cells, part, words};
 use crate::functions::{self as f, cycles as cost};
 use crate::num::{self, abs, add, div, is_nan, less, load, max, min, mul, store, sub};
 use crate::{Activation, Kernel};
@@ -20,13 +22,68 @@ fn activation(number: u32) -> Result<Activation, BadCall> {
     Activation::from_number(number).filter(|kind| kind.is_built()).ok_or(BadCall::value("activation", number))
 }
 
+#[cfg(not(target_arch = "arm"))]
 fn each(x: &[Cell<u32>], function: impl Fn(f32) -> f32) {
     for cell in x {
         store(cell, function(load(cell)));
     }
 }
 
+/// `x = act(x)` for every word: one function of assembly or one of the portable ones after the other.
+#[cfg(target_arch = "arm")]
+fn activate(x: &[Cell<u32>], activation: Activation, alpha: f32) {
+    use crate::arm::{functions as g, map};
+    extern "C" fn elu(x: f32, alpha: f32) -> f32 {
+        if less(0.0, x) { x } else { mul(alpha, f::exp_m1_negative(x)) }
+    }
+    extern "C" fn selu(x: f32, _: f32) -> f32 {
+        if less(0.0, x) { mul(SELU_SCALE, x) } else { mul(SELU_SCALE_ALPHA, f::exp_m1_negative(x)) }
+    }
+    extern "C" fn softplus(x: f32, _: f32) -> f32 {
+        f::softplus(x)
+    }
+    extern "C" fn silu(x: f32, _: f32) -> f32 {
+        f::silu(x)
+    }
+    extern "C" fn gelu(x: f32, _: f32) -> f32 {
+        f::gelu(x)
+    }
+    extern "C" fn gelu_tanh(x: f32, _: f32) -> f32 {
+        f::gelu_tanh(x)
+    }
+    extern "C" fn softsign(x: f32, _: f32) -> f32 {
+        f::softsign(x)
+    }
+    match activation {
+        _ if !activation.is_built() => {}
+        Activation::Linear => {}
+        Activation::Relu => map(g::relu, x, 0.0),
+        Activation::LeakyRelu => map(g::leaky_relu, x, alpha),
+        Activation::Elu => map(elu, x, alpha),
+        Activation::Sigmoid => map(g::sigmoid_cells, x, 0.0),
+        Activation::HardSigmoid => {
+            map(g::add, x, 3.0);
+            map(g::relu, x, 0.0);
+            map(g::min, x, 6.0);
+            map(g::div, x, 6.0);
+        }
+        Activation::Tanh => map(g::tanh_cells, x, 0.0),
+        Activation::Softplus => map(softplus, x, 0.0),
+        Activation::Silu => map(silu, x, 0.0),
+        Activation::Gelu => map(gelu, x, 0.0),
+        Activation::GeluTanh => map(gelu_tanh, x, 0.0),
+        Activation::Exponential => map(g::exp_cells, x, 0.0),
+        Activation::Selu => map(selu, x, 0.0),
+        Activation::Softsign => map(softsign, x, 0.0),
+        Activation::ClippedRelu => {
+            map(g::relu, x, 0.0);
+            map(g::min, x, alpha);
+        }
+    }
+}
+
 /// `x = act(x)` for every word.
+#[cfg(not(target_arch = "arm"))]
 fn activate(x: &[Cell<u32>], activation: Activation, alpha: f32) {
     match activation {
         _ if !activation.is_built() => {}
@@ -96,7 +153,11 @@ impl Kernel for BiasAct {
         if self.bias != NONE {
             let bias = words(dtcm, self.bias, cols);
             for row in 0..rows {
-                for (y, b) in y[row * stride..][..cols].iter().zip(bias) {
+                let y = part(y, row * stride, cols);
+                #[cfg(target_arch = "arm")]
+                crate::arm::zip(crate::arm::functions::add, y, bias, y);
+                #[cfg(not(target_arch = "arm"))]
+                for (y, b) in y.iter().zip(bias) {
                     store(y, add(load(y), load(b)));
                 }
             }
@@ -106,7 +167,7 @@ impl Kernel for BiasAct {
             activate(y, kind, alpha);
         } else {
             for row in 0..rows {
-                activate(&y[row * stride..][..cols], kind, alpha);
+                activate(part(y, row * stride, cols), kind, alpha);
             }
         }
     }
@@ -179,6 +240,7 @@ fn derivative_cycles(kind: Activation) -> u64 {
     }
 }
 
+#[cfg(not(target_arch = "arm"))]
 fn scale_by(dy: &[Cell<u32>], saved: &[Cell<u32>], out: &[Cell<u32>], slope: impl Fn(f32) -> f32) {
     for ((dy, saved), out) in dy.iter().zip(saved).zip(out) {
         store(out, mul(load(dy), slope(load(saved))));
@@ -202,6 +264,30 @@ impl Kernel for ActGrad {
         let (dy, saved, out) =
             (words(dtcm, self.dy, count), words(dtcm, self.saved, count), words(dtcm, self.out, count));
         let alpha = f32::from_bits(self.alpha_bits);
+        #[cfg(target_arch = "arm")]
+        {
+            extern "C" fn tanh(dy: f32, y: f32) -> f32 {
+                mul(dy, sub(1.0, mul(y, y)))
+            }
+            extern "C" fn sigmoid(dy: f32, y: f32) -> f32 {
+                mul(dy, mul(y, sub(1.0, y)))
+            }
+            extern "C" fn relu(dy: f32, y: f32) -> f32 {
+                mul(dy, derivative(Activation::Relu, 0.0, y))
+            }
+            match kind {
+                Activation::Tanh => crate::arm::zip(tanh, dy, saved, out),
+                Activation::Sigmoid => crate::arm::zip(sigmoid, dy, saved, out),
+                Activation::Relu => crate::arm::zip(relu, dy, saved, out),
+                _ => {
+                    for i in 0..count {
+                        let slope = derivative(kind, alpha, load(word(saved, i)));
+                        num::store_result(word(out, i), mul(load(word(dy, i)), slope));
+                    }
+                }
+            }
+        }
+        #[cfg(not(target_arch = "arm"))]
         match kind {
             // The common ones apart, so that their loops become vector code.
             Activation::Tanh => scale_by(dy, saved, out, |y| sub(1.0, mul(y, y))),

@@ -11,7 +11,7 @@ use super::{area, element, op};
 use crate::call::{Loss as Call, NONE};
 use crate::dtcm::{BadCall, Bounds, below, cells, times, words};
 use crate::functions::{self, cycles as cost};
-use crate::num::{self, abs, add, div, from_i64, is_nan, less, load, max, min, mul, neg, store, sub};
+use crate::num::{self, abs, add, div, from_i64, is_nan, less, load, max, min, mul, neg, store_result, sub};
 use crate::{Kernel, Loss};
 
 const EPSILON: f32 = 1e-7;
@@ -91,7 +91,7 @@ impl Kernel for Call {
                 Loss::BinaryCrossentropy => sample.binary(),
                 Loss::CategoricalCrossentropy | Loss::SparseCategoricalCrossentropy => sample.categorical(sparse),
             };
-            store(&loss[r], value);
+            store_result(&loss[r], value);
         }
     }
 
@@ -149,7 +149,7 @@ impl Sample<'_> {
 
     fn put(&self, i: usize, value: f32) {
         if let Some(grad) = self.grad {
-            store(&grad[i], value);
+            store_result(&grad[i], value);
         }
     }
 

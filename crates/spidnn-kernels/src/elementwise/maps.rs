@@ -3,6 +3,8 @@
 use super::{area, element, op};
 use crate::Kernel;
 use crate::call::{Clip, ColumnSum, CountNonFinite, Lerp, Map2, NONE, Norms, Scale, ScaleShift, SumParts};
+#[cfg(target_arch = "arm")]
+use crate::dtcm::part;
 use crate::dtcm::{BadCall, Bounds, below, cells, times, words};
 use crate::num::{abs, add, div, is_nan, less, load, max, min, mul, neg, sqrt, store, sub};
 
@@ -20,6 +22,13 @@ impl Kernel for Map2 {
         let dtcm = cells(dtcm);
         let count = self.count as usize;
         let (a, b, out) = (words(dtcm, self.a, count), words(dtcm, self.b, count), words(dtcm, self.out, count));
+        #[cfg(target_arch = "arm")]
+        {
+            use crate::arm::{functions as f, zip};
+            let operations: [crate::arm::Function; 5] = [f::add, f::sub, f::mul, f::max, f::min];
+            zip(operations[self.op as usize % 5], a, b, out);
+        }
+        #[cfg(not(target_arch = "arm"))]
         fn over(
             a: &[core::cell::Cell<u32>],
             b: &[core::cell::Cell<u32>],
@@ -30,6 +39,7 @@ impl Kernel for Map2 {
                 store(out, f(load(a), load(b)));
             }
         }
+        #[cfg(not(target_arch = "arm"))]
         match self.op {
             0 => over(a, b, out, add),
             1 => over(a, b, out, sub),
@@ -72,6 +82,20 @@ impl Kernel for ScaleShift {
         let (x, out) = (words(dtcm, self.x, rows * cols), words(dtcm, self.out, rows * cols));
         let optional = |address| if address == NONE { None } else { Some(words(dtcm, address, cols)) };
         let (scale, shift) = (optional(self.scale), optional(self.shift));
+        #[cfg(target_arch = "arm")]
+        for r in 0..rows {
+            use crate::arm::{functions as f, zip};
+            let (x, out) = (part(x, r * cols, cols), part(out, r * cols, cols));
+            match (scale, shift) {
+                (Some(scale), _) => zip(f::mul, x, scale, out),
+                (None, Some(shift)) => zip(f::add, x, shift, out),
+                (None, None) => zip(f::number, x, x, out),
+            }
+            if let (Some(_), Some(shift)) = (scale, shift) {
+                zip(f::add, out, shift, out);
+            }
+        }
+        #[cfg(not(target_arch = "arm"))]
         for (x, out) in x.chunks_exact(cols).zip(out.chunks_exact(cols)) {
             for c in 0..cols {
                 let value = load(&x[c]);
@@ -98,7 +122,16 @@ impl Kernel for Scale {
         let dtcm = cells(dtcm);
         let factor = f32::from_bits(self.factor_bits);
         let count = self.count as usize;
-        for (x, out) in words(dtcm, self.x, count).iter().zip(words(dtcm, self.out, count)) {
+        let (x, out) = (words(dtcm, self.x, count), words(dtcm, self.out, count));
+        #[cfg(target_arch = "arm")]
+        {
+            use crate::arm::{Zip, functions};
+            let factor = [core::cell::Cell::new(factor.to_bits())];
+            // SAFETY: the words are those of the slices.
+            unsafe { Zip { b_step: 0, ..Zip::of(functions::mul, x, &factor, out) }.run(count) }
+        }
+        #[cfg(not(target_arch = "arm"))]
+        for (x, out) in x.iter().zip(out) {
             store(out, mul(load(x), factor));
         }
     }
@@ -133,6 +166,11 @@ impl Kernel for ColumnSum {
                 2 => words(dtcm, self.y, cols as usize),
                 _ => x,
             };
+            #[cfg(target_arch = "arm")]
+            if self.op == 0 {
+                crate::arm::zip(crate::arm::functions::add, sum, x, sum);
+                continue;
+            }
             for ((sum, x), y) in sum.iter().zip(x).zip(y) {
                 let (x, y) = (load(x), load(y));
                 let value = match self.op {
@@ -186,9 +224,16 @@ impl Kernel for SumParts {
         let dtcm = cells(dtcm);
         let part = |p: u32| words(dtcm, self.src + 4 * p * self.stride, self.count as usize);
         let dst = words(dtcm, self.dst, self.count as usize);
+        #[cfg(target_arch = "arm")]
+        for p in 0..self.parts {
+            use crate::arm::{functions as f, zip};
+            zip(if p == 0 { f::number } else { f::add }, if p == 0 { part(0) } else { dst }, part(p), dst);
+        }
+        #[cfg(not(target_arch = "arm"))]
         for (d, s) in dst.iter().zip(part(0)) {
             store(d, load(s));
         }
+        #[cfg(not(target_arch = "arm"))]
         for p in 1..self.parts {
             for (d, s) in dst.iter().zip(part(p)) {
                 store(d, add(load(d), load(s)));

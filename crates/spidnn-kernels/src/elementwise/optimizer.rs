@@ -5,7 +5,7 @@ use core::cell::Cell;
 use super::{element, op};
 use crate::call::{NONE, OptimizerStep};
 use crate::dtcm::{BadCall, Bounds, Span, below, cells, words};
-use crate::num::{add, div, load, mul, sqrt, store, sub};
+use crate::num::{add, div, load, mul, sqrt, store_result, sub};
 use crate::optimizer as s;
 use crate::{Kernel, Optimizer};
 
@@ -53,7 +53,7 @@ impl Kernel for OptimizerStep {
         if self.decay == 1 {
             for w in w {
                 let value = load(w);
-                store(w, sub(value, mul(value, scalars[s::DECAY])));
+                store_result(w, sub(value, mul(value, scalars[s::DECAY])));
             }
         }
         match kind {
@@ -95,7 +95,7 @@ fn sgd(w: &[Cell<u32>], g: &[Cell<u32>], m: Option<&[Cell<u32>]>, scalars: &[f32
     let (rate, momentum) = (scalars[s::LEARNING_RATE], scalars[s::MOMENTUM]);
     let Some(m) = m else {
         for (w, g) in w.iter().zip(g) {
-            store(w, sub(load(w), mul(rate, load(g))));
+            store_result(w, sub(load(w), mul(rate, load(g))));
         }
         return;
     };
@@ -103,8 +103,8 @@ fn sgd(w: &[Cell<u32>], g: &[Cell<u32>], m: Option<&[Cell<u32>]>, scalars: &[f32
         let step = mul(rate, load(g));
         let velocity = sub(mul(momentum, load(m)), step);
         let change = if nesterov { sub(mul(momentum, velocity), step) } else { velocity };
-        store(m, velocity);
-        store(w, add(load(w), change));
+        store_result(m, velocity);
+        store_result(w, add(load(w), change));
     }
 }
 
@@ -120,11 +120,11 @@ fn rms_prop(
     for i in 0..w.len() {
         let gradient = load(&g[i]);
         let velocity = add(mul(rho, load(&v[i])), mul(rest, mul(gradient, gradient)));
-        store(&v[i], velocity);
+        store_result(&v[i], velocity);
         let spread = match x {
             Some(x) => {
                 let average = add(mul(rho, load(&x[i])), mul(rest, gradient));
-                store(&x[i], average);
+                store_result(&x[i], average);
                 sub(velocity, mul(average, average))
             }
             None => velocity,
@@ -132,9 +132,9 @@ fn rms_prop(
         let mut change = div(mul(scalars[s::LEARNING_RATE], gradient), sqrt(add(spread, epsilon)));
         if let Some(m) = m {
             change = add(mul(scalars[s::MOMENTUM], load(&m[i])), change);
-            store(&m[i], change);
+            store_result(&m[i], change);
         }
-        store(&w[i], sub(load(&w[i]), change));
+        store_result(&w[i], sub(load(&w[i]), change));
     }
 }
 
@@ -146,8 +146,8 @@ fn adam(w: &[Cell<u32>], g: &[Cell<u32>], m: &[Cell<u32>], v: &[Cell<u32>], scal
         let (mean, square) = (load(m), load(v));
         let mean = add(mean, mul(sub(gradient, mean), rest_1));
         let square = add(square, mul(sub(mul(gradient, gradient), square), rest_2));
-        store(m, mean);
-        store(v, square);
-        store(w, sub(load(w), div(mul(mean, alpha), add(sqrt(square), epsilon))));
+        store_result(m, mean);
+        store_result(v, square);
+        store_result(w, sub(load(w), div(mul(mean, alpha), add(sqrt(square), epsilon))));
     }
 }

@@ -5,9 +5,9 @@ use core::cell::Cell;
 use super::{area, element, op};
 use crate::Kernel;
 use crate::call::{Softmax, SoftmaxGrad};
-use crate::dtcm::{BadCall, Bounds, cells, times, words};
+use crate::dtcm::{BadCall, Bounds, cells, part, times, words};
 use crate::functions::{self, cycles as cost};
-use crate::num::{add, div, load, max, mul, store, sub};
+use crate::num::{add, div, load, max, mul, store_result, sub};
 
 /// Largest of a row; a NaN if there is one.
 pub(super) fn largest(row: &[Cell<u32>]) -> f32 {
@@ -18,12 +18,12 @@ pub(super) fn largest(row: &[Cell<u32>]) -> f32 {
 pub(super) fn softmax_row(x: &[Cell<u32>], out: &[Cell<u32>]) {
     let top = largest(x);
     for (x, out) in x.iter().zip(out) {
-        store(out, sub(load(x), top));
+        store_result(out, sub(load(x), top));
     }
     functions::exp_cells(out);
     let sum = out.iter().fold(0.0, |s, e| add(s, load(e)));
     for out in out {
-        store(out, div(load(out), sum));
+        store_result(out, div(load(out), sum));
     }
 }
 
@@ -46,8 +46,8 @@ impl Kernel for Softmax {
         }
         let dtcm = cells(dtcm);
         let (x, out) = (words(dtcm, self.x, rows * cols), words(dtcm, self.out, rows * cols));
-        for (x, out) in x.chunks_exact(cols).zip(out.chunks_exact(cols)) {
-            softmax_row(x, out);
+        for r in 0..rows {
+            softmax_row(part(x, r * cols, cols), part(out, r * cols, cols));
         }
     }
 
@@ -75,7 +75,7 @@ impl Kernel for SoftmaxGrad {
         for ((y, dy), dx) in matrix(self.y).zip(matrix(self.dy)).zip(matrix(self.dx)) {
             let dot = y.iter().zip(dy).fold(0.0, |s, (y, dy)| add(s, mul(load(dy), load(y))));
             for ((y, dy), dx) in y.iter().zip(dy).zip(dx) {
-                store(dx, mul(load(y), sub(load(dy), dot)));
+                store_result(dx, mul(load(y), sub(load(dy), dot)));
             }
         }
     }

@@ -21,11 +21,16 @@ fn fit(f: &dyn Fn(f64) -> f64, start: f64, width: f64, fraction_bits: u32) -> [i
         }
         c[0] = differences[i] - nodes[i] * c[0];
     }
-    c.map(|x| libm::round(x * libm::ldexp(1.0, fraction_bits as i32)) as i64)
+    let mut power = fraction_bits as i32 - 1;
+    c.map(|x| {
+        power += 1;
+        libm::round(x * libm::ldexp(1.0, power)) as i64
+    })
 }
 
 fn table(out: &mut String, doc: &str, name: &str, segments: &[(f64, f64)], bits: u32, f: &dyn Fn(f64) -> f64) {
-    writeln!(out, "\n/// {doc}\npub(super) static {name}: [[i32; 5]; {}] = [", segments.len()).unwrap();
+    let export = format!("#[cfg_attr(target_arch = \"arm\", unsafe(export_name = \"spidnn_table_{name}\"))]");
+    writeln!(out, "\n/// {doc}\n{export}\npub(super) static {name}: [[i32; 5]; {}] = [", segments.len()).unwrap();
     for &(start, width) in segments {
         let c = fit(f, start, width, bits);
         writeln!(out, "    [{}, {}, {}, {}, {}],", c[0], c[1], c[2], c[3], c[4]).unwrap();
@@ -53,7 +58,9 @@ fn generate() -> String {
     table(&mut out, "erfcx(a / sqrt 2) / 2", "HALF_ERFCX", &growing, 31, &|a| {
         0.5 * libm::erfc(a * std::f64::consts::FRAC_1_SQRT_2) * libm::exp(a * a / 2.0)
     });
-    out.push_str("\n/// 2^(i / 16), 30 fraction bits\npub(super) static POWERS: [i32; 16] = [\n");
+    out.push_str("\n/// 2^(i / 16), 30 fraction bits\n");
+    out.push_str("#[cfg_attr(target_arch = \"arm\", unsafe(export_name = \"spidnn_table_POWERS\"))]\n");
+    out.push_str("pub(super) static POWERS: [i32; 16] = [\n");
     for i in 0..16 {
         writeln!(out, "    {},", libm::round(libm::exp2(f64::from(i) / 16.0) * 1073741824.0) as i64).unwrap();
     }

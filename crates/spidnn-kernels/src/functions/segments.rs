@@ -1,14 +1,14 @@
 //! Tables of degree-4 polynomials: a function is cut into segments, and a segment is five words.
 //!
-//! All in fixed point: the place in the segment `t` of 0 .. 1 and the coefficients have 30 fraction bits
-//! (31 for [`half_erfcx`]). Cost: index and `t` 3 cycles, LDM of 5 words and its stall 6, four times SMULL, stall and
-//! ADD with shift 20: 29 ([`CYCLES`]); 3 more where the segments grow with the argument.
+//! All in fixed point: the place in the segment `t` of 0 .. 1 has 31 fraction bits, values 30 (31 for [`half_erfcx`]), and the
+//! coefficient of `t^k` `k` more, so that every product is the upper word of a multiplication. Cost: index, place and address 7
+//! cycles, LDM of 5 words from ITCM and its stall 7, four times SMULL, stall and ADD 20: 34 ([`CYCLES`]).
 
 use super::tables;
 use crate::num;
 
 /// Cycles of one polynomial.
-pub const CYCLES: u64 = 29;
+pub const CYCLES: u64 = 34;
 
 /// Product of two numbers with 30 fraction bits.
 #[inline(always)]
@@ -16,16 +16,22 @@ pub(crate) fn mul30(a: i32, b: i32) -> i32 {
     ((i64::from(a) * i64::from(b)) >> 30) as i32
 }
 
+/// Upper word of a product.
+#[inline(always)]
+pub(crate) fn high(a: i32, b: i32) -> i32 {
+    ((i64::from(a) * i64::from(b)) >> 32) as i32
+}
+
 #[inline(always)]
 fn polynomial(c: &[i32; 5], t: i32) -> i32 {
-    c[0] + mul30(c[1] + mul30(c[2] + mul30(c[3] + mul30(c[4], t), t), t), t)
+    c[0] + high(c[1] + high(c[2] + high(c[3] + high(c[4], t), t), t), t)
 }
 
 /// Sixteen segments of 0 .. 1.
 #[inline(always)]
 fn uniform(table: &[[i32; 5]; 16], u: i32) -> i32 {
     let index = (u >> 26) as usize & 15;
-    polynomial(&table[index], (u & 0x03FF_FFFF) << 4)
+    polynomial(&table[index], (u & 0x03FF_FFFF) << 5)
 }
 
 /// Sixteen segments for each power of two of `1 + a`; `a` of 0 .. 15 has 27 fraction bits.
@@ -36,7 +42,7 @@ fn growing(table: &[[i32; 5]; 64], a: i32) -> i32 {
     // The leading one to bit 30, 4 bits of index, 26 bits of place.
     let normal = v << ((3 - octave) & 31);
     let index = (octave * 16 + ((normal >> 26) & 15)) as usize & 63;
-    polynomial(&table[index], (normal & 0x03FF_FFFF) << 4)
+    polynomial(&table[index], (normal & 0x03FF_FFFF) << 5)
 }
 
 /// `1 / (1 + u)`, `u` of 0 .. 1 (30 fraction bits each).

@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use super::compile::{BLOCK_INSTRUCTIONS, compile};
-use super::instruction::Instruction;
+use super::compile::{BLOCK_INSTRUCTIONS, Source, compile};
 use super::op::Op;
 use super::repeat::Repeat;
 use super::state::{ITCM_BYTES, State};
 use super::store::CodeStore;
-use super::timing::Timing;
 
 /// Bytes of code that a block can come from.
 const BLOCK_BYTES: u32 = BLOCK_INSTRUCTIONS as u32 * 4;
@@ -19,7 +17,7 @@ const WORDS: usize = ITCM_BYTES / 4;
 pub(super) struct Block {
     pub ops: Box<[Op]>,
     /// The instructions that it was compiled from.
-    pub code: Box<[(Instruction, Timing)]>,
+    pub code: Box<[Source]>,
     pub repeat: Repeat,
     /// Address of the code after it.
     end: u32,

@@ -14,12 +14,21 @@ use super::timing::Timing;
 /// Most instructions of a block.
 pub(super) const BLOCK_INSTRUCTIONS: usize = 64;
 
+/// An instruction of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Source {
+    pub instruction: Instruction,
+    pub timing: Timing,
+    /// [`Scheduled::still_pending`].
+    pub pending: Pending,
+}
+
 /// A compiled block.
 #[derive(Debug, Default)]
 pub(super) struct Compiled {
     pub ops: Vec<Op>,
     /// The instructions with their timings, for those operations that need them.
-    pub code: Vec<(Instruction, Timing)>,
+    pub code: Vec<Source>,
     /// Bytes of code that it was made from, at least those of one instruction.
     pub bytes: u32,
     pub repeat: Repeat,
@@ -53,7 +62,11 @@ pub(super) fn compile(itcm: &[u8; ITCM_BYTES], start: u32, thumb: bool) -> Compi
     compiler.block(pending);
     let mut out = compiler.out;
     out.bytes = code.len() as u32 * step;
-    out.code = scheduled.iter().map(|entry| (entry.instruction, entry.timing)).collect();
+    let source = |entry: &Scheduled| {
+        let (instruction, timing) = (entry.instruction, entry.timing);
+        Source { instruction, timing, pending: entry.still_pending() }
+    };
+    out.code = scheduled.iter().map(source).collect();
     out.repeat = Repeat::of(&scheduled, start, step);
     out
 }
@@ -152,9 +165,7 @@ impl Compiler<'_> {
     /// Tells the scoreboard of late results. What it holds from accesses on the bus may have been overwritten since.
     fn late(&mut self, pending: Pending) {
         self.push(Op::new(Kind::Settle));
-        let Pending { late_1, late_2, late_accumulators } = pending;
-        let once = late_1 & !late_2;
-        for (set, shift, rs) in [(once & !late_accumulators, 1, 0), (once & late_accumulators, 1, 1), (late_2, 2, 2)] {
+        for (set, shift, rs) in pending.late() {
             if set != 0 {
                 self.push(Op { imm: u32::from(set), shift, rs, ..Op::new(Kind::Late) });
             }

@@ -196,6 +196,15 @@ impl Cpu {
         self.debug.as_ref()?.profile.as_ref()
     }
 
+    /// Has this core watched as another was, which is not any more.
+    pub(crate) fn watch_instead_of(&mut self, other: &mut Self) {
+        self.debug = other.debug.take();
+        if let Some(debug) = &mut self.debug {
+            // These count the other's instructions.
+            (debug.stop_at, debug.reported) = (debug.stop_at.map(|_| self.state.instructions), None);
+        }
+    }
+
     fn watch(&mut self, change: impl FnOnce(&mut Debug)) {
         let debug = self.debug.get_or_insert_default();
         change(debug);

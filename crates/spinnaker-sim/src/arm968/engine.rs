@@ -3,6 +3,7 @@
 use super::arithmetic::{add_with_carry, half, saturate, shift_immediate, shift_register};
 use super::bus::Bus;
 use super::cache::{Block, BlockCache};
+use super::compile::Source;
 use super::execute::step_scheduled;
 use super::instruction::Shift;
 use super::op::{Kind, Op};
@@ -575,14 +576,14 @@ fn run_compiled<B: Bus>(state: &mut State, cache: &BlockCache, bus: &mut B, unti
 /// When the instruction of an operation starts that could do so at `cycles`.
 #[inline(never)]
 fn begin(state: &State, block: &Block, op: &Op, cycles: u64) -> u64 {
-    let (_, timing) = &block.code[op.index() as usize];
+    let timing = &block.code[op.index() as usize].timing;
     state.scoreboard.start(cycles, timing.sources, timing.accumulators)
 }
 
 /// Notes the results of the instruction of an operation, which ended at `cycles`.
 #[inline(never)]
 fn complete(state: &mut State, block: &Block, op: &Op, cycles: u64) {
-    let (_, timing) = &block.code[op.index() as usize];
+    let timing = &block.code[op.index() as usize].timing;
     state.scoreboard.complete(cycles, timing);
 }
 
@@ -625,15 +626,22 @@ fn dtcm_words<'a>(dtcm: &'a [u8], op: &Op, address: u32) -> &'a [u8] {
 fn plainly<B: Bus>(state: &mut State, block: &Block, bus: &mut B, op: &Op) -> Option<Left> {
     let (before, thumb) = (state.pc, state.thumb);
     let cycles_before = state.cycles + u64::from(op.cycles);
-    let (instruction, timing) = &block.code[op.index() as usize];
-    if step_scheduled(state, bus, instruction, timing, op.cycles) && bus.attention() {
-        return Some(Left::Stop(Stop::Attention));
+    let Source { instruction, timing, pending } = &block.code[op.index() as usize];
+    let attention = step_scheduled(state, bus, instruction, timing, op.cycles) && bus.attention();
+    let follows = state.pc == before.wrapping_add(if thumb { 2 } else { 4 }) && state.thumb == thumb;
+    let waited = state.cycles.saturating_sub(cycles_before);
+    let goes_on = follows && state.code_written.is_none() && !(waited != 0 && op.is_wait_sensitive());
+    if goes_on && !attention {
+        return None;
     }
-    let next = before.wrapping_add(if thumb { 2 } else { 4 });
-    let waited = state.cycles != cycles_before;
-    let goes_on =
-        state.pc == next && state.thumb == thumb && state.code_written.is_none() && !(waited && op.is_wait_sensitive());
-    (!goes_on).then_some(Left::Next)
+    if follows && op.is_wait_sensitive() {
+        // From here on the scoreboard has to know what the block knew.
+        for (registers, ready, accumulator) in pending.after(waited.min(u64::from(u8::MAX)) as u8).late() {
+            let ready_at = |after: u8| state.cycles + u64::from(after);
+            state.scoreboard.set(registers, ready_at(ready), ready_at(accumulator));
+        }
+    }
+    Some(if attention { Left::Stop(Stop::Attention) } else { Left::Next })
 }
 
 /// The state of things when a turn of a loop began.

@@ -15,9 +15,7 @@
 //!   writes to PC that are no branches, mode numbers that do not exist, the Thumb bit in MSR, and write-back to PC have no
 //!   effect; a loaded base wins over its write-back; STM stores the old base if that comes first in its list and the new one
 //!   otherwise; an empty list moves nothing; an odd address in ARM state counts as aligned.
-//! * A core that is stepped or watched takes the same cycles as one that runs compiled code, to the cycle, but for one
-//!   case: when the bus asks for attention on an access without wait directly after a load, what waits for that load may
-//!   start up to a cycle early.
+//! * A core that is stepped or watched takes the same cycles as one that runs compiled code, to the cycle.
 
 mod arithmetic;
 mod bus;

@@ -23,7 +23,7 @@ pub(super) struct Scheduled {
 }
 
 /// Registers whose values are late: by one cycle or more, and by two.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub(super) struct Pending {
     pub late_1: u16,
     pub late_2: u16,
@@ -38,6 +38,12 @@ impl Pending {
         self == Self::NONE
     }
 
+    /// Sets of registers that are late, with the cycles until they are ready for an ordinary reader and for an accumulator.
+    pub fn late(self) -> [(u16, u8, u8); 3] {
+        let once = self.late_1 & !self.late_2;
+        [(once & !self.late_accumulators, 1, 0), (once & self.late_accumulators, 1, 1), (self.late_2, 2, 2)]
+    }
+
     /// Cycles that an instruction waits for its operands.
     fn stall(self, timing: &Timing) -> u8 {
         let read = timing.sources | timing.accumulators & self.late_accumulators;
@@ -49,7 +55,7 @@ impl Pending {
     }
 
     /// After so many cycles.
-    fn after(self, cycles: u8) -> Self {
+    pub fn after(self, cycles: u8) -> Self {
         match cycles {
             0 => self,
             1 => Self { late_1: self.late_2, late_2: 0, late_accumulators: self.late_accumulators & self.late_2 },
@@ -66,6 +72,23 @@ impl Pending {
             late_1: before.late_1 & kept | late | timing.products,
             late_2: before.late_2 & kept | timing.late_2,
             late_accumulators: before.late_accumulators & kept | late,
+        }
+    }
+}
+
+impl Scheduled {
+    /// Results of earlier instructions that are still late when this one ends, if its accesses do not wait. None of a
+    /// dynamic one, of which the scoreboard knows.
+    pub fn still_pending(&self) -> Pending {
+        if self.dynamic {
+            return Pending::NONE;
+        }
+        let before = self.pending.after(self.stall.saturating_add(self.timing.issue));
+        let kept = !self.timing.written;
+        Pending {
+            late_1: before.late_1 & kept,
+            late_2: before.late_2 & kept,
+            late_accumulators: before.late_accumulators & kept,
         }
     }
 }

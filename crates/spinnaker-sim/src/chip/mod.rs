@@ -10,7 +10,8 @@
 //!   by DMA and system controller. Not: byte-wise writes to registers (taken as words), the VIC's own protection.
 //! * Times of accesses are named in [`CycleTiming`](crate::cycle::CycleTiming). Loads and stores of different cores do
 //!   not wait for each other; DMA transfers share the SDRAM as in the fidelity `fast`, and move their data when they end.
-//! * Cores that run at once see each other's writes at most a quantum late.
+//! * Cores that run at once see each other's writes at most a quantum late. How late depends on where their turns are cut:
+//!   by the quantum, by the chip's events, by what other chips do, and by the steps in which a caller lets time pass.
 //! * DMA times out by the mean duration of a transfer's bursts, when it ends.
 //! * Router: all registers but the histogram of delays. One packet a router cycle; wait times, diversion, dump, errors.
 //! * The boot ROM is not interpreted: see [`bootrom`](crate::bootrom).
@@ -27,6 +28,7 @@ mod memory;
 mod noc;
 mod phy;
 mod pl340;
+mod power;
 mod probe;
 mod router;
 mod routing;
@@ -154,6 +156,13 @@ fn bits(mut mask: u32) -> impl Iterator<Item = usize> {
 impl Chip {
     /// A chip at power on.
     pub fn new(setup: Setup) -> Self {
+        let mut chip = Self::unpowered(setup);
+        chip.enter_rom(0);
+        chip
+    }
+
+    /// A chip in which nothing happens.
+    fn unpowered(setup: Setup) -> Self {
         let serial_rom = setup.board.as_ref().map(|board| SerialRom::new(board, setup.hardware_version, &[]));
         let system = System::new(serial_rom);
         let ethernet = ethernet::Ethernet::new(setup.board.is_some());
@@ -170,7 +179,7 @@ impl Chip {
         };
         let cores = (0..CORES).map(core).collect();
         let router_ps = system.clocks.router_ps();
-        let mut chip = Self {
+        Self {
             cores,
             noc: Noc::new(setup.times, system, ethernet, setup.links),
             rom: Rom::new(setup.monitor, setup.board, setup.hardware_version),
@@ -185,9 +194,7 @@ impl Chip {
             parity_errors: setup.parity_errors,
             watchdog_generation: 0,
             buffer: Vec::new(),
-        };
-        chip.enter_rom(0);
-        chip
+        }
     }
 
     /// When the chip has something to do next.

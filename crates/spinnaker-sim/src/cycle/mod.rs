@@ -41,6 +41,7 @@
 mod config;
 mod debug;
 mod host;
+mod plan;
 mod schedule;
 mod snapshot;
 mod timeline;
@@ -48,15 +49,14 @@ mod timeline;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use spinnaker_machine::{ChipXy, Link as Direction, Machine};
+use spinnaker_machine::{ChipXy, Link, Machine};
 
-use crate::arm968::CodeStore;
+use crate::chip::Chip;
 pub use crate::chip::{BoardAddress, Hit, LogEntry};
-use crate::chip::{CORES, Chip, Setup, Times};
-use crate::network::{Link, Output};
 pub use config::{CycleConfig, CycleTiming, default_address};
 use host::HostSide;
 pub use host::{BOOT_PORT, Datagram};
+use plan::Plan;
 pub use snapshot::{ChipSnapshot, CoreActivity, CoreSnapshot, Counts, Snapshot};
 pub use timeline::TimelineSize;
 
@@ -65,6 +65,10 @@ pub struct CycleMachine {
     places: Vec<ChipXy>,
     index: BTreeMap<ChipXy, u32>,
     chips: Vec<Mutex<Chip>>,
+    /// What the chips are made of.
+    plan: Plan,
+    /// Which of them have power.
+    powered: Vec<bool>,
     /// When each chip has something to do next, ps.
     next_ps: Vec<u64>,
     /// How much each chip has to do in a round.
@@ -92,77 +96,25 @@ fn drawn(seed: u64, purpose: u64) -> u64 {
     x ^ x >> 31
 }
 
-/// Cores of a chip: which work, which the ROM elects. Those of the mask `dead` do not, as long as another is left.
-fn elect(seed: u64, place: u64, working: usize, wanted: Option<u8>, dead: u32) -> (u32, u8) {
-    const ALL: u32 = (1 << CORES) - 1;
-    let mut broken = if dead & ALL == ALL { 0 } else { dead & ALL };
-    let wanted = wanted.filter(|&core| usize::from(core) < CORES && broken >> core & 1 == 0);
-    let mut draw = 0;
-    let mut next = || {
-        draw += 1;
-        (drawn(seed, place << 8 | draw) % CORES as u64) as u32
-    };
-    while (broken.count_ones() as usize) < CORES - working.clamp(1, CORES) {
-        let core = next();
-        if wanted != Some(core as u8) {
-            broken |= 1 << core;
-        }
-    }
-    let monitor = wanted.unwrap_or_else(|| {
-        loop {
-            let core = next();
-            if broken >> core & 1 == 0 {
-                break core as u8;
-            }
-        }
-    });
-    (ALL & !broken, monitor)
-}
-
 impl CycleMachine {
     /// The machine at power on.
     pub fn new(machine: &Machine, config: &CycleConfig) -> Self {
         let places: Vec<ChipXy> = machine.chips.keys().copied().collect();
         let index: BTreeMap<ChipXy, u32> = places.iter().zip(0..).map(|(&xy, i)| (xy, i)).collect();
-        let timing = config.timing;
-        let lookahead_ps = (timing.router_ns + timing.link_short_ns.min(timing.board_link_short_ns)).max(1) * 1000;
-        let times = Times { timing, cycle: config.cycle_timing, lookahead_ps };
-        let version = config.hardware_version.unwrap_or(if places.len() <= 4 { 3 } else { 5 });
-        let mut boards = BTreeMap::new();
-        for (number, (&xy, _)) in machine.chips.iter().filter(|(_, chip)| chip.ethernet).enumerate() {
-            let address = config.addresses.get(&xy).copied().unwrap_or_else(|| default_address(number));
-            boards.insert(index[&xy], address);
-        }
-        let code = CodeStore::new();
-        let chips = machine.chips.iter().zip(0..).map(|((&xy, chip), i)| {
-            let place = u64::from(xy.x) << 8 | u64::from(xy.y);
-            let working = chip.cores.len() + 1;
-            let dead =
-                config.dead_cores.range((xy, 0)..=(xy, u8::MAX)).filter_map(|&(_, core)| 1u32.checked_shl(core.into()));
-            let dead = dead.fold(0, |mask, bit| mask | bit);
-            let wanted = config.monitors.get(&xy).copied();
-            let (working_cores, monitor) = elect(config.seed, place, working, wanted, dead);
-            Mutex::new(Chip::new(Setup {
-                working_cores,
-                monitor,
-                board: boards.get(&i).copied(),
-                hardware_version: version,
-                links: std::array::from_fn(|link| Self::link(machine, &index, xy, link, config)),
-                times,
-                seed: drawn(config.seed, 1 << 40 | place),
-                parity_errors: config.parity_errors_per_65536,
-                code: code.clone(),
-            }))
-        });
-        let chips: Vec<_> = chips.collect();
+        let plan = Plan::new(machine, config);
+        let lookahead_ps = plan.times.lookahead_ps;
+        let powered = vec![true; places.len()];
+        let chips: Vec<_> = (0..places.len()).map(|index| Mutex::new(Chip::new(plan.setup(index, &powered)))).collect();
         let next_ps = vec![0; chips.len()];
         let work = vec![1; chips.len()];
         let near = (0..chips.len()).map(|chip| Self::nearby(machine, &places, &index, chip, lookahead_ps)).collect();
-        let host = HostSide::new(boards, config.host_losses_per_65536, drawn(config.seed, 1 << 41));
+        let host = HostSide::new(plan.boards.clone(), config.host_losses_per_65536, drawn(config.seed, 1 << 41));
         Self {
             places,
             index,
             chips,
+            plan,
+            powered,
             next_ps,
             work,
             hand_off_work: config.hand_off_cores,
@@ -191,7 +143,7 @@ impl CycleMachine {
             let to = found.len();
             for at in from..to {
                 let place = found[at].0;
-                for there in Direction::ALL.iter().filter_map(|&link| machine.neighbour(place, link)) {
+                for there in Link::ALL.iter().filter_map(|&link| machine.neighbour(place, link)) {
                     if found.iter().all(|&(known, _)| known != there) {
                         found.push((there, hops * hop_ps));
                     }
@@ -200,20 +152,6 @@ impl CycleMachine {
             from = to;
         }
         found[1..].iter().map(|&(place, time_ps)| (index[&place], time_ps)).collect()
-    }
-
-    fn link(machine: &Machine, index: &BTreeMap<ChipXy, u32>, xy: ChipXy, link: usize, config: &CycleConfig) -> Link {
-        let direction = Direction::ALL[link];
-        let timing = &config.timing;
-        let (short_ns, long_ns) = if machine.crosses_boards(xy, direction) {
-            (timing.board_link_short_ns, timing.board_link_long_ns)
-        } else {
-            (timing.link_short_ns, timing.link_long_ns)
-        };
-        let to = machine
-            .neighbour(xy, direction)
-            .map(|there| Output { chip: index[&there], link: direction.opposite().index() as u8 });
-        Link::new(to, short_ns * 1000, long_ns * 1000, config.cycle_timing.link_packets)
     }
 
     /// Machine time, ns.
@@ -265,10 +203,38 @@ impl CycleMachine {
         self.run_until_ps(end_ns.saturating_mul(1000));
     }
 
-    /// Sends a datagram to a board now. False if there is no such board, it is too long for a frame, or a second's worth of
-    /// frames is on its way already.
+    /// Switches chips off, or on (off and on again, if they were on): those of which `change` says so. The others go on, with
+    /// nobody at the other end of links that lead to chips without power. What watches a chip stays.
+    pub fn power(&mut self, change: impl Fn(ChipXy) -> Option<bool>) {
+        let changes: Vec<Option<bool>> = self.places.iter().map(|&place| change(place)).collect();
+        for (powered, change) in self.powered.iter_mut().zip(&changes) {
+            *powered = change.unwrap_or(*powered);
+        }
+        let now_ps = self.now_ps;
+        for (index, chip) in self.chips.iter_mut().enumerate() {
+            let Ok(chip) = chip.get_mut() else { continue };
+            match changes[index] {
+                Some(on) => chip.switch(self.plan.setup(index, &self.powered), !on, now_ps),
+                None if self.powered[index] => {
+                    for link in self.plan.links_to(index, |there| changes[there].is_some()) {
+                        chip.relink(link, self.plan.link(index, link, &self.powered), now_ps);
+                    }
+                }
+                None => {}
+            }
+            self.next_ps[index] = chip.next_ps();
+        }
+    }
+
+    /// Whether there is a chip with power.
+    pub fn is_powered(&self, xy: ChipXy) -> bool {
+        self.index.get(&xy).is_some_and(|&index| self.powered[index as usize])
+    }
+
+    /// Sends a datagram to a board now. False if there is no such board, it has no power, the datagram is too long for a frame,
+    /// or a second's worth of frames is on its way already.
     pub fn send(&mut self, datagram: &Datagram) -> bool {
-        let Some(&chip) = self.index.get(&datagram.board) else { return false };
+        let Some(chip) = self.powered_chip(datagram.board) else { return false };
         let Some((time_ps, frame)) = self.host.frame(chip, datagram, self.now_ps) else { return false };
         self.deliver_frame(chip, time_ps, frame);
         true
@@ -276,10 +242,14 @@ impl CycleMachine {
 
     /// Sends a raw Ethernet frame (without FCS) to a board now. False as for [`CycleMachine::send`].
     pub fn send_frame(&mut self, board: ChipXy, frame: Vec<u8>) -> bool {
-        let Some(&chip) = self.index.get(&board) else { return false };
+        let Some(chip) = self.powered_chip(board) else { return false };
         let Some(time_ps) = self.host.wire(chip, frame.len(), self.now_ps) else { return false };
         self.deliver_frame(chip, time_ps, frame);
         true
+    }
+
+    fn powered_chip(&self, xy: ChipXy) -> Option<u32> {
+        self.index.get(&xy).copied().filter(|&index| self.powered[index as usize])
     }
 
     fn deliver_frame(&mut self, chip: u32, time_ps: u64, frame: Vec<u8>) {
@@ -338,21 +308,6 @@ mod tests {
     fn a_machine_can_be_given_to_another_thread() {
         fn is_send<T: Send>() {}
         is_send::<CycleMachine>();
-    }
-
-    #[test]
-    fn elections_give_working_monitors_and_the_wanted_number_of_cores() {
-        for seed in 0..200 {
-            let (working, monitor) = elect(seed, seed * 7, 17, None, 0);
-            assert_eq!((working.count_ones(), working >> monitor & 1), (17, 1));
-            assert_eq!(elect(seed, 3, 18, Some(5), 0), (0x3_FFFF, 5));
-            let (working, monitor) = elect(seed, 3, 1, Some(9), 0);
-            assert_eq!((working, monitor), (1 << 9, 9));
-            // A core that is said to be dead is, and is not elected; others only if there are fewer.
-            assert_eq!(elect(seed, 3, 17, None, 1 << 4).0, 0x3_FFFF & !(1 << 4));
-            let (working, monitor) = elect(seed, 3, 16, Some(4), 1 << 4);
-            assert_eq!((working.count_ones(), working >> 4 & 1, working >> monitor & 1), (16, 0, 1));
-        }
     }
 
     #[test]

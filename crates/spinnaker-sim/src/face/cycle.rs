@@ -1,9 +1,10 @@
 //! The instruction-level machine as a [`VirtualBoard`].
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::Ipv4Addr;
 
-use spinnaker_machine::{ChipXy, Link, Machine};
+use spinnaker_machine::{ChipXy, Machine};
 use spinnaker_wire::vcpu::{self, CoreState, Vcpu};
 
 use super::watch::Watch;
@@ -39,15 +40,12 @@ enum Wish {
 
 /// An instruction-level machine with a power switch for each board.
 pub struct CycleBoard {
-    /// The machine with all boards on.
-    whole: Machine,
-    config: CycleConfig,
+    /// Each chip's Ethernet chip, by which its board is known.
+    board_of: BTreeMap<ChipXy, ChipXy>,
     /// Ethernet chips and whether their boards are on.
     boards: Vec<(ChipXy, bool)>,
     addresses: Vec<(ChipXy, Ipv4Addr)>,
     machine: CycleMachine,
-    /// Time of the face when the present machine was switched on.
-    switched_on_ns: u64,
     watch: Watch,
     looked_ns: u64,
     log: Vec<LogLine>,
@@ -63,12 +61,10 @@ impl CycleBoard {
         let addresses: Vec<_> = running.boards().map(|(chip, address)| (chip, address.ip)).collect();
         let boards = addresses.iter().map(|(chip, _)| (*chip, true)).collect();
         Self {
-            whole: machine,
-            config,
+            board_of: machine.chips.iter().map(|(&place, chip)| (place, chip.nearest_ethernet)).collect(),
             boards,
             addresses,
             machine: running,
-            switched_on_ns: 0,
             watch: Watch::default(),
             looked_ns: 0,
             log: Vec::new(),
@@ -76,8 +72,7 @@ impl CycleBoard {
         }
     }
 
-    /// The machine as it is now; its time counts from when it was last switched, and what was watched in it before is not any
-    /// more.
+    /// The machine itself.
     pub fn machine(&mut self) -> &mut CycleMachine {
         &mut self.machine
     }
@@ -130,7 +125,6 @@ impl CycleBoard {
             if !self.wishes.is_empty() {
                 to_ns = to_ns.min(self.now_ns() + NUMBERED_NS);
             }
-            let to_ns = to_ns.saturating_sub(self.switched_on_ns);
             if !to_breakpoint {
                 self.machine.run_until(to_ns);
             } else if self.machine.run_to_breakpoint(to_ns) {
@@ -158,30 +152,11 @@ impl CycleBoard {
         }
         self.looked_ns = self.now_ns();
     }
-
-    /// The part of the machine whose boards are on.
-    fn powered(&self) -> Machine {
-        let mut machine = self.whole.clone();
-        let off = |chip: ChipXy| self.boards.contains(&(chip, false));
-        machine.chips.retain(|_, chip| !off(chip.nearest_ethernet));
-        let places: Vec<ChipXy> = machine.chips.keys().copied().collect();
-        for place in places {
-            for link in Link::ALL {
-                let gone = machine.neighbour(place, link).is_some_and(|to| !machine.chips.contains_key(&to));
-                if let Some(chip) = machine.chips.get_mut(&place)
-                    && gone
-                {
-                    chip.links[link.index()] = false;
-                }
-            }
-        }
-        machine
-    }
 }
 
 impl VirtualBoard for CycleBoard {
     fn now_ns(&self) -> u64 {
-        self.switched_on_ns + self.machine.now_ns()
+        self.machine.now_ns()
     }
 
     fn run_until(&mut self, end_ns: u64) {
@@ -197,36 +172,27 @@ impl VirtualBoard for CycleBoard {
     }
 
     fn receive(&mut self) -> Option<Datagram> {
-        let mut datagram = self.machine.receive()?;
-        datagram.time_ns += self.switched_on_ns;
-        Some(datagram)
+        self.machine.receive()
     }
 
     fn power(&mut self, boards: &[Option<bool>]) {
         for ((_, on), change) in self.boards.iter_mut().zip(boards) {
             *on = change.unwrap_or(*on);
         }
-        let now_ns = self.now_ns();
-        let machine = self.powered();
-        // Addresses go by number, and boards that are on keep theirs.
-        let mut config = self.config.clone();
-        for (chip, ip) in &self.addresses {
-            let address = config.addresses.entry(*chip);
-            let number = self.addresses.iter().position(|(other, _)| other == chip).unwrap_or(0);
-            address.or_insert_with(|| crate::cycle::default_address(number)).ip = *ip;
-        }
-        self.machine = CycleMachine::new(&machine, &config);
-        self.switched_on_ns = now_ns;
-        self.watch.clear();
+        let changes: BTreeMap<ChipXy, bool> =
+            self.boards.iter().zip(boards).filter_map(|((chip, _), change)| change.map(|on| (*chip, on))).collect();
+        let board_of = &self.board_of;
+        let change = |chip: ChipXy| board_of.get(&chip).and_then(|board| changes.get(board)).copied();
+        self.machine.power(change);
+        self.watch.forget(|chip| change(chip).is_some());
         let on = self.boards.iter().filter(|(_, on)| *on).count();
-        self.say(format!("power: {on} of {} boards are on, blank", self.boards.len()));
+        self.say(format!("power: {} boards switched, {on} of {} are on", changes.len(), self.boards.len()));
     }
 
     fn take_log(&mut self) -> Vec<LogLine> {
         let mut lines = std::mem::take(&mut self.log);
         for (chip, entry) in self.machine.take_log() {
-            let time_ns = entry.time_ns + self.switched_on_ns;
-            lines.push(LogLine { time_ns, text: format!("chip {},{}: {}", chip.x, chip.y, entry.text) });
+            lines.push(LogLine { time_ns: entry.time_ns, text: format!("chip {},{}: {}", chip.x, chip.y, entry.text) });
         }
         lines.sort_by_key(|line| line.time_ns);
         lines
@@ -239,6 +205,10 @@ impl VirtualBoard for CycleBoard {
         let _ = writeln!(text, "snapshot at {seconds:.6} s, trace {:016x}", snapshot.trace_hash);
         for chip in &snapshot.chips {
             let place = chip.place;
+            if !self.machine.is_powered(place) {
+                let _ = writeln!(text, "chip {},{}: no power", place.x, place.y);
+                continue;
+            }
             let count = |activity| chip.cores.iter().filter(|core| core.activity == activity).count();
             let instructions: u64 = chip.cores.iter().map(|core| core.instructions).sum();
             let _ = writeln!(
@@ -275,11 +245,19 @@ impl VirtualBoard for CycleBoard {
 mod tests {
     use super::*;
 
-    fn hellos(board: &mut CycleBoard, seconds: u64) -> Vec<ChipXy> {
+    /// Time from one to the next.
+    const HELLO_NS: u64 = 4_096_000_000;
+
+    /// Who says hello in so many seconds, and when first.
+    fn hellos(board: &mut CycleBoard, seconds: u64) -> Vec<(ChipXy, u64)> {
         let end_ns = board.now_ns() + seconds * 1_000_000_000;
         board.run_until(end_ns);
         assert_eq!(board.now_ns(), end_ns);
-        std::iter::from_fn(|| board.receive()).map(|datagram| datagram.board).collect()
+        let mut seen = BTreeMap::new();
+        while let Some(datagram) = board.receive() {
+            seen.entry(datagram.board).or_insert(datagram.time_ns);
+        }
+        seen.into_iter().collect()
     }
 
     #[test]
@@ -287,29 +265,45 @@ mod tests {
         let machine = Machine::boards(3).expect("three boards");
         let mut board = CycleBoard::new(machine, CycleConfig::default());
         let chips: Vec<ChipXy> = board.boards().iter().map(|(chip, _)| *chip).collect();
-        let mut seen = hellos(&mut board, 6);
-        seen.sort();
-        seen.dedup();
-        assert_eq!(seen, chips, "every blank board says hello");
+        let first = hellos(&mut board, 5);
+        assert!(first.iter().map(|(chip, _)| *chip).eq(chips.iter().copied()), "every blank board says hello");
+        let after_ns = first[0].1;
 
         board.power(&[Some(false), None, Some(false)]);
-        let mut seen = hellos(&mut board, 6);
-        seen.dedup();
-        assert_eq!(seen, [chips[1]]);
+        let again = first[1].1 + HELLO_NS;
+        assert_eq!(hellos(&mut board, 5), [(chips[1], again)], "a board that stays on is not disturbed");
         let host = "10.0.0.1:1".parse().expect("an address");
         let datagram = Datagram { board: chips[0], host, port: 17893, time_ns: 0, data: vec![0; 10] };
         assert!(!board.send(&datagram), "a board without power");
+        assert!(board.snapshot().contains("chip 0,0: no power"));
 
         board.power(&[None, Some(false), None]);
-        assert!(hellos(&mut board, 6).is_empty(), "all off");
+        assert!(hellos(&mut board, 5).is_empty(), "all off");
 
         board.power(&[Some(true), Some(true), None]);
-        let mut seen = hellos(&mut board, 6);
-        seen.sort();
-        seen.dedup();
-        assert_eq!(seen, chips[..2]);
+        let on_ns = board.now_ns();
+        assert_eq!(hellos(&mut board, 5), [(chips[0], on_ns + after_ns), (chips[1], on_ns + after_ns)]);
+        assert!(board.send(&datagram));
         let log: Vec<String> = board.take_log().into_iter().map(|line| line.text).collect();
-        assert!(log.contains(&"power: 2 of 3 boards are on, blank".to_string()), "{log:?}");
+        assert!(log.contains(&"power: 2 boards switched, 2 of 3 are on".to_string()), "{log:?}");
         assert!(board.snapshot().contains("chip 0,0: monitor "));
+    }
+
+    #[test]
+    fn what_watches_a_chip_outlives_its_power() {
+        let mut board = CycleBoard::new(Machine::spin3(), CycleConfig::default());
+        let chip = ChipXy::new(0, 0);
+        let core = board.machine().physical(chip, 0).expect("a monitor");
+        board.machine().cpu(chip, core).expect("a core").set_profile(true);
+        board.break_on_dma(CorePlace { chip, core: 0 });
+        board.machine().set_timeline(Some(1000));
+        board.run_until(1_000_000_000);
+        board.power(&[Some(true)]);
+        board.run_until(2_000_000_000);
+        assert!(board.machine().cpu(chip, core).expect("a core").profile().is_some());
+        assert_eq!(board.machine().physical(chip, 0), Some(core), "the same monitor");
+        let mut trace = Vec::new();
+        let size = board.machine().write_timeline(&mut trace).expect("written");
+        assert!(size.spans >= 4 * 18 && size.lost == 0, "{size:?}: one core each in the ROM, before and after");
     }
 }

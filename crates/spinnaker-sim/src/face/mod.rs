@@ -2,16 +2,17 @@
 //!
 //! [`VirtualBoard`] is what a machine of any fidelity offers: datagrams in and out, with simulated time; [`CycleBoard`] is
 //! that of the instruction-level machine. [`Server`] puts a `VirtualBoard` on UDP sockets, each board at an address of its
-//! own, and lets its time follow the clock on the wall. [`GdbBoard`] lets a debugger stop
-//! that time. Everything here but these two is deterministic and touches neither sockets nor that clock.
+//! own, and lets its time follow the clock on the wall; where the machine is behind, what comes is handed over as far apart
+//! as it was sent. [`GdbBoard`] lets a debugger stop that time. Everything here but these two is deterministic and touches
+//! neither sockets nor that clock.
 //!
 //! What is approximated: the ports of a board may have other numbers outside than inside; a reverse IP tag's port is
-//! opened when the command that sets it passes by; power is switched at once, and boards that stay on start afresh when
-//! others of the same machine are switched.
+//! opened when the command that sets it passes by; power is switched at once.
 
 mod bmp;
 mod cycle;
 mod gdb;
+mod pacing;
 mod server;
 mod watch;
 

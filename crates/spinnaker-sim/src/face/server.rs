@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use spinnaker_machine::ChipXy;
 use spinnaker_wire::{CorePort, boot, iptag, scp, sdp};
 
+use super::pacing::Pacing;
 use super::{BOOT_PORT, Bmp, Datagram, LogLine, SCP_PORT, VirtualBoard};
 
 /// How machine time follows the wall's clock.
@@ -87,6 +88,7 @@ enum Port {
 struct Incoming {
     port: Port,
     from: SocketAddrV4,
+    at: Instant,
     data: Vec<u8>,
 }
 
@@ -165,6 +167,8 @@ impl Server {
                     board,
                     bmp: Bmp::new(self.boards.len()),
                     packets,
+                    epoch: Instant::now(),
+                    pacing: Pacing::new(),
                     clients: BTreeSet::new(),
                     log,
                 };
@@ -250,7 +254,7 @@ impl<'scope> Open<'scope, '_> {
                 let Ok((length, SocketAddr::V4(from))) = socket.recv_from(&mut buffer) else { continue };
                 let data = buffer[..length].to_vec();
                 // What does not fit is lost; whoever sent it sends it again.
-                let _ = sender.try_send(Incoming { port, from, data });
+                let _ = sender.try_send(Incoming { port, from, at: Instant::now(), data });
             }
         }))
     }
@@ -288,6 +292,10 @@ struct Run<'a, B> {
     board: &'a mut B,
     bmp: Bmp,
     packets: bool,
+    /// When it began.
+    epoch: Instant,
+    /// What waits to be handed to the machine, by board and sender.
+    pacing: Pacing<(usize, SocketAddrV4), Incoming>,
     /// Who has sent what where, for the log.
     clients: BTreeSet<(SocketAddrV4, ChipXy, u16)>,
     log: &'a mut dyn FnMut(&LogLine),
@@ -321,7 +329,7 @@ impl<B: VirtualBoard> Run<'_, B> {
                 }
             }
             let due_ns = clock.due_ns(self.board.now_ns());
-            let busy = Instant::now() < busy_until;
+            let busy = Instant::now() < busy_until || self.pacing.next_ns().is_some();
             let slice_ns = if busy { SLICE_BUSY_NS } else { SLICE_IDLE_NS };
             let behind = due_ns > self.board.now_ns() + slice_ns;
             let sleep = match (behind, busy) {
@@ -332,9 +340,9 @@ impl<B: VirtualBoard> Run<'_, B> {
             match incoming.recv_timeout(sleep) {
                 Ok(first) => {
                     busy_until = Instant::now() + BUSY_FOR;
-                    self.take(first, open);
+                    self.come(first, open);
                     for next in incoming.try_iter().take(WAITING_MAX) {
-                        self.take(next, open);
+                        self.come(next, open);
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -342,10 +350,8 @@ impl<B: VirtualBoard> Run<'_, B> {
             }
             let now_ns = self.board.now_ns();
             let due_ns = clock.due_ns(now_ns);
-            if due_ns > now_ns {
-                let slice_ns = if Instant::now() < busy_until { SLICE_BUSY_NS } else { SLICE_IDLE_NS };
-                self.board.run_until(due_ns.min(now_ns + slice_ns));
-            }
+            let slice_ns = if Instant::now() < busy_until { SLICE_BUSY_NS } else { SLICE_IDLE_NS };
+            self.run_until(due_ns.min(now_ns + slice_ns), open);
             if self.give_out(open) {
                 busy_until = Instant::now() + BUSY_FOR;
             }
@@ -359,13 +365,41 @@ impl<B: VirtualBoard> Run<'_, B> {
         (self.log)(&LogLine { time_ns: self.board.now_ns(), text });
     }
 
+    /// Lets the machine run, and hands over what is due on the way.
+    fn run_until(&mut self, end_ns: u64, open: &mut Open<'_, '_>) {
+        loop {
+            let now_ns = self.board.now_ns();
+            while let Some(datagram) = self.pacing.pop(now_ns) {
+                self.hand_over(datagram, open);
+            }
+            if now_ns >= end_ns {
+                return;
+            }
+            self.board.run_until(self.pacing.next_ns().map_or(end_ns, |next_ns| next_ns.min(end_ns)));
+            if self.board.now_ns() == now_ns {
+                // A debugger has it.
+                return;
+            }
+        }
+    }
+
     /// A datagram has come in.
-    fn take(&mut self, datagram: Incoming, open: &mut Open<'_, '_>) {
-        let Incoming { port, from, data } = datagram;
-        let (number, port) = match port {
-            Port::Bmp => return self.manage(&data, from),
-            Port::Board(number, port) => (number, port),
+    fn come(&mut self, datagram: Incoming, open: &mut Open<'_, '_>) {
+        let from = datagram.from;
+        let number = match datagram.port {
+            Port::Bmp => return self.manage(&datagram.data, from, open),
+            Port::Board(number, _) => number,
         };
+        let came_ns = datagram.at.saturating_duration_since(self.epoch).as_nanos() as u64;
+        let waits = self.pacing.push((number, from), came_ns, self.board.now_ns(), datagram);
+        if !waits && self.packets {
+            self.say(format!("{from}: lost, too many datagrams wait for the machine"));
+        }
+    }
+
+    /// A datagram goes to the machine.
+    fn hand_over(&mut self, datagram: Incoming, open: &mut Open<'_, '_>) {
+        let Incoming { port: Port::Board(number, port), from, data, .. } = datagram else { return };
         let ports = self.server.boards[number].ports;
         self.note_client(from, port, ports.chip);
         match port {
@@ -418,13 +452,17 @@ impl<B: VirtualBoard> Run<'_, B> {
         }
     }
 
-    fn manage(&mut self, data: &[u8], from: SocketAddrV4) {
+    fn manage(&mut self, data: &[u8], from: SocketAddrV4, open: &mut Open<'_, '_>) {
         let answer = self.bmp.answer(data);
         if let Some(text) = answer.log {
             self.say(format!("{from}: {text}"));
         }
         if let Some(change) = answer.power {
             self.board.power(&change);
+            // Their tags went with their monitors.
+            let switched = |number: usize| change.get(number).is_some_and(Option::is_some);
+            let gone: Vec<_> = open.tags.keys().copied().filter(|(number, _)| switched(*number)).collect();
+            gone.into_iter().for_each(|(number, tag)| open.close_tag(number, tag));
         }
         if let Some(reply) = answer.reply {
             // A client that has gone is no concern of the board.
@@ -441,6 +479,7 @@ impl<B: VirtualBoard> Run<'_, B> {
                 continue;
             }
             any = true;
+            self.pacing.answered((number, datagram.host));
             if self.packets
                 && let Ok(packet) = sdp::Packet::from_udp(&datagram.data)
                 && let Ok(reply) = scp::Packet::new_checked(packet.body)

@@ -37,9 +37,9 @@ struct Change {
 }
 
 impl Watch {
-    /// Forgets everything: the machine has been switched.
-    pub fn clear(&mut self) {
-        self.seen.clear();
+    /// Forgets chips: those that have been switched.
+    pub fn forget(&mut self, switched: impl Fn(ChipXy) -> bool) {
+        self.seen.retain(|&chip, _| !switched(chip));
     }
 
     /// Looks at all chips by `peek` and returns what has changed.
@@ -167,7 +167,9 @@ mod tests {
         let lines = look(&mut watch, &ram);
         assert_eq!(lines[0], "chip 1,2: network is up");
         assert!(lines[1].starts_with("core 1,2,3: RTE \"sark\" app 0: DABT: data abort"), "{}", lines[1]);
-        watch.clear();
+        watch.forget(|_| false);
+        assert!(look(&mut watch, &ram).is_empty());
+        watch.forget(|chip| chip == ChipXy::new(1, 2));
         assert_eq!(look(&mut watch, &ram).len(), 3);
     }
 }

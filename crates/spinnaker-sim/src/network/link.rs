@@ -27,6 +27,7 @@ pub(crate) struct Link {
     pub disabled: bool,
     free_ps: u64,
     credits: u32,
+    credits_max: u32,
     /// When credits come back.
     returning: VecDeque<u64>,
     /// Packets that were given to it.
@@ -36,13 +37,15 @@ pub(crate) struct Link {
 impl Link {
     /// A link whose buffers hold `credits` packets (one, for ever, where there is no other end).
     pub fn new(to: Option<Output>, short_ps: u64, long_ps: u64, credits: u32) -> Self {
+        let credits = if to.is_some() { credits } else { 1 };
         Self {
             to,
             short_ps,
             long_ps,
             disabled: false,
             free_ps: 0,
-            credits: if to.is_some() { credits } else { 1 },
+            credits,
+            credits_max: credits,
             returning: VecDeque::with_capacity(credits as usize),
             packets: 0,
         }
@@ -52,7 +55,8 @@ impl Link {
     pub fn takes(&mut self, now_ps: u64) -> bool {
         while self.returning.front().is_some_and(|&at| at <= now_ps) {
             self.returning.pop_front();
-            self.credits += 1;
+            // One for a packet from before this end was switched on is one too many.
+            self.credits = self.credits_max.min(self.credits + 1);
         }
         self.credits > 0 && !self.disabled
     }
@@ -73,6 +77,11 @@ impl Link {
         self.packets += 1;
         self.free_ps = self.free_ps.max(ready_ps) + if long { self.long_ps } else { self.short_ps };
         self.free_ps
+    }
+
+    /// What takes its place when the other end is switched off or on: empty, but as this end is set.
+    pub fn replaced(&self, other: Self) -> Self {
+        Self { disabled: self.disabled, packets: self.packets, ..other }
     }
 
     /// A reset of the transmitter: a packet that nobody took is gone from it.

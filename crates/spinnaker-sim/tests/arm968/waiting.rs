@@ -190,6 +190,25 @@ fn attention_returns_after_the_instruction_that_drew_it() {
 }
 
 #[test]
+fn what_is_late_is_so_after_attention() {
+    // LDRB r2, [r3] is two cycles late; STR r0, [r1] takes one of them; ADD r4, r2, #1 waits for the other.
+    let code = words(&[0xe5d3_2000, 0xe581_0000, 0xe282_4001, WAIT]);
+    let run = |watched: bool| {
+        let mut cpu = cpu(START, &code, false);
+        cpu.set_register(1, DEVICE);
+        cpu.set_register(3, DTCM_START);
+        cpu.set_profile(watched);
+        let mut device = Device { ready_at: 0, tells: false, reads: 0, attention: false };
+        assert_eq!(cpu.run(&mut device, 1000), Exit::Attention);
+        assert_eq!((cpu.pc(), cpu.cycles()), (START + 8, 2));
+        assert_eq!(cpu.run(&mut device, 1000), Exit::WaitForInterrupt);
+        cpu.cycles()
+    };
+    assert_eq!(run(false), 4 + WAIT_CYCLES);
+    assert_eq!(run(true), 4 + WAIT_CYCLES);
+}
+
+#[test]
 fn an_endless_loop_until_the_end_of_time_returns() {
     // B to itself; SUBS r0, r0, #1; BNE back.
     for code in [vec![0xeaff_fffe], vec![0xe250_0001, 0x1aff_fffd, WAIT]] {

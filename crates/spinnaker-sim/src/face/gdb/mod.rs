@@ -165,7 +165,10 @@ impl GdbBoard {
                 self.datagrams = 0;
                 self.say(format!("debugger {from}: has core {} (physical {core})", self.place));
             }
-            Err(e) => self.say(format!("debugger {from}: {e}")),
+            Err(e) => {
+                self.target.let_go();
+                self.say(format!("debugger {from}: {e}"));
+            }
         }
     }
 
@@ -280,9 +283,8 @@ impl VirtualBoard for GdbBoard {
     }
 
     fn power(&mut self, boards: &[Option<bool>]) {
+        // Breakpoints stay; a core that was in a step comes to the debugger as soon as it executes again.
         self.target.board.power(boards);
-        self.target.set_breakpoints(true);
-        self.target.board.machine().set_halting(self.session.is_some());
     }
 
     fn take_log(&mut self) -> Vec<LogLine> {

@@ -1,0 +1,315 @@
+@ Exponential, hyperbolic tangent, logistic function and division of binary32 numbers: argument and result in r0, r1 to r3 and r12 are
+@ lost. The arithmetic is that of `functions` and `num::integer`, step by step; rare arguments go there.
+
+    .section .text.spidnn_functions, "ax", %progbits
+    .arm
+    .balign 4
+
+@ exp(x) of |x| < 64, x in r0, its bits without the sign shifted up by one in r1: mantissa with about 30 fraction bits to r0, sixteenths of
+@ the power of two to r1. r2 to r5 and r12 are lost.
+    .macro exp_core
+    mov   r2, r1, lsr #24
+    mov   r3, #0x80000000
+    orr   r3, r3, r0, lsl #8
+    subs  r2, r2, #117              @ 41 fraction bits, r5:r4
+    rsb   r12, r2, #32
+    mov   r5, r3, lsr r12
+    rsblt r2, r2, #0
+    movge r4, r3, lsl r2
+    movlt r4, r3, lsr r2
+    cmp   r0, #0
+    bpl   10f
+    rsbs  r4, r4, #0
+    rsc   r5, r5, #0
+10: mov   r2, #0x5C00               @ log2 e with 14 fraction bits
+    add   r2, r2, #0x55
+    mov   r3, #0x40000
+    mla   r1, r5, r2, r3
+    ldr   r3, =0xD1BD0106           @ less the lower half of ln 2 / 16
+    ldr   r12, =spidnn_table_POWERS
+    mov   r1, r1, asr #19
+    sub   r5, r5, r1, lsl #4
+    sub   r5, r5, r1, lsl #2
+    sub   r5, r5, r1, lsl #1
+    smlal r4, r5, r1, r3
+    and   r2, r1, #15
+    mov   r3, #0xAB0                @ 1/24
+    mov   r4, r4, lsr #5
+    orr   r4, r4, r5, lsl #27       @ 36 fraction bits
+    ldr   r12, [r12, r2, lsl #2]
+    smull r2, r5, r4, r3
+    add   r5, r5, #0x2A800          @ 1/6
+    add   r5, r5, #0x2AC
+    smull r2, r3, r4, r5
+    add   r3, r3, #0x800000         @ 1/2
+    smull r2, r5, r4, r3
+    add   r5, r5, #0x10000000       @ 1
+    smull r2, r3, r4, r5
+    smull r2, r5, r12, r3
+    add   r0, r12, r5
+    .endm
+
+    .global spidnn_exp
+    .type spidnn_exp, %function
+spidnn_exp:
+    mov   r1, r0, lsl #1
+    cmp   r1, #0x85000000
+    bhs   spidnn_exp_rare
+    stmfd sp!, {r4, r5}
+    exp_core
+    ldmfd sp!, {r4, r5}
+    mov   r1, r1, asr #4
+    add   r1, r1, #127
+@ r0 * 2^(r1 - 157) for a positive r0: rounded, and back to the caller. An ordinary number.
+pack:
+    clz   r2, r0
+    mov   r0, r0, lsl r2
+    sub   r1, r1, r2
+    mov   r3, #0x80000000
+    teq   r3, r0, lsl #24
+    biceq r0, r0, #0x80
+    beq   pack_half
+    movs  r0, r0, lsr #8
+    adc   r0, r0, r1, lsl #23
+    bx    lr
+pack_half:
+    tst   r0, #0x100
+    orrne r0, r0, #0x80
+    movs  r0, r0, lsr #8
+    adc   r0, r0, r1, lsl #23
+    bx    lr
+
+@ The polynomial of the segment r12 of the table r3 at r4 (31 fraction bits), to r0. r1, r2, r3, r12 are lost.
+    .macro polynomial
+    add   r12, r12, r12, lsl #2
+    add   r12, r3, r12, lsl #2
+    ldmia r12, {r0, r1, r2, r3, r12}
+    smull r5, r12, r4, r12
+    add   r3, r3, r12
+    smull r5, r12, r4, r3
+    add   r2, r2, r12
+    smull r5, r12, r4, r2
+    add   r1, r1, r12
+    smull r5, r12, r4, r1
+    add   r0, r0, r12
+    .endm
+
+    .global spidnn_sigmoid
+    .type spidnn_sigmoid, %function
+spidnn_sigmoid:
+    mov   r1, r0, lsl #1
+    cmp   r1, #0x85000000
+    bhs   spidnn_sigmoid_rare
+    stmfd sp!, {r4-r9}
+    mov   r7, r0
+    orr   r0, r0, #0x80000000
+    exp_core
+    mov   r8, r0
+    mov   r9, r1, asr #4
+    rsb   r2, r9, #0
+    mov   r0, r0, lsr r2            @ below one, 30 fraction bits
+    cmp   r0, #0x40000000
+    mvnhs r0, #0xC0000000
+    ldr   r3, =spidnn_table_RECIPROCAL
+    mov   r12, r0, lsr #26
+    mov   r4, r0, lsl #6
+    mov   r4, r4, lsr #1
+    polynomial
+    mov   r1, #127
+    cmp   r7, #0x80000000
+    bls   2f                        @ not below zero
+    smull r2, r3, r0, r8
+    mov   r0, r2, lsr #30
+    orr   r0, r0, r3, lsl #2
+    add   r1, r1, r9
+2:  ldmfd sp!, {r4-r9}
+    b     pack
+
+    .global spidnn_tanh
+    .type spidnn_tanh, %function
+spidnn_tanh:
+    mov   r1, r0, lsl #1
+    mov   r2, #0x82000000
+    orr   r2, r2, #0x00210000
+    cmp   r1, r2
+    bhs   tanh_large
+    cmp   r1, #0x3F000000
+    blo   tanh_small
+    stmfd sp!, {r4-r7}
+    mov   r2, r1, lsr #24
+    mov   r3, #0x80000000
+    orr   r6, r3, r0, lsl #8
+    and   r7, r0, r3                @ sign
+    rsb   r3, r2, #131
+    mov   r3, r6, lsr r3
+    orr   r7, r7, r2                @ and exponent
+    add   r3, r3, #0x08000000
+    clz   r4, r3
+    sub   r5, r4, #1
+    mov   r5, r3, lsl r5
+    ldr   r3, =spidnn_table_TANH_RATIO
+    rsb   r12, r4, #3
+    mov   r12, r12, lsl #4
+    add   r12, r12, r5, lsr #26
+    mov   r4, r5, lsl #6
+    mov   r4, r4, lsr #1
+    polynomial
+    add   r0, r0, #1
+    mov   r0, r0, lsr #1
+    umull r1, r0, r6, r0
+    and   r4, r7, #0xFF
+    add   r4, r4, #2
+    clz   r2, r0
+    mov   r0, r0, lsl r2
+    rsb   r3, r2, #32
+    orr   r0, r0, r1, lsr r3
+    sub   r4, r4, r2
+    tst   r0, #0x7F
+    beq   2f
+1:  movs  r0, r0, lsr #8
+    adc   r0, r0, r4, lsl #23
+    and   r7, r7, #0x80000000
+    cmp   r0, #0x3F800000
+    movhi r0, #0x3F800000
+    orr   r0, r0, r7
+    ldmfd sp!, {r4-r7}
+    bx    lr
+2:  movs  r1, r1, lsl r2            @ exactly half?
+    bne   1b
+    tst   r0, #0x100
+    biceq r0, r0, #0x80
+    b     1b
+tanh_large:
+    cmp   r1, #0xFF000000
+    and   r0, r0, #0x80000000
+    orr   r0, r0, #0x3F800000
+    movhi r0, #0x7F000000           @ NaN
+    orrhi r0, r0, #0x00C00000
+    bx    lr
+tanh_small:
+    cmp   r1, #0
+    bxeq  lr
+    b     spidnn_tanh_rare
+
+    .global spidnn_div
+    .type spidnn_div, %function
+spidnn_div:
+    mov   r12, #0xFF
+    ands  r2, r12, r0, lsr #23
+    andsne r3, r12, r1, lsr #23
+    beq   div_rare
+    teq   r2, #0xFF
+    teqne r3, #0xFF
+    beq   div_rare
+    stmfd sp!, {r4-r9}
+    sub   r6, r2, r3
+    eor   r7, r0, r1
+    mov   r12, #0x80000000
+    and   r7, r7, r12
+    orr   r8, r12, r0, lsl #8
+    orr   r9, r12, r1, lsl #8
+    ldr   r3, =spidnn_table_RECIPROCAL
+    mov   r12, r9, lsl #1
+    mov   r4, r9, lsl #5
+    mov   r12, r12, lsr #28
+    mov   r4, r4, lsr #1
+    polynomial
+    umull r1, r2, r8, r0
+    mov   r9, r9, lsr #8
+    mov   r8, r8, lsr #8
+    mov   r2, r2, lsr #4            @ the quotient with 25 fraction bits, nearly
+    mul   r1, r2, r9
+    rsbs  r1, r1, r8, lsl #25       @ what is left
+    bmi   4f
+1:  cmp   r1, r9
+    bhs   5f
+    add   r6, r6, #126
+2:  movs  r3, r2, lsr #25
+    mov   r0, r2, lsl #6
+    moveq r0, r0, lsl #1
+    subeq r6, r6, #1
+    cmp   r1, #0
+    orrne r0, r0, #1
+    cmp   r6, #254
+    bhs   6f
+    mov   r3, #0x80000000
+    teq   r3, r0, lsl #24
+    beq   7f
+3:  movs  r0, r0, lsr #8
+    adc   r0, r0, r6, lsl #23
+    orr   r0, r0, r7
+    ldmfd sp!, {r4-r9}
+    bx    lr
+4:  sub   r2, r2, #1
+    adds  r1, r1, r9
+    bmi   4b
+    b     1b
+5:  sub   r1, r1, r9
+    add   r2, r2, #1
+    b     1b
+7:  tst   r0, #0x100
+    biceq r0, r0, #0x80
+    b     3b
+6:  mov   r1, r6                    @ beyond the exponents: (mantissa, exponent, sign)
+    mov   r2, r7
+    ldmfd sp!, {r4-r9}
+    b     spidnn_round_rare
+div_rare:
+    b     spidnn_div_rare
+
+    .global spidnn_sqrt
+    .type spidnn_sqrt, %function
+spidnn_sqrt:
+    movs  r1, r0, lsl #1
+    bcs   spidnn_sqrt_rare
+    bxeq  lr
+    mov   r2, r1, lsr #24
+    sub   r3, r2, #1
+    cmp   r3, #254
+    bhs   spidnn_sqrt_rare
+    stmfd sp!, {r4-r8}
+    sub   r6, r2, #127
+    mov   r12, #0x80000000
+    orr   r8, r12, r0, lsl #8
+    ldr   r3, =spidnn_table_RECIPROCAL_SQRT
+    mov   r12, r8, lsl #1
+    mov   r4, r8, lsl #5
+    mov   r12, r12, lsr #28
+    mov   r4, r4, lsr #1
+    polynomial
+    umull r1, r2, r8, r0
+    mov   r8, r8, lsr #8
+    movs  r6, r6, asr #1
+    bcs   3f
+    mov   r2, r2, lsr #5            @ the root with 24 fraction bits, nearly
+    mov   r8, r8, lsl #25
+1:  mul   r1, r2, r2
+    subs  r1, r8, r1                @ what is left
+    bmi   4f
+2:  cmp   r1, r2, lsl #1
+    bgt   5f
+    add   r6, r6, #126
+    mov   r0, r2, lsl #7
+    cmp   r1, #0
+    orrne r0, r0, #1
+    movs  r0, r0, lsr #8            @ never half: no root has 25 bits
+    adc   r0, r0, r6, lsl #23
+    ldmfd sp!, {r4-r8}
+    bx    lr
+3:  ldr   r3, =0xB504F334           @ sqrt 2
+    mov   r0, r2
+    umull r1, r2, r0, r3
+    mov   r8, r8, lsl #26
+    mov   r2, r2, lsr #4
+    b     1b
+4:  sub   r2, r2, #1
+    add   r1, r1, r2, lsl #1
+    adds  r1, r1, #1
+    bmi   4b
+    b     2b
+5:  sub   r1, r1, r2, lsl #1
+    sub   r1, r1, #1
+    add   r2, r2, #1
+    b     2b
+
+    .ltorg
