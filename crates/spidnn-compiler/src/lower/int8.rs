@@ -11,11 +11,14 @@ use crate::fold::{InferenceParam, Norm, Source};
 use crate::plan::Buffer;
 use crate::quantise::{self, ByteFormat, ByteKernel, Quantisation, Range};
 use crate::stage::int8::conv::ByteConv;
-use crate::stage::int8::dense::ByteDense;
+use crate::stage::int8::dense::{ByteDense, Numbers};
 use crate::stage::int8::maps::{ByteMap, ByteOperation, Convert};
 use crate::stage::int8::pool::BytePool;
 use crate::stage::int8::{ByteTensor, ByteWeights};
 use crate::stage::{CoreSlot, Mantissas};
+
+/// Outputs of a dense layer whose softmax is computed with it.
+const SOFTMAX_FUSED: u32 = 64;
 
 /// A node's value as bytes.
 #[derive(Debug, Clone, Copy)]
@@ -380,11 +383,28 @@ impl<'a> Pass<'a> {
             self.push(stage);
         } else {
             let rows_per_sample = dense_rows(&graph.node(node.inputs[0]).shape);
-            let mut stage = ByteDense { layer, x: x.bytes, y: placed, rows_per_sample, weights, zero, shift };
+            let mut stage =
+                ByteDense { layer, x: x.bytes, y: placed, rows_per_sample, weights, zero, shift, numbers: None };
+            // Few outputs behind a softmax: one core has a row's at hand.
+            if fused != activation && outputs as u32 <= SOFTMAX_FUSED && !self.activation_in_loss[last] {
+                let whole = Tensor::new(0, words(&node.shape));
+                let with = Some(Numbers { tensor: whole, format: output, softmax: true });
+                if (ByteDense { numbers: with, ..stage.clone() }).fits(core) {
+                    stage.numbers = with;
+                }
+            }
             if !stage.fits(core) {
                 return Ok(false);
             }
             stage.weights.address = self.constant(contents);
+            if let Some(numbers) = &mut stage.numbers {
+                let tensor = self.output_of(last);
+                numbers.tensor = tensor;
+                self.push(stage);
+                self.set(i, tensor);
+                self.set(last, tensor);
+                return Ok(true);
+            }
             y = self.new_bytes(last, y_form);
             stage.y = y;
             self.push(stage);

@@ -19,15 +19,14 @@ const TURN: u64 = 4;
 /// A finished sum in `acc` to a byte:
 ///
 /// ```text
-/// smulwb h, acc, mult     1
-/// movs   h, h, asr shift  2   the carry is the last bit shifted out
-/// adc    h, h, zero       1
-/// cmp    h, #255          1   unsigned: below zero is large
-/// mvnhi  h, h, asr #31    1   0 or all ones
-/// strb   h, [y], #1       1
+/// smlawb h, acc, mult, round  1   zero point and one half come with it
+/// mov    h, h, asr shift      2
+/// cmp    h, #255              1   unsigned: below zero is large
+/// mvnhi  h, h, asr #31        1   0 or all ones
+/// strb   h, [y], #1           1
 /// ```
-/// and before: bias and multiplier (LDM of two words for each column, 2), the bias moved to the other pixel's accumulator (1).
-const FINISH: u64 = 7;
+/// and before: bias and multiplier of each column (2), the bias moved to the other pixel's accumulator (1).
+const FINISH: u64 = 6;
 const COLUMN: u64 = 3;
 
 /// Inner loop for a pair of terms, `rows` pixels by `columns` (4, or what a last panel has): loads of a word for each, and
