@@ -8,7 +8,7 @@ use super::{Pass, elementwise, words};
 use crate::CompileError;
 use crate::emit::Tensor;
 use crate::fold::{InferenceParam, Norm, Source};
-use crate::plan::Buffer;
+use crate::plan::{Buffer, ByteInput};
 use crate::quantise::{self, ByteFormat, ByteKernel, Quantisation, Range};
 use crate::stage::int8::conv::ByteConv;
 use crate::stage::int8::dense::{ByteDense, Numbers};
@@ -98,6 +98,22 @@ pub fn no_byte_form(graph: &Graph, node: NodeId) -> Option<&'static str> {
     }
 }
 
+/// How an input becomes bytes on the host: if all that use it take bytes.
+pub fn byte_input(graph: &Graph, node: NodeId, with: &Quantisation) -> Option<ByteInput> {
+    let users = graph.consumers(node);
+    let bytes = !users.is_empty() && users.iter().all(|&user| no_byte_form(graph, user).is_none());
+    (bytes && !graph.outputs.contains(&node)).then(|| ByteInput {
+        format: ByteFormat::of(with.calibration.outputs[node.0]),
+        row_values: form(&graph.node(node).shape).1 as usize,
+    })
+}
+
+/// Words of a shape's bytes.
+pub fn byte_words(shape: &[usize]) -> u32 {
+    let (rows, values) = form(shape);
+    ByteTensor::words(rows, values)
+}
+
 /// The range beyond which an activation's result is within half a step of 1/255 of its limit.
 fn saturating(activation: Activation) -> (f32, f32) {
     match activation {
@@ -130,6 +146,12 @@ impl<'a> Pass<'a> {
 
     fn set_bytes(&mut self, node: usize, value: ByteValue) {
         self.byte_state().values[node] = Some(value);
+    }
+
+    /// An input that the host brings as bytes.
+    pub(super) fn set_byte_input(&mut self, node: usize, tensor: Tensor, format: ByteFormat) {
+        let (rows, values) = form(&self.graph.nodes[node].shape);
+        self.set_bytes(node, ByteValue { bytes: ByteTensor { tensor, rows, values }, format });
     }
 
     fn constant(&mut self, contents: Vec<u32>) -> u32 {
