@@ -403,7 +403,8 @@ impl<'a> Pass<'a> {
             Some((address, inference[i].prepared.map(|p| address + p.mantissa_words() * 4)))
         };
         for (i, node) in graph.nodes.iter().enumerate() {
-            let is_bytes = |pass: &Self| pass.bytes.as_ref().is_some_and(|b| b.values[i].is_some());
+            let is_bytes =
+                |pass: &Self| pass.bytes.as_ref().is_some_and(|b| b.values[i].is_some() || b.inside.contains(&i));
             if self.values[i].is_some() || is_bytes(self) {
                 // Folded into an earlier node.
                 continue;

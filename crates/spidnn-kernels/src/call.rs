@@ -484,6 +484,15 @@ kernels! {
     /// becomes `zero`. Rows of `out` begin at words, and what a row leaves of its last word becomes `zero`.
     Quantise8 / quantise8 = 46 { x: u32, out: u32, rows: u32, cols: u32, inverse_bits: u32, zero: u32 }
 
+    /// The window of rows of outputs of a convolution with few channels, column by column, so that the operands of an output lie together: for each
+    /// `o` of `0 .. outputs` a row of `dst_row` words, which holds for the pixels `x` of `0 .. left + width + right` and `ky` of `0 .. rows` the `channels`
+    /// bytes of pixel `x - left` of picture row `first + o * step + ky`, as halves `(x * rows + ky) * channels ..`; `zero` where there is no such pixel, and
+    /// to the end of the row. `src`, `src_row`, `limit` and `dst_odd` as in [`WidenWindow`]; the picture's row `first` is the one at `src`.
+    WidenColumns / widen_columns = 48 {
+        src: u32, src_row: u32, width: u32, channels: u32, first: i32, rows: u32, limit: u32, step: u32, outputs: u32,
+        dst: u32, dst_odd: u32, dst_row: u32, left: u32, right: u32, zero: u32,
+    }
+
     /// Rows of bytes (each begins at a word) to rows of numbers: `out[r][c] = (x[r][c] - zero) * scale`.
     Dequantise8 / dequantise8 = 47 { x: u32, out: u32, rows: u32, cols: u32, scale_bits: u32, zero: u32 }
 }

@@ -15,6 +15,7 @@ pub const KERNELS: &[u32] = &[
     PrepWindowHalf::NUMBER,
     Widen::NUMBER,
     WidenWindow::NUMBER,
+    WidenColumns::NUMBER,
     Product8::NUMBER,
     Pool8::NUMBER,
     Lookup8::NUMBER,
@@ -251,6 +252,28 @@ pub fn random(kernel: u32, seed: u64) -> Case {
                 dst_odd: r.one_of(&[NONE, 4000]),
                 dst_row: (left + columns).div_ceil(2) + 1 + r.between(0, 2),
                 left,
+                zero,
+            }
+            .into()
+        }
+        WidenColumns::NUMBER => {
+            let (width, channels, rows) = (r.between(0, 9), r.between(1, 3), r.between(1, 4));
+            let (left, right) = (r.between(0, 2), r.between(0, 2));
+            WidenColumns {
+                src: 20_000,
+                src_row: (width * channels).div_ceil(4),
+                width,
+                channels,
+                first: r.between(0, 4) as i32 - 2,
+                rows,
+                limit: 5,
+                step: r.between(1, 2),
+                outputs: r.between(0, 3),
+                dst: 0,
+                dst_odd: r.one_of(&[NONE, 4000]),
+                dst_row: ((left + width + right) * rows * channels).div_ceil(2) + 1,
+                left,
+                right,
                 zero,
             }
             .into()

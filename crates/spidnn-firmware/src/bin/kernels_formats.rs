@@ -6,6 +6,6 @@
 mod bench;
 
 bench::bench! {
-    Widen, WidenWindow, Product8, Pool8, Lookup8, Add8, Quantise8, Dequantise8, PrepHalf, PrepWindowHalf, PrepConvBackwardHalf, GemmHalf,
+    Widen, WidenWindow, WidenColumns, Product8, Pool8, Lookup8, Add8, Quantise8, Dequantise8, PrepHalf, PrepWindowHalf, PrepConvBackwardHalf, GemmHalf,
     ConvHalf, ConvWgradHalf,
 }

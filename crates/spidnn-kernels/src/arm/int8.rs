@@ -82,17 +82,17 @@ unsafe extern "C" {
     static spidnn_pairs_14: u32;
 }
 
-/// A form of the tile: its function, its loop, the bytes of a pair in it, and the pairs of a turn.
+/// A form of the tile: its function, its loop, the bytes of a pair in it, and the logarithm of the pairs in a turn.
 type Form = (unsafe extern "C" fn(), *const u32, u32, u32);
 
 /// The whole product. The call was checked.
 pub fn product8(call: &Product8, dtcm: &[Cell<u32>]) {
     let forms: [Form; 5] = [
-        (spidnn_panel_21, &raw const spidnn_pairs_21, 28, 8),
-        (spidnn_panel_22, &raw const spidnn_pairs_22, 48, 16),
-        (spidnn_panel_23, &raw const spidnn_pairs_23, 68, 8),
-        (spidnn_panel_24, &raw const spidnn_pairs_24, 88, 32),
-        (spidnn_panel_14, &raw const spidnn_pairs_14, 52, 32),
+        (spidnn_panel_21, &raw const spidnn_pairs_21, 28, 3),
+        (spidnn_panel_22, &raw const spidnn_pairs_22, 48, 4),
+        (spidnn_panel_23, &raw const spidnn_pairs_23, 68, 3),
+        (spidnn_panel_24, &raw const spidnn_pairs_24, 88, 5),
+        (spidnn_panel_14, &raw const spidnn_pairs_14, 52, 5),
     ];
     let pairs = call.terms / 2;
     let all = call.segments * pairs;
@@ -105,9 +105,10 @@ pub fn product8(call: &Product8, dtcm: &[Cell<u32>]) {
         2 * call.x_pixel
     };
     let run = |form: usize, row: u32, pixel: u32, count: u32, j0: u32, alone: bool| {
-        let (function, pairs_at, bytes, unroll) = forms[form];
+        let (function, pairs_at, bytes, log) = forms[form];
+        let unroll = 1 << log;
         // Pairs of the first turn, and turns after it.
-        let (first, turns) = ((pairs - 1) % unroll + 1, (pairs - 1) / unroll);
+        let (first, turns) = ((pairs - 1 & (unroll - 1)) + 1, pairs - 1 >> log);
         let at = x.wrapping_add(2 * (row * call.x_row + pixel * call.x_pixel));
         // Weights and scales of the panels before.
         let w = address(dtcm, call.w) + 4 * all * j0;

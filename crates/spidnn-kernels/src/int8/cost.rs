@@ -3,18 +3,28 @@
 //! LDRB has two stalls into its use, SMULxy and SMLAxy one (none into the accumulator of the next), and all sequences here are interleaved
 //! so that none occurs, but where one is written down.
 
-use crate::call::{PANEL_COLUMNS, Pool8, Product8, Widen, WidenWindow};
+use crate::call::{PANEL_COLUMNS, Pool8, Product8, Widen, WidenColumns, WidenWindow};
 use crate::cost::{CALL, cells};
 use crate::num::cycles as op;
 
-/// Around a tile: operand pointers (8), registers that the finish needs spilled and filled (STM 4, LDM 4), loop (4).
-const TILE: u64 = 20;
-/// Around a segment of terms: pointers of both sides (4), jump into the unrolled loop (4), end of the segments (2).
-const SEGMENT: u64 = 10;
-/// Pairs of terms in one turn of the unrolled loop.
-const UNROLL: u64 = 16;
-/// End of a turn: SUBS of a count (1), taken branch (3).
-const TURN: u64 = 4;
+/// Around a tile: pointers, counters and the way into the unrolled loop (14), pointers and constants of the finish (7), pointers of the next tile
+/// and loop (14), with what the end of the last segment takes (10).
+const TILE: u64 = 45;
+/// From a segment to the next: end of the loop (9), branch (3), pointers and counters (8), the way into the loop (5).
+const SEGMENT: u64 = 25;
+/// From a turn of the unrolled loop to the next.
+const TURN: u64 = 11;
+/// Set-up of a row of tiles: the kernel's own loop in Rust.
+const LINE: u64 = 150;
+
+/// Pairs of terms in a turn of a tile's loop.
+fn unroll(rows: u64, columns: u64) -> u64 {
+    match (rows, columns) {
+        (2, 2) => 16,
+        (2, 1 | 3) => 8,
+        _ => 32,
+    }
+}
 
 /// A finished sum in `acc` to a byte:
 ///
@@ -36,23 +46,25 @@ fn pair(rows: u64, columns: u64) -> u64 {
     rows + columns + 2 * rows * columns
 }
 
-/// Cycles of [`Product8`]: tiles of two pixels of a row by a panel; a last single pixel by itself.
+/// Cycles of [`Product8`]: tiles of two pixels of a row by a panel; a last single pixel by a whole panel, or as one of two.
 pub fn product8(call: &Product8) -> u64 {
     let (rows, pixels, n) = (u64::from(call.rows), u64::from(call.pixels), u64::from(call.n));
     if rows == 0 || pixels == 0 || n == 0 {
         return CALL;
     }
     let (segments, pairs) = (u64::from(call.segments), u64::from(call.terms) / 2);
+    let whole = u64::from(PANEL_COLUMNS);
     let tile = |p: u64, columns: u64| {
-        let segment = if pairs == 0 { 0 } else { SEGMENT + pairs * pair(p, columns) + pairs.div_ceil(UNROLL) * TURN };
-        TILE + segments * segment + columns * COLUMN + p * columns * FINISH
+        let turns = pairs.div_ceil(unroll(p, columns)).saturating_sub(1);
+        let segment = pairs * pair(p, columns) + turns * TURN;
+        TILE + segments * segment + segments.saturating_sub(1) * SEGMENT + columns * COLUMN + p * columns * FINISH
     };
-    let line = |p: u64| {
-        let panel = u64::from(PANEL_COLUMNS);
-        n / panel * tile(p, panel) + if n % panel > 0 { tile(p, n % panel) } else { 0 }
+    let line = |columns: u64| {
+        let many = if pixels >= 2 { LINE + pixels / 2 * tile(2, columns) } else { 0 };
+        let last = if pixels % 2 == 1 { LINE + tile(if columns == whole { 1 } else { 2 }, columns) } else { 0 };
+        many + last
     };
-    // Pointers of a row: 8.
-    CALL + rows * (8 + pixels / 2 * line(2) + if pixels % 2 == 1 { line(1) } else { 0 })
+    CALL + rows * (n / whole * line(whole) + if n % whole > 0 { line(n % whole) } else { 0 })
 }
 
 /// Cycles of [`Widen`], for a word of four bytes: LDR (1); `mov t, w, lsl #24`, `mov t, t, asr #24`, .. for each byte a shift up and
@@ -83,6 +95,15 @@ pub fn widen_window(call: &WidenWindow) -> u64 {
     let held = words * (10 + 2 * odd) + words.div_ceil(4) * 4;
     let border = row.saturating_sub(2 * words);
     CALL + rows * (16 + copy) + (to - from) * (held + border) + (rows - (to - from)) * row
+}
+
+/// Cycles of [`WidenColumns`], for a word of four bytes: LDR (1), AND and shifts (4), four STRH with a step (4); for a whole pixel at a time where a pixel is
+/// more than two bytes; borders and the shifted copy as of [`WidenWindow`]. Pointers of a row: 16.
+pub fn widen_columns(call: &WidenColumns) -> u64 {
+    let (outputs, row) = (u64::from(call.outputs), u64::from(call.dst_row));
+    let words = (u64::from(call.width) * u64::from(call.channels)).div_ceil(4);
+    let copy = if call.dst_odd == crate::call::NONE { 0 } else { 3 * row };
+    CALL + outputs * (16 + row + copy + u64::from(call.rows) * (16 + words * 9 + words.div_ceil(4) * 4))
 }
 
 /// Cycles of [`crate::call::Lookup8`], for a word: LDR (1), four times mask or shift (1), LDRB from the table (1), ORR (1), less one ORR; STR (1);

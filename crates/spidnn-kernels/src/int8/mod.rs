@@ -22,7 +22,7 @@ fn set_byte(words: &[Cell<u32>], i: usize, value: u32) {
 }
 
 /// Half `i`, signed.
-#[inline(always)]
+#[cfg(test)]
 fn half(words: &[Cell<u32>], i: usize) -> i32 {
     i32::from((words[i / 2].get() >> (16 * (i % 2))) as i16)
 }
