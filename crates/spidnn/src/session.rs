@@ -160,6 +160,8 @@ impl Session {
         self.newest = Newest::Host;
         self.format = format;
         self.loaded = None;
+        // The weights may be others than those whose ranges these are.
+        self.calibration = None;
         Ok(())
     }
 

@@ -151,3 +151,49 @@ pub fn product8(call: &Product8, dtcm: &[Cell<u32>]) {
         }
     }
 }
+
+global_asm!(include_str!("bytes.s"), options(raw));
+
+unsafe extern "C" {
+    fn spidnn_widen_unsigned(from: u32, to: u32, words: u32);
+    fn spidnn_widen_signed(from: u32, to: u32, words: u32);
+    fn spidnn_shift_halves(from: u32, to: u32, words: u32, zero: u32);
+    fn spidnn_spread(from: u32, to: u32, count: u32, step: u32);
+    fn spidnn_lookup(from: u32, to: u32, words: u32, table: u32);
+}
+
+/// Signed bytes of `words` words at byte offset `from` to halves.
+pub fn widen_signed(dtcm: &[Cell<u32>], from: u32, to: u32, words: u32) {
+    if words > 0 {
+        // SAFETY: the call was checked.
+        unsafe { spidnn_widen_signed(address(dtcm, from), address(dtcm, to), words) }
+    }
+}
+
+/// Unsigned bytes to halves: whole words.
+pub fn widen_unsigned(from: &[Cell<u32>], to: &[Cell<u32>], words: u32) {
+    // SAFETY: the call was checked.
+    unsafe { spidnn_widen_unsigned(from.as_ptr() as u32, to.as_ptr() as u32, words) }
+}
+
+/// The copy of a row of words that begins with its second half.
+pub fn shift(row: &[Cell<u32>], odd: &[Cell<u32>], zero: u32) {
+    if !row.is_empty() {
+        // SAFETY: the call was checked.
+        unsafe { spidnn_shift_halves(row.as_ptr() as u32, odd.as_ptr() as u32, row.len() as u32, zero) }
+    }
+}
+
+/// `count` bytes from the first on, to halves `step` halves from one another, from half `at` on.
+pub fn spread(from: &[Cell<u32>], to: &[Cell<u32>], at: u32, count: u32, step: u32) {
+    // SAFETY: the call was checked.
+    unsafe { spidnn_spread(from.as_ptr() as u32, to.as_ptr() as u32 + 2 * at, count, 2 * step) }
+}
+
+/// Bytes of `words` words through a table, by byte offsets.
+pub fn lookup(dtcm: &[Cell<u32>], from: u32, to: u32, words: u32, table: u32) {
+    if words > 0 {
+        // SAFETY: the call was checked.
+        unsafe { spidnn_lookup(address(dtcm, from), address(dtcm, to), words, address(dtcm, table)) }
+    }
+}

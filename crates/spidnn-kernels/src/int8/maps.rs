@@ -17,6 +17,11 @@ impl Kernel for Lookup8 {
     fn run(&self, dtcm: &mut [u32]) {
         dtcm::checked(self, dtcm.len());
         let dtcm = dtcm::cells(dtcm);
+        if cfg!(target_arch = "arm") {
+            #[cfg(target_arch = "arm")]
+            crate::arm::int8::lookup(dtcm, self.x, self.out, self.count, self.table);
+            return;
+        }
         let table = dtcm::words(dtcm, self.table, 64);
         let count = self.count as usize;
         for (x, out) in dtcm::words(dtcm, self.x, count).iter().zip(dtcm::words(dtcm, self.out, count)) {

@@ -18,6 +18,11 @@ impl Kernel for Widen {
     fn run(&self, dtcm: &mut [u32]) {
         dtcm::checked(self, dtcm.len());
         let dtcm = dtcm::cells(dtcm);
+        if cfg!(target_arch = "arm") {
+            #[cfg(target_arch = "arm")]
+            crate::arm::int8::widen_signed(dtcm, self.src, self.dst, self.count);
+            return;
+        }
         let src = dtcm::words(dtcm, self.src, self.count as usize);
         let dst = dtcm::words(dtcm, self.dst, 2 * self.count as usize);
         for (src, dst) in src.iter().zip(dst.chunks_exact(2)) {
@@ -80,6 +85,12 @@ impl Kernel for WidenWindow {
             if (from..to).contains(&r) && columns > 0 {
                 let src = &dtcm[self.src as usize / 4 + r as usize * self.src_row as usize..][..columns.div_ceil(4)];
                 let mut i = 0;
+                #[cfg(target_arch = "arm")]
+                if left % 2 == 0 {
+                    crate::arm::int8::widen_unsigned(src, &dst[left / 2..], columns as u32 / 4);
+                    i = columns / 4 * 4;
+                }
+                #[cfg(not(target_arch = "arm"))]
                 if left.is_multiple_of(2) {
                     for (s, d) in src[..columns / 4].iter().zip(dst[left / 2..].chunks_exact(2)) {
                         let s = s.get();
@@ -103,6 +114,11 @@ impl Kernel for WidenWindow {
 
 /// The copy of a row that begins with its second half.
 fn shift(row: &[Cell<u32>], odd: &[Cell<u32>], zero: u32) {
+    if cfg!(target_arch = "arm") {
+        #[cfg(target_arch = "arm")]
+        crate::arm::int8::shift(row, odd, zero);
+        return;
+    }
     for (i, o) in odd.iter().enumerate() {
         let next = row.get(i + 1).map_or(zero, |d| d.get() & 0xFFFF);
         o.set(row[i].get() >> 16 | next << 16);
@@ -170,6 +186,12 @@ impl Kernel for WidenColumns {
                     continue;
                 }
                 let src = &dtcm[self.src as usize / 4 + r as usize * self.src_row as usize..];
+                #[cfg(target_arch = "arm")]
+                if channels == 1 {
+                    let at = self.left * self.rows + ky;
+                    crate::arm::int8::spread(src, dst, at, self.width, self.rows);
+                    continue;
+                }
                 for x in 0..self.width as usize {
                     let at = ((x + self.left as usize) * rows + ky as usize) * channels;
                     (0..channels).for_each(|c| set_half(dst, at + c, byte(src, x * channels + c) as i32));

@@ -1,0 +1,127 @@
+@ Bytes to halves, and through tables.
+
+    .section .text.spidnn_bytes, "ax", %progbits
+    .arm
+    .balign 4
+
+@ One word of bytes in \w to two of halves in r4, r5; r12 is used.
+    .macro unsigned w
+    and   r4, \w, #0xff
+    and   r5, \w, #0xff00
+    mov   r12, \w, lsr #24
+    and   \w, \w, #0xff0000
+    orr   r4, r4, r5, lsl #8
+    mov   r12, r12, lsl #16
+    orr   r5, r12, \w, lsr #16
+    stmia r1!, {r4, r5}
+    .endm
+
+    .global spidnn_widen_unsigned
+    .type spidnn_widen_unsigned, %function
+@ widen_unsigned(from: r0, to: r1, words: r2)
+spidnn_widen_unsigned:
+    stmfd sp!, {r4-r9, lr}
+    subs  r2, r2, #4
+    blo   2f
+1:  ldmia r0!, {r6-r9}
+    unsigned r6
+    unsigned r7
+    unsigned r8
+    unsigned r9
+    subs  r2, r2, #4
+    bhs   1b
+2:  adds  r2, r2, #4
+    beq   4f
+3:  ldr   r6, [r0], #4
+    subs  r2, r2, #1
+    unsigned r6
+    bne   3b
+4:  ldmfd sp!, {r4-r9, pc}
+
+    .global spidnn_widen_signed
+    .type spidnn_widen_signed, %function
+@ widen_signed(from: r0, to: r1, words: r2): at least one; `from` may be the upper half of `to`.
+spidnn_widen_signed:
+    stmfd sp!, {r4-r7, lr}
+1:  ldr   r3, [r0], #4
+    subs  r2, r2, #1
+    mov   r4, r3, lsl #24
+    mov   r5, r3, lsl #16
+    mov   r6, r3, lsl #8
+    mov   r7, r3, asr #24
+    mov   r4, r4, asr #8
+    mov   r5, r5, asr #24
+    mov   r6, r6, asr #8
+    mov   r5, r5, lsl #16
+    mov   r7, r7, lsl #16
+    orr   r4, r5, r4, lsr #16
+    orr   r5, r7, r6, lsr #16
+    stmia r1!, {r4, r5}
+    bne   1b
+    ldmfd sp!, {r4-r7, pc}
+
+    .global spidnn_shift_halves
+    .type spidnn_shift_halves, %function
+@ shift_halves(from: r0, to: r1, words: r2, zero: r3): each word from the half behind its first; `zero` at the end. At least one word.
+spidnn_shift_halves:
+    str   lr, [sp, #-4]!
+    ldr   r12, [r0], #4
+    subs  r2, r2, #1
+    beq   2f
+1:  mov   lr, r12, lsr #16
+    ldr   r12, [r0], #4
+    subs  r2, r2, #1
+    orr   lr, lr, r12, lsl #16
+    str   lr, [r1], #4
+    bne   1b
+2:  mov   r12, r12, lsr #16
+    orr   r12, r12, r3, lsl #16
+    str   r12, [r1]
+    ldr   pc, [sp], #4
+
+    .global spidnn_spread
+    .type spidnn_spread, %function
+@ spread(from: r0, to: r1, count: r2, step: r3): bytes to halves `step` bytes from one another.
+spidnn_spread:
+    stmfd sp!, {r4-r6, lr}
+    subs  r2, r2, #4
+    blo   2f
+1:  ldrb  r4, [r0], #1
+    ldrb  r5, [r0], #1
+    ldrb  r6, [r0], #1
+    ldrb  r12, [r0], #1
+    strh  r4, [r1], r3
+    strh  r5, [r1], r3
+    strh  r6, [r1], r3
+    subs  r2, r2, #4
+    strh  r12, [r1], r3
+    bhs   1b
+2:  adds  r2, r2, #4
+    beq   4f
+3:  ldrb  r4, [r0], #1
+    subs  r2, r2, #1
+    strh  r4, [r1], r3
+    bne   3b
+4:  ldmfd sp!, {r4-r6, pc}
+
+    .global spidnn_lookup
+    .type spidnn_lookup, %function
+@ lookup(from: r0, to: r1, words: r2, table: r3): at least one.
+spidnn_lookup:
+    stmfd sp!, {r4-r7, lr}
+    ldr   r4, [r0], #4
+1:  and   r5, r4, #0xff
+    ldrb  r5, [r3, r5]
+    mov   r6, r4, lsl #16
+    mov   r7, r4, lsl #8
+    ldrb  r6, [r3, r6, lsr #24]
+    ldrb  r7, [r3, r7, lsr #24]
+    ldrb  r12, [r3, r4, lsr #24]
+    subs  r2, r2, #1
+    orr   r5, r5, r6, lsl #8
+    ldrne r4, [r0], #4
+    orr   r5, r5, r7, lsl #16
+    orr   r5, r5, r12, lsl #24
+    str   r5, [r1], #4
+    bne   1b
+    ldmfd sp!, {r4-r7, pc}
