@@ -125,3 +125,54 @@ spidnn_lookup:
     str   r5, [r1], #4
     bne   1b
     ldmfd sp!, {r4-r7, pc}
+
+    .global spidnn_pool_average
+    .type spidnn_pool_average, %function
+@ pool_average(upper row: r0, lower row: r1, results: r2, pixels: r3, channels: on the stack): windows of two by two that touch.
+spidnn_pool_average:
+    stmfd sp!, {r4-r9, lr}
+    ldr   r8, [sp, #28]
+1:  mov   r9, r8
+2:  ldrb  r4, [r0, r8]
+    ldrb  r5, [r0], #1
+    ldrb  r6, [r1, r8]
+    ldrb  r7, [r1], #1
+    add   r4, r4, r5
+    add   r4, r4, #2
+    add   r4, r4, r6
+    add   r4, r4, r7
+    subs  r9, r9, #1
+    mov   r4, r4, lsr #2
+    strb  r4, [r2], #1
+    bne   2b
+    add   r0, r0, r8
+    add   r1, r1, r8
+    subs  r3, r3, #1
+    bne   1b
+    ldmfd sp!, {r4-r9, pc}
+
+    .global spidnn_pool_maximum
+    .type spidnn_pool_maximum, %function
+@ As pool_average.
+spidnn_pool_maximum:
+    stmfd sp!, {r4-r9, lr}
+    ldr   r8, [sp, #28]
+1:  mov   r9, r8
+2:  ldrb  r4, [r0, r8]
+    ldrb  r5, [r0], #1
+    ldrb  r6, [r1, r8]
+    ldrb  r7, [r1], #1
+    cmp   r4, r5
+    movlo r4, r5
+    cmp   r4, r6
+    movlo r4, r6
+    cmp   r4, r7
+    movlo r4, r7
+    subs  r9, r9, #1
+    strb  r4, [r2], #1
+    bne   2b
+    add   r0, r0, r8
+    add   r1, r1, r8
+    subs  r3, r3, #1
+    bne   1b
+    ldmfd sp!, {r4-r9, pc}

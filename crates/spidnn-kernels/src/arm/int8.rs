@@ -159,6 +159,8 @@ unsafe extern "C" {
     fn spidnn_widen_signed(from: u32, to: u32, words: u32);
     fn spidnn_shift_halves(from: u32, to: u32, words: u32, zero: u32);
     fn spidnn_spread(from: u32, to: u32, count: u32, step: u32);
+    fn spidnn_pool_average(upper: u32, lower: u32, to: u32, pixels: u32, channels: u32);
+    fn spidnn_pool_maximum(upper: u32, lower: u32, to: u32, pixels: u32, channels: u32);
     fn spidnn_lookup(from: u32, to: u32, words: u32, table: u32);
 }
 
@@ -196,4 +198,12 @@ pub fn lookup(dtcm: &[Cell<u32>], from: u32, to: u32, words: u32, table: u32) {
         // SAFETY: the call was checked.
         unsafe { spidnn_lookup(address(dtcm, from), address(dtcm, to), words, address(dtcm, table)) }
     }
+}
+
+/// A row of `pixels` results of windows of two by two that touch, from two rows of the picture (their first bytes).
+pub fn pool_two_by_two(maximum: bool, rows: [&[Cell<u32>]; 2], y: &[Cell<u32>], pixels: u32, channels: u32) {
+    let [upper, lower] = rows.map(|row| row.as_ptr() as u32);
+    let function = if maximum { spidnn_pool_maximum } else { spidnn_pool_average };
+    // SAFETY: the call was checked, and has pixels and channels.
+    unsafe { function(upper, lower, y.as_ptr() as u32, pixels, channels) }
 }

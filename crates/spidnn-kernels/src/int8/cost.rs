@@ -17,6 +17,12 @@ const TURN: u64 = 11;
 /// Set-up of a row of tiles: the kernel's own loop in Rust.
 const LINE: u64 = 150;
 
+/// A row of a window: the kernel's own loop in Rust, and calls.
+const ROW: u64 = 200;
+
+/// A row of pooled pixels, likewise.
+const POOL_ROW: u64 = 290;
+
 /// Pairs of terms in a turn of a tile's loop.
 fn unroll(rows: u64, columns: u64) -> u64 {
     match (rows, columns) {
@@ -67,11 +73,9 @@ pub fn product8(call: &Product8) -> u64 {
     CALL + rows * (n / whole * line(whole) + if n % whole > 0 { line(n % whole) } else { 0 })
 }
 
-/// Cycles of [`Widen`], for a word of four bytes: LDR (1); `mov t, w, lsl #24`, `mov t, t, asr #24`, .. for each byte a shift up and
-/// one down, the upper one of a pair masked and joined: 3 a pair more; STM of two (2); a turn of four words SUBS, BNE (4).
+/// Cycles of [`Widen`], for a word of four bytes: LDR and SUBS (2), eight shifts, two ORR with a shift and a shift each (3), STM of two (2), BNE (3).
 pub fn widen(call: &Widen) -> u64 {
-    let count = u64::from(call.count);
-    CALL + count * (1 + 2 * 5 + 2) + count.div_ceil(4) * 4
+    CALL + u64::from(call.count) * 18
 }
 
 /// Cycles of [`WidenWindow`], for a word of four bytes:
@@ -83,34 +87,33 @@ pub fn widen(call: &Widen) -> u64 {
 /// orr  p, p, t, lsl #8         1        orr  q, q, t, lsr #16       1
 ///                                       stm  dst!, {p, q}           2
 /// ```
-/// and in the shifted copy, for each word of two halves: `mov s, p, lsr #16`, `orr s, s, q, lsl #16`, store (3). A turn of four words SUBS, BNE
-/// (4). Borders: a store a word. Pointers of a row: 16. A border of an odd number of halves takes a shift more a word (2).
+/// and in the shifted copy, for each word of two halves: shift, LDR, SUBS, ORR with a shift, STR, BNE (8). A turn of four words SUBS, BNE
+/// (4). Before, a row is filled with the border (5 for four words). With a border of an odd number of halves bytes go one by one, and take longer.
 pub fn widen_window(call: &WidenWindow) -> u64 {
     let (rows, row) = (u64::from(call.rows), u64::from(call.dst_row));
     let (from, to) = call.held();
     let (from, to) = (u64::from(from), u64::from(to));
     let words = u64::from(call.columns.div_ceil(4));
     let odd = if call.left % 2 == 1 { 2 } else { 0 };
-    let copy = if call.dst_odd == crate::call::NONE { 0 } else { 3 * row };
+    let copy = if call.dst_odd == crate::call::NONE { 0 } else { 8 * row + 20 };
     let held = words * (10 + 2 * odd) + words.div_ceil(4) * 4;
-    let border = row.saturating_sub(2 * words);
-    CALL + rows * (16 + copy) + (to - from) * (held + border) + (rows - (to - from)) * row
+    CALL + rows * (ROW + copy + row * 5 / 4) + (to - from) * held
 }
 
 /// Cycles of [`WidenColumns`], for a word of four bytes: LDR (1), AND and shifts (4), four STRH with a step (4); for a whole pixel at a time where a pixel is
-/// more than two bytes; borders and the shifted copy as of [`WidenWindow`]. Pointers of a row: 16.
+/// more than two bytes; borders and the shifted copy as of [`WidenWindow`]. A row: [`ROW`].
 pub fn widen_columns(call: &WidenColumns) -> u64 {
     let (outputs, row) = (u64::from(call.outputs), u64::from(call.dst_row));
     let words = (u64::from(call.width) * u64::from(call.channels)).div_ceil(4);
-    let copy = if call.dst_odd == crate::call::NONE { 0 } else { 3 * row };
-    CALL + outputs * (16 + row + copy + u64::from(call.rows) * (16 + words * 9 + words.div_ceil(4) * 4))
+    let copy = if call.dst_odd == crate::call::NONE { 0 } else { 8 * row + 20 };
+    CALL + outputs * (ROW + row * 5 / 4 + copy + u64::from(call.rows) * (ROW + words * 12))
 }
 
 /// Cycles of [`crate::call::Lookup8`], for a word: LDR (1), four times mask or shift (1), LDRB from the table (1), ORR (1), less one ORR; STR (1);
 /// a turn of two words SUBS, BNE (4).
 pub fn lookup8(count: u32) -> u64 {
     let count = u64::from(count);
-    CALL + count * 13 + count.div_ceil(2) * 4
+    CALL + count * 19
 }
 
 /// Cycles of [`crate::call::Add8`], for a byte: two LDRB (2), SMLABB twice (2; the zero points are in the sum's start), shift (2), ADC (1), CMP and MVNHI (2),
@@ -119,12 +122,18 @@ pub fn add8(count: u32) -> u64 {
     CALL + 4 * u64::from(count) * 12
 }
 
-/// Cycles of [`Pool8`]: for each cell and channel LDRB and CMP, MOVHI (3), or LDRB and ADD (2); for each output STRB (1), and
-/// of the average a product with the reciprocal (UMULL 3, ADD 1, shift 1). Bounds of a window: 16.
+/// Cycles of [`Pool8`]. Windows of two by two: for a result four LDRB, three ADD and one of the half, shift, STRB, SUBS, BNE, a stall (16), or the maximum by
+/// CMP and MOVLO (17); for a pixel pointers and loop (8), for a row [`POOL_ROW`]. Others: for each cell and channel LDRB and CMP, MOVHI (3), or LDRB and ADD (2); for
+/// each output STRB (1), and of the average a product with the reciprocal (UMULL 3, ADD 1, shift 1); bounds of a window 16.
 pub fn pool8(call: &Pool8) -> u64 {
     let end = call.oy_end();
-    let outputs = u64::from(end.saturating_sub(call.oy0)) * u64::from(call.out_w);
+    let rows = u64::from(end.saturating_sub(call.oy0));
+    let outputs = rows * u64::from(call.out_w);
     let channels = u64::from(call.channels);
+    if call.is_two_by_two() && call.pad_y == 0 {
+        let each = if call.mode == 0 { 17 } else { 16 };
+        return CALL + rows * POOL_ROW + outputs * (8 + channels * each);
+    }
     let cells = cells(&call.y_axis(), call.oy0, end) * cells(&call.x_axis(), 0, call.out_w);
     let (cell, output) = if call.mode == 0 { (3, 2) } else { (2, 7) };
     CALL + 16 * outputs + channels * (cells * cell + outputs * output)

@@ -81,7 +81,7 @@ impl Kernel for WidenWindow {
         let (from, to) = self.held();
         for r in 0..self.rows {
             let dst = &dtcm[self.dst as usize / 4 + r as usize * row..][..row];
-            dst.iter().for_each(|d| d.set(border));
+            fill(dst, border);
             if (from..to).contains(&r) && columns > 0 {
                 let src = &dtcm[self.src as usize / 4 + r as usize * self.src_row as usize..][..columns.div_ceil(4)];
                 let mut i = 0;
@@ -110,6 +110,19 @@ impl Kernel for WidenWindow {
     fn cycles(&self) -> u64 {
         cost::widen_window(self)
     }
+}
+
+/// Sets all words.
+fn fill(words: &[Cell<u32>], value: u32) {
+    if cfg!(target_arch = "arm") {
+        #[cfg(target_arch = "arm")]
+        // SAFETY: the call was checked.
+        unsafe {
+            crate::arm::fill(words.as_ptr() as u32, words.len() as u32, value)
+        };
+        return;
+    }
+    words.iter().for_each(|w| w.set(value));
 }
 
 /// The copy of a row that begins with its second half.
@@ -179,7 +192,7 @@ impl Kernel for WidenColumns {
         let (from, to) = self.held();
         for o in 0..self.outputs {
             let dst = &dtcm[self.dst as usize / 4 + o as usize * row..][..row];
-            dst.iter().for_each(|d| d.set(self.zero | self.zero << 16));
+            fill(dst, self.zero | self.zero << 16);
             for ky in 0..self.rows {
                 let r = times(o, self.step).saturating_add(ky);
                 if !(from..to).contains(&r) || self.width == 0 {
