@@ -111,8 +111,7 @@ pub fn gemm_half(seed: u64, (m, k, n): (u32, u32, u32), accumulate: u32) -> Case
     halves(&mut random, &mut memory[..(a_exps / 4) as usize]);
     exponents(&mut random, &mut memory[(a_exps / 4) as usize..(c / 4) as usize]);
     numbers(&mut random, &mut memory[(c / 4) as usize..], false);
-    let call =
-        GemmHalf { a, a_exps, a_stride: words, b, b_exps, b_stride: n, c, c_stride: n, m, k, n, accumulate };
+    let call = GemmHalf { a, a_exps, a_stride: words, b, b_exps, b_stride: n, c, c_stride: n, m, k, n, accumulate };
     Case { call: call.into(), memory }
 }
 
@@ -217,9 +216,23 @@ pub fn random(kernel: u32, seed: u64) -> Case {
             numbers(&mut r, &mut memory, any);
             let (rows, cols, axis) = (r.between(0, 9), r.between(1, 40), r.between(0, 2));
             let pair_rows = if axis == 1 { 0 } else { r.between(0, 4) };
-            let call =
-                PrepHalf { rows, cols, src_stride: cols, dst_row_stride: cols, dst_col_stride: 1, exps: 40_000, axis, pair_rows, ..Default::default() };
-            if r.between(0, 1) == 0 { call } else { PrepHalf { dst: 20_000, dst_row_stride: 1, dst_col_stride: 10, ..call } }.into()
+            let call = PrepHalf {
+                rows,
+                cols,
+                src_stride: cols,
+                dst_row_stride: cols,
+                dst_col_stride: 1,
+                exps: 40_000,
+                axis,
+                pair_rows,
+                ..Default::default()
+            };
+            if r.between(0, 1) == 0 {
+                call
+            } else {
+                PrepHalf { dst: 20_000, dst_row_stride: 1, dst_col_stride: 10, ..call }
+            }
+            .into()
         }
         PrepConvBackwardHalf::NUMBER => {
             numbers(&mut r, &mut memory, any);
@@ -229,9 +242,20 @@ pub fn random(kernel: u32, seed: u64) -> Case {
         PrepWindowHalf::NUMBER => {
             numbers(&mut r, &mut memory, any);
             let (pixels, channels) = (r.between(1, 9), r.between(1, 20));
-            PrepWindowHalf { x: 0, first: r.between(0, 3) as i32 - 1, rows: r.between(0, 4), limit: 3, pixels, channels, exp: 40_000 }.into()
+            PrepWindowHalf {
+                x: 0,
+                first: r.between(0, 3) as i32 - 1,
+                rows: r.between(0, 4),
+                limit: 3,
+                pixels,
+                channels,
+                exp: 40_000,
+            }
+            .into()
         }
-        GemmHalf::NUMBER => return gemm_half(seed, (r.between(1, 7), r.between(1, 30), r.between(1, 9)), r.between(0, 1)),
+        GemmHalf::NUMBER => {
+            return gemm_half(seed, (r.between(1, 7), r.between(1, 30), r.between(1, 9)), r.between(0, 1));
+        }
         ConvHalf::NUMBER => return conv_half(&mut r),
         ConvWgradHalf::NUMBER => return wgrad_half(&mut r),
         Widen::NUMBER => {
@@ -352,16 +376,56 @@ pub fn named() -> Vec<Named> {
         add(name, Case { call, ..random(kernel, 2) }, unit, units);
     };
     plain("Widen 100 words", Widen::NUMBER, Widen { src: 8000, dst: 0, count: 100 }.into(), "byte", 400);
-    let window = WidenWindow { src: 20_000, src_row: 21, columns: 84, rows: 5, limit: 5, dst_odd: NONE, dst_row: 44, ..Default::default() };
+    let window = WidenWindow {
+        src: 20_000,
+        src_row: 21,
+        columns: 84,
+        rows: 5,
+        limit: 5,
+        dst_odd: NONE,
+        dst_row: 44,
+        ..Default::default()
+    };
     plain("WidenWindow LeNet 2, 5 rows", WidenWindow::NUMBER, window.into(), "byte", 420);
     let odd = WidenWindow { src_row: 7, columns: 28, dst_odd: 4000, dst_row: 17, left: 2, ..window };
     plain("WidenWindow LeNet 1, 5 rows", WidenWindow::NUMBER, odd.into(), "byte", 140);
+    let columns = WidenColumns {
+        src: 20_000,
+        src_row: 7,
+        width: 28,
+        channels: 1,
+        rows: 5,
+        limit: 6,
+        step: 1,
+        outputs: 2,
+        dst: 0,
+        dst_odd: 8000,
+        dst_row: 81,
+        left: 2,
+        right: 2,
+        ..Default::default()
+    };
+    plain("WidenColumns LeNet 1, 2 rows", WidenColumns::NUMBER, columns.into(), "half", 320);
     plain("Lookup8 50 words", Lookup8::NUMBER, Lookup8 { x: 0, out: 0, count: 50, table: 8000 }.into(), "byte", 200);
-    let add8 = Add8 { a: 0, b: 4000, out: 0, count: 50, mult_a: 1 << 19, mult_b: 1 << 18, shift: 19, ..Default::default() };
+    let add8 =
+        Add8 { a: 0, b: 4000, out: 0, count: 50, mult_a: 1 << 19, mult_b: 1 << 18, shift: 19, ..Default::default() };
     plain("Add8 50 words", Add8::NUMBER, add8.into(), "byte", 200);
     let pool = Pool8 {
-        mode: 1, x_row: 42, in_h: 2, in_w: 28, channels: 6, y: 20_000, y_row: 21, rows: 1, out_h: 1, out_w: 14, kh: 2, kw: 2, stride_y: 2,
-        stride_x: 2, ..Default::default()
+        mode: 1,
+        x_row: 42,
+        in_h: 2,
+        in_w: 28,
+        channels: 6,
+        y: 20_000,
+        y_row: 21,
+        rows: 1,
+        out_h: 1,
+        out_w: 14,
+        kh: 2,
+        kw: 2,
+        stride_y: 2,
+        stride_x: 2,
+        ..Default::default()
     };
     plain("Pool8 average LeNet 1, 1 row", Pool8::NUMBER, pool.into(), "result", 84);
     plain("Pool8 maximum LeNet 1, 1 row", Pool8::NUMBER, Pool8 { mode: 0, ..pool }.into(), "result", 84);

@@ -64,20 +64,85 @@ spidnn_widen_signed:
     .type spidnn_shift_halves, %function
 @ shift_halves(from: r0, to: r1, words: r2, zero: r3): each word from the half behind its first; `zero` at the end. At least one word.
 spidnn_shift_halves:
-    str   lr, [sp, #-4]!
+    stmfd sp!, {r4-r8, lr}
+    ldr   r12, [r0], #4
+    subs  r2, r2, #5
+    blo   2f
+1:  ldmia r0!, {r5-r8}
+    mov   r4, r12, lsr #16
+    mov   r12, r8
+    orr   r4, r4, r5, lsl #16
+    mov   r5, r5, lsr #16
+    orr   r5, r5, r6, lsl #16
+    mov   r6, r6, lsr #16
+    orr   r6, r6, r7, lsl #16
+    mov   r7, r7, lsr #16
+    orr   r7, r7, r8, lsl #16
+    stmia r1!, {r4-r7}
+    subs  r2, r2, #4
+    bhs   1b
+2:  adds  r2, r2, #4
+    beq   4f
+3:  mov   r4, r12, lsr #16
     ldr   r12, [r0], #4
     subs  r2, r2, #1
-    beq   2f
-1:  mov   lr, r12, lsr #16
-    ldr   r12, [r0], #4
-    subs  r2, r2, #1
-    orr   lr, lr, r12, lsl #16
-    str   lr, [r1], #4
-    bne   1b
-2:  mov   r12, r12, lsr #16
+    orr   r4, r4, r12, lsl #16
+    str   r4, [r1], #4
+    bne   3b
+4:  mov   r12, r12, lsr #16
     orr   r12, r12, r3, lsl #16
     str   r12, [r1]
-    ldr   pc, [sp], #4
+    ldmfd sp!, {r4-r8, pc}
+
+    .global spidnn_widen_rows
+    .type spidnn_widen_rows, %function
+@ widen_rows(from: r0, to: r1, words: r2, rows: r3; on the stack bytes from row to row of both): words and rows are at least one.
+spidnn_widen_rows:
+    stmfd sp!, {r4-r11, lr}
+    ldr   r10, [sp, #36]
+    ldr   r11, [sp, #40]
+    sub   r10, r10, r2, lsl #2
+    sub   r11, r11, r2, lsl #3
+    mov   lr, r2
+1:  subs  r2, lr, #4
+    blo   3f
+2:  ldmia r0!, {r6-r9}
+    unsigned r6
+    unsigned r7
+    unsigned r8
+    unsigned r9
+    subs  r2, r2, #4
+    bhs   2b
+3:  adds  r2, r2, #4
+    beq   5f
+4:  ldr   r6, [r0], #4
+    subs  r2, r2, #1
+    unsigned r6
+    bne   4b
+5:  subs  r3, r3, #1
+    add   r0, r0, r10
+    add   r1, r1, r11
+    bne   1b
+    ldmfd sp!, {r4-r11, pc}
+
+    .global spidnn_spread_rows
+    .type spidnn_spread_rows, %function
+@ spread_rows(from: r0, to: r1, count: r2, step: r3; on the stack rows, bytes from row to row of both): `spread` for several rows, at least one.
+spidnn_spread_rows:
+    stmfd sp!, {r4-r10, lr}
+    ldr   r8, [sp, #32]
+    ldr   r9, [sp, #36]
+    ldr   r10, [sp, #40]
+    mov   r7, r2
+1:  stmfd sp!, {r0, r1}
+    mov   r2, r7
+    bl    spidnn_spread
+    ldmfd sp!, {r0, r1}
+    subs  r8, r8, #1
+    add   r0, r0, r9
+    add   r1, r1, r10
+    bne   1b
+    ldmfd sp!, {r4-r10, pc}
 
     .global spidnn_spread
     .type spidnn_spread, %function

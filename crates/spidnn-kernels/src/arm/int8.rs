@@ -104,37 +104,30 @@ pub fn product8(call: &Product8, dtcm: &[Cell<u32>]) {
     } else {
         2 * call.x_pixel
     };
-    let run = |form: usize, row: u32, pixel: u32, count: u32, j0: u32, alone: bool| {
+    // SAFETY: the only user of the place.
+    let panel = unsafe { &mut *spidnn_panel.0.get() };
+    panel.y_step = 2 * call.y_pixel;
+    panel.x_step = 4 * call.x_pixel;
+    panel.segments = call.segments;
+    panel.x_next = (2 * call.x_segment).wrapping_sub(4 * pairs);
+    panel.round = (2 * call.zero + 1) << (call.shift - 1);
+    panel.shift = call.shift;
+    let (w, scales, y) = (address(dtcm, call.w), address(dtcm, call.scales), address(dtcm, call.y));
+    let mut run = |form: usize, row: u32, pixel: u32, count: u32, j0: u32, alone: bool| {
         let (function, pairs_at, bytes, log) = forms[form];
         let unroll = 1 << log;
         // Pairs of the first turn, and turns after it.
-        let (first, turns) = ((pairs - 1 & (unroll - 1)) + 1, pairs - 1 >> log);
-        let at = x.wrapping_add(2 * (row * call.x_row + pixel * call.x_pixel));
+        panel.turns = pairs - 1 >> log;
+        panel.entry = pairs_at as u32 + (unroll - 1 - (pairs - 1 & (unroll - 1))) * bytes;
+        panel.x = x.wrapping_add(2 * (row * call.x_row + pixel * call.x_pixel));
+        panel.y = y + row * call.y_row + pixel * call.y_pixel + j0;
         // Weights and scales of the panels before.
-        let w = address(dtcm, call.w) + 4 * all * j0;
-        let panel = Panel {
-            y: address(dtcm, call.y) + row * call.y_row + pixel * call.y_pixel + j0,
-            x: at,
-            y_step: 2 * call.y_pixel,
-            x_step: 4 * call.x_pixel,
-            dx: if alone { 0 } else { dx },
-            w,
-            scales: address(dtcm, call.scales) + 8 * j0,
-            entry: pairs_at as u32 + (unroll - first) * bytes,
-            turns,
-            segments: call.segments,
-            x_next: (2 * call.x_segment).wrapping_sub(4 * pairs),
-            dy: if alone { 0 } else { call.y_pixel },
-            round: (2 * call.zero + 1) << (call.shift - 1),
-            shift: call.shift,
-            count,
-            work: [0; 3],
-        };
-        // SAFETY: the only user of the place; the call was checked.
-        unsafe {
-            spidnn_panel.0.get().write(panel);
-            function();
-        }
+        panel.w = w + 4 * all * j0;
+        panel.scales = scales + 8 * j0;
+        (panel.dx, panel.dy) = if alone { (0, 0) } else { (dx, call.y_pixel) };
+        panel.count = count;
+        // SAFETY: the call was checked.
+        unsafe { function() }
     };
     for row in 0..call.rows {
         let mut j0 = 0;
@@ -158,7 +151,8 @@ unsafe extern "C" {
     fn spidnn_widen_unsigned(from: u32, to: u32, words: u32);
     fn spidnn_widen_signed(from: u32, to: u32, words: u32);
     fn spidnn_shift_halves(from: u32, to: u32, words: u32, zero: u32);
-    fn spidnn_spread(from: u32, to: u32, count: u32, step: u32);
+    fn spidnn_widen_rows(from: u32, to: u32, words: u32, rows: u32, from_row: u32, to_row: u32);
+    fn spidnn_spread_rows(from: u32, to: u32, count: u32, step: u32, rows: u32, from_row: u32, to_row: u32);
     fn spidnn_pool_average(upper: u32, lower: u32, to: u32, pixels: u32, channels: u32);
     fn spidnn_pool_maximum(upper: u32, lower: u32, to: u32, pixels: u32, channels: u32);
     fn spidnn_lookup(from: u32, to: u32, words: u32, table: u32);
@@ -186,10 +180,37 @@ pub fn shift(row: &[Cell<u32>], odd: &[Cell<u32>], zero: u32) {
     }
 }
 
-/// `count` bytes from the first on, to halves `step` halves from one another, from half `at` on.
-pub fn spread(from: &[Cell<u32>], to: &[Cell<u32>], at: u32, count: u32, step: u32) {
-    // SAFETY: the call was checked.
-    unsafe { spidnn_spread(from.as_ptr() as u32, to.as_ptr() as u32 + 2 * at, count, 2 * step) }
+/// Rows of whole words of bytes to halves; strides in words.
+pub fn widen_rows(from: &[Cell<u32>], to: &[Cell<u32>], words: u32, rows: u32, from_row: u32, to_row: u32) {
+    if words > 0 && rows > 0 {
+        // SAFETY: the call was checked.
+        unsafe { spidnn_widen_rows(from.as_ptr() as u32, to.as_ptr() as u32, words, rows, 4 * from_row, 4 * to_row) }
+    }
+}
+
+/// For `rows` rows of bytes, `from_row` words from one another: `count` bytes of each to halves `step` halves from one another, from half `at` on,
+/// of the next row one half further.
+pub fn spread_rows(
+    from: &[Cell<u32>],
+    to: &[Cell<u32>],
+    at: u32,
+    (count, step): (u32, u32),
+    (rows, from_row): (u32, u32),
+) {
+    if rows > 0 {
+        // SAFETY: the call was checked.
+        unsafe {
+            spidnn_spread_rows(
+                from.as_ptr() as u32,
+                to.as_ptr() as u32 + 2 * at,
+                count,
+                2 * step,
+                rows,
+                4 * from_row,
+                2,
+            )
+        }
+    }
 }
 
 /// Bytes of `words` words through a table, by byte offsets.

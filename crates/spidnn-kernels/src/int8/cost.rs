@@ -17,8 +17,11 @@ const TURN: u64 = 11;
 /// Set-up of a row of tiles: the kernel's own loop in Rust.
 const LINE: u64 = 150;
 
-/// A row of a window: the kernel's own loop in Rust, and calls.
+/// What the kernels' own loops in Rust take: a window, a row of it by itself, the shifted copy of a row, and the columns of an output.
+const WINDOW: u64 = 210;
 const ROW: u64 = 200;
+const COPY: u64 = 100;
+const COLUMNS: u64 = 295;
 
 /// A row of pooled pixels, likewise.
 const POOL_ROW: u64 = 290;
@@ -87,26 +90,27 @@ pub fn widen(call: &Widen) -> u64 {
 /// orr  p, p, t, lsl #8         1        orr  q, q, t, lsr #16       1
 ///                                       stm  dst!, {p, q}           2
 /// ```
-/// and in the shifted copy, for each word of two halves: shift, LDR, SUBS, ORR with a shift, STR, BNE (8). A turn of four words SUBS, BNE
-/// (4). Before, a row is filled with the border (5 for four words). With a border of an odd number of halves bytes go one by one, and take longer.
+/// A turn of four words SUBS, BNE (4); a row: pointers and counters (15). Before, all is filled with the border (5 for four words). The shifted copy: in a turn
+/// of four words LDM, STM (8), two operations a word (8), SUBS, BNE (4), for a row [`COPY`]. Rows that do not begin at a word, or hold no whole number
+/// of words, are taken one by one ([`ROW`]).
 pub fn widen_window(call: &WidenWindow) -> u64 {
     let (rows, row) = (u64::from(call.rows), u64::from(call.dst_row));
     let (from, to) = call.held();
-    let (from, to) = (u64::from(from), u64::from(to));
+    let held = u64::from(to - from);
     let words = u64::from(call.columns.div_ceil(4));
-    let odd = if call.left % 2 == 1 { 2 } else { 0 };
-    let copy = if call.dst_odd == crate::call::NONE { 0 } else { 8 * row + 20 };
-    let held = words * (10 + 2 * odd) + words.div_ceil(4) * 4;
-    CALL + rows * (ROW + copy + row * 5 / 4) + (to - from) * held
+    let apart = if call.left % 2 == 1 || call.columns % 4 != 0 { held * ROW } else { 0 };
+    let copy = if call.dst_odd == crate::call::NONE { 0 } else { rows * (COPY + 5 * row) };
+    CALL + WINDOW + rows * row * 5 / 4 + held * (15 + words * 10 + words.div_ceil(4) * 4) + apart + copy
 }
 
-/// Cycles of [`WidenColumns`], for a word of four bytes: LDR (1), AND and shifts (4), four STRH with a step (4); for a whole pixel at a time where a pixel is
-/// more than two bytes; borders and the shifted copy as of [`WidenWindow`]. A row: [`ROW`].
+/// Cycles of [`WidenColumns`]: with one channel, for four bytes LDRB and STRH each (8), SUBS, BNE (4), for a row of the kernel pointers and counters (40); with
+/// more, bytes one by one in Rust. The border and the shifted copy as of [`WidenWindow`].
 pub fn widen_columns(call: &WidenColumns) -> u64 {
     let (outputs, row) = (u64::from(call.outputs), u64::from(call.dst_row));
-    let words = (u64::from(call.width) * u64::from(call.channels)).div_ceil(4);
-    let copy = if call.dst_odd == crate::call::NONE { 0 } else { 8 * row + 20 };
-    CALL + outputs * (ROW + row * 5 / 4 + copy + u64::from(call.rows) * (ROW + words * 12))
+    let bytes = u64::from(call.width) * u64::from(call.channels);
+    let copy = if call.dst_odd == crate::call::NONE { 0 } else { COPY + 5 * row };
+    let kernel_row = if call.channels == 1 { 40 + bytes * 3 } else { ROW + bytes * 12 };
+    CALL + outputs * (COLUMNS + row * 5 / 4 + copy + u64::from(call.rows) * kernel_row)
 }
 
 /// Cycles of [`crate::call::Lookup8`], for a word: LDR (1), four times mask or shift (1), LDRB from the table (1), ORR (1), less one ORR; STR (1);

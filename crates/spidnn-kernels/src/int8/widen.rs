@@ -79,9 +79,23 @@ impl Kernel for WidenWindow {
         let (row, columns, left) = (self.dst_row as usize, self.columns as usize, self.left as usize);
         let border = self.zero | self.zero << 16;
         let (from, to) = self.held();
+        fill(dtcm::words(dtcm, self.dst, self.rows as usize * row), border);
+        #[cfg(target_arch = "arm")]
+        let whole = left % 2 == 0 && columns % 4 == 0;
+        #[cfg(target_arch = "arm")]
+        if whole && from < to {
+            let (src, dst) = (self.src / 4 + from * self.src_row, self.dst / 4 + from * self.dst_row + self.left / 2);
+            let (src, dst) = (&dtcm[src as usize..], &dtcm[dst as usize..]);
+            crate::arm::int8::widen_rows(src, dst, self.columns / 4, to - from, self.src_row, self.dst_row);
+        }
+        #[cfg(target_arch = "arm")]
+        if whole && self.dst_odd == NONE {
+            return;
+        }
         for r in 0..self.rows {
             let dst = &dtcm[self.dst as usize / 4 + r as usize * row..][..row];
-            fill(dst, border);
+            #[cfg(target_arch = "arm")]
+            let (from, to) = if whole { (0, 0) } else { (from, to) };
             if (from..to).contains(&r) && columns > 0 {
                 let src = &dtcm[self.src as usize / 4 + r as usize * self.src_row as usize..][..columns.div_ceil(4)];
                 let mut i = 0;
@@ -193,18 +207,28 @@ impl Kernel for WidenColumns {
         for o in 0..self.outputs {
             let dst = &dtcm[self.dst as usize / 4 + o as usize * row..][..row];
             fill(dst, self.zero | self.zero << 16);
+            #[cfg(target_arch = "arm")]
+            if channels == 1 && self.width > 0 {
+                // Rows of this output that exist.
+                let first = times(o, self.step);
+                let (low, high) = (from.max(first), to.min(first.saturating_add(self.rows)));
+                if low < high {
+                    let src = &dtcm[(self.src / 4 + low * self.src_row) as usize..];
+                    let at = self.left * self.rows + (low - first);
+                    let shape = (self.width, self.rows);
+                    crate::arm::int8::spread_rows(src, dst, at, shape, (high - low, self.src_row));
+                }
+                if self.dst_odd != NONE {
+                    shift(dst, &dtcm[self.dst_odd as usize / 4 + o as usize * row..][..row], self.zero);
+                }
+                continue;
+            }
             for ky in 0..self.rows {
                 let r = times(o, self.step).saturating_add(ky);
                 if !(from..to).contains(&r) || self.width == 0 {
                     continue;
                 }
                 let src = &dtcm[self.src as usize / 4 + r as usize * self.src_row as usize..];
-                #[cfg(target_arch = "arm")]
-                if channels == 1 {
-                    let at = self.left * self.rows + ky;
-                    crate::arm::int8::spread(src, dst, at, self.width, self.rows);
-                    continue;
-                }
                 for x in 0..self.width as usize {
                     let at = ((x + self.left as usize) * rows + ky as usize) * channels;
                     (0..channels).for_each(|c| set_half(dst, at + c, byte(src, x * channels + c) as i32));
