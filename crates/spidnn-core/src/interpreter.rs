@@ -5,7 +5,7 @@ use spidnn_kernels::call::CALL_WORDS_MAX;
 
 #[cfg(feature = "exchanges")]
 use crate::command::Exchange;
-use crate::command::{When, dma, loops, reg};
+use crate::command::{When, loops, reg};
 use crate::core_trait::{Core, Direction, Transfer};
 use crate::error::{ErrorCode, Failure};
 use crate::program::{in_sdram, memory, opcode};
@@ -22,25 +22,36 @@ const TURN_CYCLES: u32 = 96;
 /// Loops within each other at most.
 const DEPTH_MAX: usize = 2;
 
-/// What a command list asks for.
+const NO_TRANSFER: Transfer = Transfer {
+    direction: Direction::In,
+    sdram: 0,
+    dtcm: 0,
+    row_bytes: 0,
+    rows: 0,
+    sdram_stride: 0,
+    dtcm_stride: 0,
+    tag: 0,
+};
+
+/// What a command list asks for. What it needs for that is in the interpreter: a core copies little.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Deed {
     /// The segment has come to its end.
     End,
-    /// Start a transfer.
-    Transfer(Transfer),
-    /// Wait for the transfers with a tag.
-    Wait(u8),
+    /// Start the transfer that was read.
+    Transfer,
+    /// Wait for the transfers with the tag that was read.
+    Wait,
     /// Run the kernel that was read.
     Kernel,
     /// Meet the other cores of the chip.
     Barrier,
-    /// Sum a vector over all replicas.
+    /// Sum the vector of the exchange that was read over all replicas.
     #[cfg(feature = "exchanges")]
-    ReduceUp(Exchange),
-    /// Copy a vector to all replicas.
+    ReduceUp,
+    /// Copy its vector to all replicas.
     #[cfg(feature = "exchanges")]
-    BroadcastDown(Exchange),
+    BroadcastDown,
 }
 
 /// A loop that is being executed.
@@ -90,8 +101,14 @@ pub(crate) struct Interpreter {
     place: u32,
     /// Commands that this run may still execute.
     commands: u64,
-    /// The kernel call that was read last.
-    call: KernelCall,
+    /// Parameters of the command at hand, patched.
+    parameters: [u32; CALL_WORDS_MAX],
+    /// What was read last for each kind of deed.
+    pub call: KernelCall,
+    pub transfer: Transfer,
+    pub tag: u8,
+    #[cfg(feature = "exchanges")]
+    pub exchange: Exchange,
 }
 
 impl Interpreter {
@@ -102,18 +119,18 @@ impl Interpreter {
         depth: 0,
         place: 0,
         commands: 0,
+        parameters: [0; CALL_WORDS_MAX],
         call: KernelCall::NOTHING,
+        transfer: NO_TRANSFER,
+        tag: 0,
+        #[cfg(feature = "exchanges")]
+        exchange: Exchange { sdram: 0, words: 0, scratch: 0, scratch_bytes: 0 },
     };
 
     /// Begins a run.
     pub fn begin_run(&mut self, registers: &[u32; reg::COUNT], commands_max: u64) {
         self.registers = *registers;
         self.commands = commands_max;
-    }
-
-    /// The kernel call of the last [`Deed::Kernel`].
-    pub fn call(&self) -> &KernelCall {
-        &self.call
     }
 
     /// Begins a segment.
@@ -169,8 +186,7 @@ impl Interpreter {
             }
             core.charge(WORD_CYCLES * count as u32 + PATCH_CYCLES * patches as u32);
             let (from, to) = (place as usize + 1, place as usize + length);
-            let mut parameters = [0; CALL_WORDS_MAX];
-            let parameters = &mut parameters[..count];
+            let parameters = &mut self.parameters[..count];
             parameters.copy_from_slice(&segment[from..from + count]);
             for patch in segment[from + count..to].chunks_exact(2) {
                 let (word, register) = ((patch[0] & 0xFF) as usize, (patch[0] >> 8) as usize);
@@ -179,19 +195,31 @@ impl Interpreter {
                 }
                 parameters[word] = parameters[word].wrapping_add(self.registers[register].wrapping_mul(patch[1]));
             }
-            return Ok(match (head & 0xFF, &*parameters) {
-                (opcode::DMA, p) if count == 10 => match transfer(p, bad)? {
-                    Some(transfer) => Deed::Transfer(transfer),
-                    None => continue,
-                },
-                (opcode::WAIT, &[tag]) if tag < 16 => Deed::Wait(tag as u8),
+            let parameters = &self.parameters[..count];
+            return Ok(match (head & 0xFF, parameters) {
+                (opcode::DMA, p) => {
+                    if !transfer(p, bad, &mut self.transfer)? {
+                        continue;
+                    }
+                    Deed::Transfer
+                }
+                (opcode::WAIT, &[tag]) if tag < 16 => {
+                    self.tag = tag as u8;
+                    Deed::Wait
+                }
                 (opcode::BARRIER, []) => Deed::Barrier,
                 #[cfg(feature = "exchanges")]
-                (opcode::REDUCE_UP, p) if count == 4 => Deed::ReduceUp(exchange(p, bad)?),
+                (opcode::REDUCE_UP, p) if count == 4 => {
+                    self.exchange = exchange(p, bad)?;
+                    Deed::ReduceUp
+                }
                 #[cfg(feature = "exchanges")]
-                (opcode::BROADCAST_DOWN, p) if count == 4 => Deed::BroadcastDown(exchange(p, bad)?),
-                (opcode::LOOP, p) => {
-                    self.begin_loop(core, p, end).ok_or(bad)?;
+                (opcode::BROADCAST_DOWN, p) if count == 4 => {
+                    self.exchange = exchange(p, bad)?;
+                    Deed::BroadcastDown
+                }
+                (opcode::LOOP, p) if p.len() == 8 => {
+                    self.begin_loop(core, end).ok_or(bad)?;
                     continue;
                 }
                 (code, p) if code >= opcode::KERNEL => {
@@ -208,8 +236,8 @@ impl Interpreter {
     /// Enters a loop, or passes over one without turns; `None` for one that makes no sense. Its body begins at the current place
     /// and must end at `limit` or before.
     #[inline(never)]
-    fn begin_loop<C: Core>(&mut self, core: &C, p: &[u32], limit: u32) -> Option<()> {
-        let &[number, start, step, items, total_divisor, divisor, last, body] = p else { return None };
+    fn begin_loop<C: Core>(&mut self, core: &C, limit: u32) -> Option<()> {
+        let [number, start, step, items, total_divisor, divisor, last, body, ..] = self.parameters;
         let end = self.place.checked_add(body).filter(|&e| e <= limit)?;
         let depth = self.depth;
         let sound = step != 0 && total_divisor != 0 && divisor != 0;
@@ -270,52 +298,46 @@ fn exchange(p: &[u32], bad: Failure) -> Result<Exchange, Failure> {
     Ok(exchange)
 }
 
-/// A transfer with its rows clamped; `None` if there are none left.
+/// A transfer with its rows clamped; `false` if there are none left.
 #[inline(never)]
-fn transfer(p: &[u32], bad: Failure) -> Result<Option<Transfer>, Failure> {
-    let (first, rows, limit) = (
-        i64::from(p[usize::from(dma::FIRST)] as i32),
-        i64::from(p[usize::from(dma::ROWS)]),
-        i64::from(p[usize::from(dma::LIMIT)]),
-    );
+fn transfer(p: &[u32], bad: Failure, t: &mut Transfer) -> Result<bool, Failure> {
+    let &[out, sdram, dtcm, row_bytes, first, rows, limit, sdram_stride, dtcm_stride, tag] = p else { return Err(bad) };
+    let first = i64::from(first as i32);
     let from = first.max(0);
-    let to = (first + rows).min(limit);
-    if from >= to {
-        return Ok(None);
+    let to = (first + i64::from(rows)).min(limit.into());
+    if from >= to || row_bytes == 0 {
+        return Ok(false);
     }
-    let (sdram, dtcm, row_bytes) = (u64::from(p[1]), u64::from(p[2]), u64::from(p[3]));
-    let (sdram_stride, dtcm_stride) = (u64::from(p[7]), u64::from(p[8]));
-    let count = (to - from) as u64;
-    if row_bytes == 0 {
-        return Ok(None);
-    }
-    if p[0] > 1 || p[usize::from(dma::TAG)] >= 16 {
+    if out > 1 || tag >= 16 {
         return Err(bad);
     }
-    let sdram_at = sdram + from as u64 * sdram_stride;
-    let dtcm_at = dtcm + (from - first) as u64 * dtcm_stride;
-    let sdram_end = (count - 1).saturating_mul(sdram_stride).saturating_add(row_bytes);
-    let dtcm_end = (count - 1).saturating_mul(dtcm_stride).saturating_add(row_bytes).saturating_add(dtcm_at);
-    let aligned = (sdram_at | dtcm_at | row_bytes | sdram_stride | dtcm_stride).is_multiple_of(4);
+    // Products of two words: nothing overflows.
+    let product = |a: u32, b: u32| u64::from(a) * u64::from(b);
+    let (count, skipped) = ((to - from) as u32, (from - first) as u32);
+    let sdram_at = u64::from(sdram) + product(from as u32, sdram_stride);
+    let dtcm_at = u64::from(dtcm) + product(skipped, dtcm_stride);
+    let behind = |stride: u32| product(count - 1, stride) + u64::from(row_bytes);
+    let aligned = (sdram_at as u32 | dtcm_at as u32 | row_bytes | sdram_stride | dtcm_stride).is_multiple_of(4);
     // Rows may lie upon each other, but nothing moves more than fits into a program's part of DTCM.
     let dtcm_bytes = u64::from(memory::BUFFERS_END);
-    let sound = u32::try_from(sdram_at).is_ok_and(|a| in_sdram(a, sdram_end))
-        && dtcm_end <= dtcm_bytes
-        && count.saturating_mul(row_bytes) <= dtcm_bytes;
+    let sound = u32::try_from(sdram_at).is_ok_and(|at| in_sdram(at, behind(sdram_stride)))
+        && dtcm_at <= dtcm_bytes
+        && dtcm_at + behind(dtcm_stride) <= dtcm_bytes
+        && product(count, row_bytes) <= dtcm_bytes;
     if !aligned || !sound {
         return Err(Failure::new(ErrorCode::BadTransfer, sdram_at as u32, dtcm_at as u32));
     }
-    let direction = if p[0] == 0 { Direction::In } else { Direction::Out };
-    Ok(Some(Transfer {
-        direction,
+    *t = Transfer {
+        direction: if out == 0 { Direction::In } else { Direction::Out },
         sdram: sdram_at as u32,
         dtcm: dtcm_at as u32,
-        row_bytes: p[3],
-        rows: count as u32,
-        sdram_stride: p[7],
-        dtcm_stride: p[8],
-        tag: p[usize::from(dma::TAG)] as u8,
-    }))
+        row_bytes,
+        rows: count,
+        sdram_stride,
+        dtcm_stride,
+        tag: tag as u8,
+    };
+    Ok(true)
 }
 
 const _: () = assert!(loops::TOTAL == 3 && loops::START == 1);

@@ -197,16 +197,18 @@ impl<C: Core> Runner<'_, C> {
         let core = self.core;
         self.interpreter.begin_segment();
         loop {
-            match self.interpreter.next(core, segment)? {
+            let deed = self.interpreter.next(core, segment)?;
+            let said = &self.interpreter;
+            match deed {
                 Deed::End => return Ok(()),
-                Deed::Transfer(transfer) => core.dma(transfer).await,
-                Deed::Wait(tag) => core.dma_done(tag).await,
-                Deed::Kernel => core.kernel(self.interpreter.call()).await,
+                Deed::Transfer => core.dma(said.transfer).await,
+                Deed::Wait => core.dma_done(said.tag).await,
+                Deed::Kernel => core.kernel(&said.call).await,
                 Deed::Barrier => self.links.barrier(core).await?,
                 #[cfg(feature = "exchanges")]
-                Deed::ReduceUp(exchange) => self.links.reduce_up(core, &exchange).await?,
+                Deed::ReduceUp => self.links.reduce_up(core, &said.exchange).await?,
                 #[cfg(feature = "exchanges")]
-                Deed::BroadcastDown(exchange) => self.links.broadcast_down(core, &exchange).await?,
+                Deed::BroadcastDown => self.links.broadcast_down(core, &said.exchange).await?,
             }
             // A neighbour that has not heard the last word of an exchange does not wait for the end of a long stage.
             self.links.answer(core).await;

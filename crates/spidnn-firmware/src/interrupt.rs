@@ -4,16 +4,17 @@ use core::arch::asm;
 
 use spidnn_core::ErrorCode;
 
-use crate::device::timer;
 use crate::device::vic::{self, source};
+use crate::device::{dma, timer};
 use crate::fault;
 use crate::global::Global;
 use crate::mailbox;
 use crate::monitor::Vcpu;
-use crate::{packets, transfers};
+use crate::packets;
 
 static VCPU: Global<Option<Vcpu>> = Global::new(None);
-/// Something has happened since the executor last looked.
+/// Something has happened since the runtime last looked: here, and in `dma.s` for a transfer that has ended.
+#[unsafe(no_mangle)]
 static EVENT: Global<bool> = Global::new(false);
 /// The signal START has come.
 static STARTED: Global<bool> = Global::new(false);
@@ -70,15 +71,12 @@ pub fn start() {
     STARTED.set(true);
 }
 
-/// The handler; called by the vector with interrupts masked.
+/// What is pending but the end of a DMA transfer; called by `dma.s` with interrupts masked.
 #[unsafe(no_mangle)]
 extern "C" fn irq() {
     let pending = vic::pending();
-    if pending & source::DMA_DONE != 0 {
-        transfers::ended();
-    }
     if pending & source::DMA_ERROR != 0 {
-        fault::report(ErrorCode::DmaFailed, transfers::status());
+        fault::report(ErrorCode::DmaFailed, dma::status());
     }
     if pending & source::TIMER_2 != 0 {
         timer::clear_alarm();

@@ -31,13 +31,8 @@ vectors:
     @ FIQ falls through.
     "#,
     include_str!("fiq.s"),
+    include_str!("dma.s"),
     r#"
-irq_entry:
-    sub   lr, lr, #4
-    stmfd sp!, {{r0-r3, r12, lr}}
-    bl    irq
-    ldmfd sp!, {{r0-r3, r12, pc}}^
-
 reset:
     @ Interrupts masked; tightly coupled memories and low vectors on, alignment faults on (as the official kernel sets it).
     ldr   r1, =0x1F7E
@@ -69,7 +64,7 @@ data_abort:
     mov   r0, #5
 fault_entry:
     add   sp, sp, #4
-    stmia sp, {{r1-r7}}
+    stmia sp, {r1-r7}
     sub   sp, sp, #4
     strb  r0, [sp, #0x2C]
     mrs   r0, spsr
@@ -82,8 +77,11 @@ fault_entry:
     b     fault_stop
 
     .ltorg
-    "#
+    "#,
+    options(raw)
 );
+
+global_asm!(include_str!("abi.s"), options(raw));
 
 global_asm!(
     r#"

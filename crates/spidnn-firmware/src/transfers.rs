@@ -1,4 +1,8 @@
 //! DMA transfers of rows, as the runtime asks for them, on a controller that takes one row at a time and queues one more.
+//!
+//! The interrupt handler (`dma.s`) gives the controller the next row when one ends; it knows the layout of [`Queue`].
+
+use core::mem::offset_of;
 
 use spidnn_core::{Direction, Transfer};
 
@@ -7,78 +11,102 @@ use crate::global::Global;
 use crate::interrupt;
 
 /// Transfers that may be under way.
-const JOBS: usize = 2;
+const JOBS: u32 = 2;
+/// Rows that the controller takes.
+const ROWS_HELD: u32 = 2;
 /// Tags of transfers are below this.
 const TAGS: usize = 16;
 /// Data memory in the core's own address space.
 pub const DTCM: u32 = 0x0040_0000;
 
+/// A transfer under way.
 #[derive(Clone, Copy)]
+#[repr(C)]
 struct Job {
-    out: bool,
+    /// Of the row that is submitted next: addresses, and the controller's description.
     sdram: u32,
-    dtcm: u32,
-    row_bytes: u32,
+    tcm: u32,
+    description: u32,
     sdram_stride: u32,
-    dtcm_stride: u32,
+    tcm_stride: u32,
     /// Rows that the controller has not been given, and rows that have not ended.
     to_submit: u32,
     to_end: u32,
-    tag: u8,
+    tag: u32,
 }
 
+/// Aligned so that the address of one job becomes that of the other by turning one bit.
+#[repr(C, align(64))]
 struct Queue {
-    jobs: [Job; JOBS],
-    /// The oldest job, and how many there are.
-    first: usize,
-    count: usize,
-    /// Rows that the controller holds.
+    jobs: [Job; JOBS as usize],
+    /// Address of the oldest job.
+    oldest: u32,
+    /// Address of the job that is being submitted; 0 if all rows of all jobs are.
+    submitting: u32,
+    /// Jobs, and rows that the controller holds.
+    count: u32,
     held: u32,
+    /// Jobs with each tag.
     tags: [u8; TAGS],
 }
 
-const NO_JOB: Job = Job {
-    out: false,
-    sdram: 0,
-    dtcm: 0,
-    row_bytes: 0,
-    sdram_stride: 0,
-    dtcm_stride: 0,
-    to_submit: 0,
-    to_end: 0,
-    tag: 0,
+const NO_JOB: Job =
+    Job { sdram: 0, tcm: 0, description: 0, sdram_stride: 0, tcm_stride: 0, to_submit: 0, to_end: 0, tag: 0 };
+#[unsafe(no_mangle)]
+static TRANSFERS: Global<Queue> = Global::uncopied(Queue {
+    jobs: [NO_JOB; JOBS as usize],
+    oldest: 0,
+    submitting: 0,
+    count: 0,
+    held: 0,
+    tags: [0; TAGS],
+});
+
+// What `dma.s` knows.
+const _: () = {
+    assert!(size_of::<Job>() == 32);
+    assert!(offset_of!(Job, to_submit) == 20 && offset_of!(Job, to_end) == 24 && offset_of!(Job, tag) == 28);
+    assert!(offset_of!(Queue, oldest) == 64 && offset_of!(Queue, submitting) == 68);
+    assert!(offset_of!(Queue, count) == 72 && offset_of!(Queue, held) == 76 && offset_of!(Queue, tags) == 80);
 };
-static QUEUE: Global<Queue> =
-    Global::uncopied(Queue { jobs: [NO_JOB; JOBS], first: 0, count: 0, held: 0, tags: [0; TAGS] });
 
 impl Queue {
-    /// Gives the controller as many rows as it takes.
+    /// Gives the controller rows while it takes some.
     fn feed(&mut self) {
-        for n in 0..self.count {
-            let job = &mut self.jobs[(self.first + n) % JOBS];
-            while job.to_submit > 0 {
-                if self.held == 2 {
-                    return;
-                }
-                dma::submit(job.out, job.sdram, DTCM + job.dtcm, job.row_bytes);
-                job.sdram += job.sdram_stride;
-                job.dtcm += job.dtcm_stride;
-                job.to_submit -= 1;
-                self.held += 1;
+        while self.submitting != 0 && self.held < ROWS_HELD {
+            // The address is that of one of the jobs.
+            let number = usize::from(self.submitting != (&raw const self.jobs[0]) as u32);
+            let job = &mut self.jobs[number];
+            dma::submit(job.sdram, job.tcm, job.description);
+            job.sdram = job.sdram.wrapping_add(job.sdram_stride);
+            job.tcm = job.tcm.wrapping_add(job.tcm_stride);
+            job.to_submit -= 1;
+            self.held += 1;
+            if job.to_submit == 0 {
+                let other = 1 - number;
+                let more = self.jobs[other].to_submit > 0;
+                self.submitting = if more { (&raw const self.jobs[other]) as u32 } else { 0 };
             }
         }
     }
 
-    /// A row has ended: it was the oldest's.
-    fn row_ended(&mut self) {
-        self.held -= 1;
-        let job = &mut self.jobs[self.first];
-        job.to_end -= 1;
-        if job.to_end == 0 {
-            self.tags[usize::from(job.tag)] -= 1;
-            self.first = (self.first + 1) % JOBS;
-            self.count -= 1;
+    fn add(&mut self, job: Job) -> bool {
+        if self.count == JOBS {
+            return false;
         }
+        let first = (&raw const self.jobs[0]) as u32;
+        if self.count == 0 {
+            self.oldest = first;
+        }
+        let number = usize::from((self.oldest == first) == (self.count == 1));
+        self.jobs[number] = job;
+        self.count += 1;
+        self.tags[job.tag as usize % TAGS] += 1;
+        if self.submitting == 0 {
+            self.submitting = (&raw const self.jobs[number]) as u32;
+        }
+        self.feed();
+        true
     }
 }
 
@@ -89,54 +117,22 @@ pub fn submit(t: &Transfer) -> bool {
     }
     let joined = t.sdram_stride == t.row_bytes && t.dtcm_stride == t.row_bytes;
     let (rows, row_bytes) = if joined { (1, t.rows * t.row_bytes) } else { (t.rows, t.row_bytes) };
-    interrupt::masked(|| {
-        // SAFETY: interrupts are masked.
-        unsafe {
-            QUEUE.with(|queue| {
-                if queue.count == JOBS {
-                    return false;
-                }
-                queue.jobs[(queue.first + queue.count) % JOBS] = Job {
-                    out: t.direction == Direction::Out,
-                    sdram: t.sdram,
-                    dtcm: t.dtcm,
-                    row_bytes,
-                    sdram_stride: t.sdram_stride,
-                    dtcm_stride: t.dtcm_stride,
-                    to_submit: rows,
-                    to_end: rows,
-                    tag: t.tag,
-                };
-                queue.count += 1;
-                queue.tags[usize::from(t.tag) % TAGS] += 1;
-                queue.feed();
-                true
-            })
-        }
-    })
+    let job = Job {
+        sdram: t.sdram,
+        tcm: DTCM + t.dtcm,
+        description: dma::description(t.direction == Direction::Out, row_bytes),
+        sdram_stride: t.sdram_stride,
+        tcm_stride: t.dtcm_stride,
+        to_submit: rows,
+        to_end: rows,
+        tag: t.tag.into(),
+    };
+    // SAFETY: interrupts are masked.
+    interrupt::masked(|| unsafe { TRANSFERS.with(|queue| queue.add(job)) })
 }
 
 /// Whether all transfers with a tag have ended.
 pub fn is_done(tag: u8) -> bool {
     // SAFETY: one byte is read.
-    unsafe { QUEUE.with(|queue| (&raw const queue.tags[usize::from(tag) % TAGS]).read_volatile() == 0) }
-}
-
-/// Rows have ended; called by the interrupt handler.
-pub fn ended() {
-    while dma::status() & dma::DONE != 0 {
-        dma::clear_done();
-        // SAFETY: in the handler; the runtime touches the queue with interrupts masked only.
-        unsafe {
-            QUEUE.with(|queue| {
-                queue.row_ended();
-                queue.feed();
-            });
-        }
-    }
-}
-
-/// The controller's status, for reports.
-pub fn status() -> u32 {
-    dma::status()
+    unsafe { TRANSFERS.with(|queue| (&raw const queue.tags[usize::from(tag) % TAGS]).read_volatile() == 0) }
 }

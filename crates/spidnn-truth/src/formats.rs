@@ -207,7 +207,7 @@ fn wgrad_half(random: &mut Random) -> Case {
 /// If the kernel is not one of [`KERNELS`].
 #[must_use]
 pub fn random(kernel: u32, seed: u64) -> Case {
-    let mut r = Random::new(seed ^ u64::from(kernel) << 32);
+    let mut r = Random::new(seed ^ (u64::from(kernel) << 32));
     let mut memory: Vec<u32> = (0..PROGRAM_WORDS).map(|_| r.word()).collect();
     let zero = r.between(0, 255);
     let any = seed % 2 == 1;

@@ -1,10 +1,10 @@
 //! A machine that is reached by SCP through its monitors, as a [`Board`]: a real one, or an instruction-level virtual one. The
 //! cores run the firmware.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use spidnn_compiler::Compiled;
+use spidnn_compiler::ChipImage;
 use spidnn_core::command::{Command, Item};
 use spidnn_core::program::{CoreImage, directory};
 use spidnn_core::{ErrorCode, Failure};
@@ -150,7 +150,7 @@ impl<L: Link> WireBoard<L> {
         self.cores.iter().map(|(chip, _)| *chip).collect()
     }
 
-    fn load_chip(&mut self, chip: ChipXy, image: &spidnn_compiler::ChipImage) -> Result<(), Error> {
+    fn load_chip(&mut self, chip: ChipXy, image: &ChipImage) -> Result<(), Error> {
         let end = image.sdram.iter().map(|(at, words)| at + 4 * words.len() as u32).max().unwrap_or(SDRAM_USER_BASE);
         let (free, largest) = self.host.sdram_space(address(chip))?;
         let block = self.host.alloc_sdram(address(chip), APP, largest & !3, directory::TAG)?;
@@ -254,10 +254,10 @@ impl<L: Link> Board for WireBoard<L> {
         &self.machine
     }
 
-    fn load(&mut self, compiled: &Compiled) -> Result<(), Error> {
+    fn load(&mut self, chips: &BTreeMap<ChipXy, ChipImage>) -> Result<(), Error> {
         self.unload()?;
         let (mut kernels, mut exchanges) = (0, false);
-        for image in compiled.chips.values() {
+        for image in chips.values() {
             for (_, at) in &image.cores {
                 let words = image.sdram.iter().find(|(start, _)| start == at).map(|(_, words)| &words[..]);
                 let read = words.map(CoreImage::decode).and_then(Result::ok);
@@ -269,7 +269,7 @@ impl<L: Link> Board for WireBoard<L> {
         }
         let firmware = Firmware::choose(kernels, exchanges)?;
         self.loaded = true;
-        for (&chip, image) in &compiled.chips {
+        for (&chip, image) in chips {
             self.load_chip(chip, image)?;
         }
         let mask = self.cores.iter().fold(0, |mask, (_, core)| mask | 1 << core);

@@ -50,7 +50,9 @@ fn predictions_have_the_same_bits_on_any_machine() {
             session.predict(&data).unwrap()
         };
         let expected = predict("virtual:spin3");
-        for machine in ["virtual:spin5?dead=2,2&dead=1,0,5&drop=0.01", "virtual:spin3?cores=5", "virtual:spin3?threads=1"] {
+        for machine in
+            ["virtual:spin5?dead=2,2&dead=1,0,5&drop=0.01", "virtual:spin3?cores=5", "virtual:spin3?threads=1"]
+        {
             assert!(same_bits(&predict(machine), &expected), "{format:?} on {machine}");
         }
     }

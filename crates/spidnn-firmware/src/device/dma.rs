@@ -1,4 +1,4 @@
-//! DMA controller (data sheet section 7): two transfers at most, one active and one queued.
+//! DMA controller (data sheet section 7): two rows at most, one active and one queued. Ends of rows: `dma.s`.
 
 use super::Register;
 
@@ -14,11 +14,6 @@ const GLOBAL_CONTROL: Register = Register::at(BASE + 0x18);
 const WIDE: u32 = 0x0180_0000;
 /// From TCM to the system.
 const OUT: u32 = 1 << 19;
-const CLEAR_DONE: u32 = 1 << 3;
-/// A transfer has ended and was not yet cleared.
-pub const DONE: u32 = 1 << 10;
-/// Soft reset, user abort, bus or TCM error, CRC error, time-out.
-pub const ERRORS: u32 = 0x0003_F000;
 
 /// Stops everything and enables the interrupts of ends and errors.
 pub fn reset() {
@@ -27,21 +22,21 @@ pub fn reset() {
     GLOBAL_CONTROL.write(0x001F_FC00);
 }
 
-/// Commits a transfer. There must be room for it.
-pub fn submit(out: bool, system: u32, tcm: u32, bytes: u32) {
+/// What the controller has to know of a row: direction (out: from TCM to the system) and bytes.
+pub fn description(out: bool, bytes: u32) -> u32 {
+    WIDE | if out { OUT } else { 0 } | bytes
+}
+
+/// Commits a row. There must be room for it.
+pub fn submit(system: u32, tcm: u32, description: u32) {
     SYSTEM_ADDRESS.write(system);
     TCM_ADDRESS.write(tcm);
-    DESCRIPTION.write(WIDE | if out { OUT } else { 0 } | bytes);
+    DESCRIPTION.write(description);
 }
 
 /// The status register.
 pub fn status() -> u32 {
     STATUS.read()
-}
-
-/// Acknowledges one ended transfer.
-pub fn clear_done() {
-    CONTROL.write(CLEAR_DONE);
 }
 
 /// Number of this core among the chip's eighteen, as built.

@@ -98,7 +98,7 @@ pub fn widen_window(call: &WidenWindow) -> u64 {
     let (from, to) = call.held();
     let held = u64::from(to - from);
     let words = u64::from(call.columns.div_ceil(4));
-    let apart = if call.left % 2 == 1 || call.columns % 4 != 0 { held * ROW } else { 0 };
+    let apart = if call.left % 2 == 1 || !call.columns.is_multiple_of(4) { held * ROW } else { 0 };
     let copy = if call.dst_odd == crate::call::NONE { 0 } else { rows * (COPY + 5 * row) };
     CALL + WINDOW + rows * row * 5 / 4 + held * (15 + words * 10 + words.div_ceil(4) * 4) + apart + copy
 }
@@ -146,13 +146,13 @@ pub fn pool8(call: &Pool8) -> u64 {
 /// Cycles of [`crate::call::Quantise8`], for a number: LDR (1), product with the scale, to an integer by its exponent (shift 2, rounding 3, sign 2,
 /// range 2), zero point (1), CMP and MVNHI (2), STRB (1), turn.
 pub fn quantise8(rows: u32, cols: u32) -> u64 {
-    CALL + u64::from(rows) * (8 + u64::from(cols) * (1 + op::MUL + 9 + 1 + 2 + 1 + op::TURN))
+    CALL + u64::from(rows) * (8 + u64::from(cols) * (1 + op::MUL + 9 + 1 + 2 + 1 + TURN))
 }
 
 /// Cycles of [`crate::call::Dequantise8`]: by a table of 256 numbers would take as long to make; for a number LDRB (1), SUB (1), to a number (sign 2, CLZ 1, shift 2,
 /// exponent 2), product, STR (1), turn.
 pub fn dequantise8(rows: u32, cols: u32) -> u64 {
-    CALL + u64::from(rows) * (8 + u64::from(cols) * (1 + 1 + 7 + op::MUL + 1 + op::TURN))
+    CALL + u64::from(rows) * (8 + u64::from(cols) * (1 + 1 + 7 + op::MUL + 1 + TURN))
 }
 
 #[cfg(test)]

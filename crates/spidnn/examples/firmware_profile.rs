@@ -1,0 +1,84 @@
+//! Where the cycles of one core go when a network runs on the firmware, by the functions of its ELF file.
+//!
+//! `cargo run --release -p spidnn --example firmware_profile -- lenet5 2 crates/spidnn-firmware/target/thumbv5te-spinnaker/release/predict`
+//! (model, samples on one chip, ELF file from `cargo xtask firmware`), with the official boot image: see `boot_image`.
+
+use std::collections::BTreeMap;
+
+use object::{Object, ObjectSymbol, SymbolKind};
+use spidnn::board::Board;
+use spidnn::cycle_link::CycleLink;
+use spidnn::wire_board::WireBoard;
+use spidnn::{Error, VirtualBoard, builtin};
+use spidnn_compiler::{Options, compile};
+use spidnn_core::program::RunBlock;
+use spinnaker_host::{BootOptions, Transceiver};
+use spinnaker_machine::{ChipXy, Machine};
+use spinnaker_sim::SimConfig;
+use spinnaker_sim::cycle::{CycleConfig, CycleMachine};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let mut next = |what| arguments.next().ok_or(Error::Argument(format!("missing: {what}")));
+    let (model, samples, elf) = (next("model")?, next("samples")?.parse::<u32>()?, std::fs::read(next("ELF file")?)?);
+    let file = object::File::parse(&*elf)?;
+    let mut functions: Vec<(u32, String)> = file
+        .symbols()
+        .filter(|s| matches!(s.kind(), SymbolKind::Text | SymbolKind::Label | SymbolKind::Unknown))
+        .filter_map(|s| Some((s.address() as u32 & !1, s.name().ok()?.to_string())))
+        .filter(|(_, name)| !name.is_empty() && !name.starts_with('$'))
+        .collect();
+    functions.sort();
+
+    let machine = Machine::spin3();
+    let link = CycleLink::new(CycleMachine::new(&machine, &CycleConfig::default()));
+    let mut host = Transceiver::over(link, spinnaker_host::Options::default());
+    let options = BootOptions::new(spinnaker_wire::sv::Board::Spin3, 0x5F00_0000);
+    host.boot(&spidnn::boot_image::find()?, &options)?;
+    let mut board = WireBoard::new(host, machine)?;
+    let graph = builtin::graph(&model).ok_or(Error::Argument(format!("no built-in model {model}")))?;
+    let options = Options { chips_max: Some(1), ..Options::inference(samples as usize) };
+    let compiled = compile(&graph, board.machine(), &options)?;
+    board.load(&compiled.chips)?;
+    let chip: ChipXy = compiled.replicas[0];
+    let mut fast = VirtualBoard::with_config(Machine::spin3(), SimConfig::default());
+    fast.load(&compiled.chips)?;
+    for fetch_kept in [true, false] {
+        let block = RunBlock { samples, inverse_batch: 1.0 / samples as f32, fetch_kept, ..Default::default() };
+        board.write(chip, compiled.layout.run_block, block.to_words().to_vec())?;
+        if !fetch_kept {
+            watch(&mut board, chip, true);
+        }
+        fast.write(chip, compiled.layout.run_block, block.to_words().to_vec())?;
+        board.start()?;
+        fast.start()?;
+        let (cycle_s, fast_s) = (board.wait()?, fast.wait()?);
+        println!("cycle {:.1} us, fast {:.1} us: {:.3}", cycle_s * 1e6, fast_s * 1e6, fast_s / cycle_s);
+    }
+    let spent = watch(&mut board, chip, false);
+    let mut by_function: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    for (address, cycles, instructions) in &spent {
+        let at = functions.partition_point(|(start, _)| start <= address);
+        let name = at.checked_sub(1).map_or("?", |i| &functions[i].1);
+        let sum = by_function.entry(name).or_default();
+        *sum = (sum.0 + cycles, sum.1 + instructions);
+    }
+    let mut rows: Vec<_> = by_function.into_iter().collect();
+    rows.sort_by_key(|(_, (cycles, _))| std::cmp::Reverse(*cycles));
+    let total: u64 = rows.iter().map(|(_, (cycles, _))| cycles).sum();
+    println!("{total} cycles awake");
+    for (name, (cycles, instructions)) in rows.iter().take(30) {
+        println!("{cycles:>9} {instructions:>9}  {}", &name[..name.len().min(110)]);
+    }
+    Ok(())
+}
+
+/// Switches the profile of virtual core 1 on or off; addresses, cycles and instructions so far.
+fn watch(board: &mut WireBoard<CycleLink>, chip: ChipXy, on: bool) -> Vec<(u32, u64, u64)> {
+    let machine = board.transceiver().link().machine();
+    let Some(core) = machine.physical(chip, 1) else { return Vec::new() };
+    let Some(cpu) = machine.cpu(chip, core) else { return Vec::new() };
+    let spent = cpu.profile().map(|p| p.iter().map(|(a, s)| (*a, s.cycles, s.instructions)).collect());
+    cpu.set_profile(on);
+    spent.unwrap_or_default()
+}
