@@ -36,7 +36,7 @@ pub mod pages;
 pub mod program;
 mod runtime;
 
-pub use core_trait::{Arrival, Core, Counter, Direction, Transfer};
+pub use core_trait::{Arrival, Core, Counter, Direction, Meeting, Transfer};
 pub use error::{ErrorCode, Failure};
 pub use exchange::kind;
 pub use runtime::{run, run_limited};
