@@ -321,8 +321,9 @@ pub fn softsign(x: f32) -> f32 {
 }
 
 /// Defines a function over words of memory, in vector code where the processor has it.
+#[cfg(not(target_arch = "arm"))]
 macro_rules! over_cells {
-    ($(#[$doc:meta])* $name:ident, $function:expr) => {
+    ($(#[$doc:meta])* $name:ident, $function:ident) => {
         $(#[$doc])*
         pub fn $name(x: &[Cell<u32>]) {
             #[inline(always)]
@@ -331,10 +332,6 @@ macro_rules! over_cells {
                     num::store(cell, $function(num::load(cell)));
                 }
             }
-            #[cfg(target_arch = "arm")]
-            crate::arm::map(crate::arm::functions::$name, x, 0.0);
-            #[cfg(not(target_arch = "arm"))]
-            {
             #[cfg(all(target_arch = "x86_64", any(test, feature = "std")))]
             {
                 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bw,avx512cd")]
@@ -361,7 +358,17 @@ macro_rules! over_cells {
                 }
             }
             body(x);
-            }
+        }
+    };
+}
+
+/// Defines a function over words of memory, by the core's own form.
+#[cfg(target_arch = "arm")]
+macro_rules! over_cells {
+    ($(#[$doc:meta])* $name:ident, $function:ident) => {
+        $(#[$doc])*
+        pub fn $name(x: &[Cell<u32>]) {
+            crate::arm::map(crate::arm::functions::$function, x, 0.0);
         }
     };
 }
