@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use object::{Object, ObjectSection, ObjectSymbol};
+use spidnn_core::pages::COUNT;
 use spinnaker_wire::aplx::{self, ENTRY_BYTES, Entry, HEADER_BYTES};
+
+use crate::pages;
 
 /// The compiler whose output the committed artefacts are: Debian packages rustc-web, rust-web-src and lld.
 const COMPILER: &str = "rustc 1.96.0";
@@ -14,14 +17,19 @@ const COMPILER: &str = "rustc 1.96.0";
 const COMPILER_PATH: &str = "/usr/bin/rustc";
 /// Target description in the firmware's folder.
 const TARGET: &str = "thumbv5te-spinnaker";
-/// The firmware's variants: binary, features.
-const VARIANTS: &[(&str, &str)] = &[
-    ("predict", "usual-units,exponential-units"),
-    ("train", ""),
-    ("kernels", "usual-units"),
-    ("kernels_train", "usual-units"),
-    ("kernels_rest", "all-units"),
+/// The linker (Debian package lld); `FIRMWARE_LINKER` names another place.
+const LINKER: &str = "ld.lld";
+/// The firmware's variants: binary, features, whether it has pages.
+const VARIANTS: &[(&str, &str, bool)] = &[
+    ("predict", "usual-units,exponential-units", false),
+    ("train", "exchanges,usual-units,exponential-units", true),
+    ("kernels", "usual-units", false),
+    ("kernels_train", "usual-units", false),
+    ("kernels_formats", "usual-units", false),
+    ("kernels_rest", "all-units", false),
 ];
+/// Where the linker script wants the part that is written here.
+const PAGES_MARK: &str = "/* PAGES";
 /// Code that fits beside the monitor's loader, and what the runtime's own data may take of local memory: segments, statics, stacks.
 const CODE_BYTES_MAX: u64 = aplx::CODE_BYTES_MAX as u64;
 const DATA_BYTES_MAX: u64 = 12 << 10;
@@ -30,7 +38,9 @@ const SEGMENT_BYTES: u64 = 8 << 10;
 
 /// Memory of a built variant, in bytes.
 struct Sizes {
+    /// Resident code and the largest page.
     code: u64,
+    pages: [u32; COUNT],
     statics: u64,
     stack: u64,
 }
@@ -41,8 +51,8 @@ pub fn build(root: &Path, check: bool) -> Vec<String> {
         return vec![problem];
     }
     let mut problems = Vec::new();
-    for &(name, features) in VARIANTS {
-        let packed = compile(root, name, features).and_then(|elf| pack(&elf));
+    for &(name, features, paged) in VARIANTS {
+        let packed = compile(root, name, features).and_then(|o| link(root, name, &o, paged)).and_then(|elf| pack(&elf));
         let file = root.join("crates/spidnn-firmware/artefacts").join(format!("{name}.aplx"));
         let outcome = packed.and_then(|bytes| if check { compare(&file, &bytes) } else { write(&file, &bytes) });
         problems.extend(outcome.err().map(|problem| format!("{name}: {problem}")));
@@ -56,8 +66,9 @@ pub fn sizes(root: &Path) -> Result<String, Vec<String>> {
     let mut table =
         format!("{:<10} {:>6} of {CODE_BYTES_MAX} code  {:>6} of {DATA_BYTES_MAX} data  (bytes)\n", "variant", "", "");
     let mut problems = Vec::new();
-    for &(name, features) in VARIANTS {
-        match compile(root, name, features).and_then(|elf| sizes_of(&elf)) {
+    for &(name, features, paged) in VARIANTS {
+        let elf = compile(root, name, features).and_then(|object| link(root, name, &object, paged));
+        match elf.and_then(|elf| sizes_of(&elf)) {
             Ok(s) => {
                 let data = SEGMENT_BYTES + s.statics + s.stack;
                 let _ = writeln!(
@@ -65,8 +76,14 @@ pub fn sizes(root: &Path) -> Result<String, Vec<String>> {
                     "{name:<10} {:>6} {:>22} = segments {SEGMENT_BYTES} + statics {} + stack {}",
                     s.code, data, s.statics, s.stack
                 );
+                if s.pages.iter().any(|bytes| *bytes > 0) {
+                    let _ = writeln!(table, "{:<10} of which the largest of the pages {:?}", "", s.pages);
+                }
                 if s.code > CODE_BYTES_MAX || data > DATA_BYTES_MAX {
-                    problems.push(format!("{name}: beyond its budget"));
+                    problems.push(format!(
+                        "{name}: beyond its budget: code {} of {CODE_BYTES_MAX}, data {data} of {DATA_BYTES_MAX} bytes",
+                        s.code
+                    ));
                 }
             }
             Err(problem) => problems.push(format!("{name}: {problem}")),
@@ -90,8 +107,8 @@ fn compiler() -> Result<(), String> {
     if version.starts_with(COMPILER) { Ok(()) } else { Err(format!("{path} is {}; {hint}", version.trim())) }
 }
 
-/// Builds a variant; its ELF file.
-fn compile(root: &Path, name: &str, features: &str) -> Result<Vec<u8>, String> {
+/// Builds a variant as one object file, with all its sections.
+fn compile(root: &Path, name: &str, features: &str) -> Result<PathBuf, String> {
     let folder = root.join("crates/spidnn-firmware");
     let sysroot = Command::new(compiler_path())
         .args(["--print", "sysroot"])
@@ -100,8 +117,9 @@ fn compile(root: &Path, name: &str, features: &str) -> Result<Vec<u8>, String> {
         .map_err(|e| e.to_string())?;
     // Nothing of this machine's folders gets into the binary.
     let flags = [
-        "-Clinker=ld.lld".to_string(),
-        "-Clink-arg=-Tlink.x".to_string(),
+        format!("-Clinker={}", linker()),
+        "-Clink-arg=-r".to_string(),
+        "-Clink-arg=--no-gc-sections".to_string(),
         format!("--remap-path-prefix={}=", with_slash(root)),
         format!("--remap-path-prefix={}=", with_slash(Path::new(&sysroot))),
     ];
@@ -121,8 +139,46 @@ fn compile(root: &Path, name: &str, features: &str) -> Result<Vec<u8>, String> {
     if !status.success() {
         return Err("does not build".into());
     }
-    let elf: PathBuf = folder.join("target").join(TARGET).join("release").join(name);
-    std::fs::read(&elf).map_err(|e| format!("{}: {e}", elf.display()))
+    Ok(built(root, name))
+}
+
+/// The object file of a variant; its ELF file lies beside it.
+fn built(root: &Path, name: &str) -> PathBuf {
+    root.join("crates/spidnn-firmware/target").join(TARGET).join("release").join(name)
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, String> {
+    std::fs::read(file).map_err(|e| format!("{}: {e}", file.display()))
+}
+
+fn linker() -> String {
+    std::env::var("FIRMWARE_LINKER").unwrap_or_else(|_| LINKER.into())
+}
+
+/// Links a variant: what its pages are, where everything lies, and that no page refers to another.
+fn link(root: &Path, name: &str, object: &Path, paged: bool) -> Result<Vec<u8>, String> {
+    let plan = if paged { pages::plan(&read(object)?)? } else { Default::default() };
+    let template = String::from_utf8(read(&root.join("crates/spidnn-firmware/link.x"))?).map_err(|e| e.to_string())?;
+    if !template.contains(PAGES_MARK) {
+        return Err(format!("link.x has no place for `{PAGES_MARK}`"));
+    }
+    let (script, elf) = (built(root, &format!("{name}.x")), built(root, &format!("{name}.elf")));
+    let text = template.replace(&format!("    {PAGES_MARK}"), &format!("{}    {PAGES_MARK}", pages::script(&plan)));
+    std::fs::write(&script, text).map_err(|e| format!("{}: {e}", script.display()))?;
+    let status = Command::new(linker())
+        .args(["--gc-sections", "--emit-relocs", "--no-check-sections", "-o"])
+        .arg(&elf)
+        .arg("-T")
+        .arg(&script)
+        .arg(object)
+        .status()
+        .map_err(|e| format!("{}: {e}", linker()))?;
+    if !status.success() {
+        return Err("does not link".into());
+    }
+    let elf = read(&elf)?;
+    pages::verify(&elf)?;
+    Ok(elf)
 }
 
 fn with_slash(path: &Path) -> String {
@@ -135,29 +191,36 @@ fn section<'a>(file: &object::File<'a>, name: &str) -> Option<(u64, u64, &'a [u8
     Some((section.address(), section.size(), section.data().unwrap_or_default()))
 }
 
-/// Packs an ELF file as the monitor's loader takes it.
+/// Packs an ELF file as the monitor's loader takes it: vectors, what starts the core, resident code, data; and behind it what the loader does not look at:
+/// the pages.
 fn pack(elf: &[u8]) -> Result<Vec<u8>, String> {
     let file = object::File::parse(elf).map_err(|e| e.to_string())?;
-    let (_, _, code) = section(&file, ".text").ok_or("no code")?;
-    let mut entries =
-        vec![Entry::RelativeCopy { destination: 0, offset: HEADER_BYTES as i32, length_bytes: code.len() as u32 }];
-    let data = section(&file, ".data").filter(|(_, size, _)| *size > 0);
-    if let Some((address, size, _)) = data {
-        let offset = (HEADER_BYTES + code.len() - ENTRY_BYTES * entries.len()) as i32;
-        entries.push(Entry::RelativeCopy { destination: address as u32, offset, length_bytes: size as u32 });
-    }
-    if let Some((address, size, _)) = section(&file, ".bss").filter(|(_, size, _)| *size > 0) {
-        entries.push(Entry::Fill { destination: address as u32, length_bytes: size as u32, word: 0 });
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut content = Vec::new();
+    // What follows on what was before needs no entry of its own: there are four.
+    let mut end = None;
+    for name in [".vectors", &format!(".page{}", pages::START), ".text", ".data"] {
+        let Some((address, size, bytes)) = section(&file, name).filter(|(_, size, _)| *size > 0) else { continue };
+        let offset = (HEADER_BYTES + content.len() - ENTRY_BYTES * entries.len()) as i32;
+        match entries.last_mut() {
+            Some(Entry::RelativeCopy { length_bytes, .. }) if end == Some(address) => *length_bytes += size as u32,
+            _ => entries.push(Entry::RelativeCopy { destination: address as u32, offset, length_bytes: size as u32 }),
+        }
+        end = Some(address + size);
+        content.extend_from_slice(bytes);
+        content.resize(content.len().next_multiple_of(4), 0);
     }
     entries.push(Entry::Execute { address: 0 });
+    if entries.len() > HEADER_BYTES / ENTRY_BYTES {
+        return Err("more pieces than the loader's table has entries".into());
+    }
     entries.resize(HEADER_BYTES / ENTRY_BYTES, Entry::End { code: 0 });
     let mut packed = vec![0; HEADER_BYTES];
     for (entry, place) in entries.iter().zip(packed.chunks_exact_mut(ENTRY_BYTES)) {
         entry.emit(place).map_err(|e| e.to_string())?;
     }
-    packed.extend_from_slice(code);
-    packed.extend_from_slice(data.map_or(&[][..], |(_, _, bytes)| bytes));
-    packed.resize(packed.len().next_multiple_of(4), 0);
+    packed.extend(content);
+    packed.extend(pages::content(&file).1);
     Ok(packed)
 }
 
@@ -169,7 +232,8 @@ fn sizes_of(elf: &[u8]) -> Result<Sizes, String> {
         found.map(|symbol| symbol.address()).ok_or(format!("no symbol {name}"))
     };
     let statics = size(".ring") + size(".data") + size(".bss");
-    Ok(Sizes { code: size(".text"), statics, stack: symbol("stack_top")? - symbol("stack_end")? })
+    let code = symbol("page_end")? + size(".text");
+    Ok(Sizes { code, pages: pages::content(&file).0, statics, stack: symbol("stack_top")? - symbol("stack_end")? })
 }
 
 fn compare(file: &Path, built: &[u8]) -> Result<(), String> {

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod firmware;
+mod pages;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -4,6 +4,7 @@ use maybe_async::maybe_async;
 use spidnn_kernels::KernelCall;
 
 use crate::ErrorCode;
+use crate::pages::Page;
 
 /// Direction of a DMA transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,12 +97,19 @@ pub trait Core {
         call.read(number, parameters).map_err(|_| ErrorCode::BadKernel)?;
         call.check(dtcm_bytes as usize / 4).map_err(|_| ErrorCode::BadKernel)
     }
+    /// Brings a page of code into instruction memory, on a core whose firmware has pages, unless it is there. (For a kernel the core
+    /// does it by itself.)
+    async fn code(&self, _page: Page) {}
     /// Runs a kernel on this core's DTCM; resolves when its cycles are over.
     async fn kernel(&self, call: &KernelCall);
     /// Sends one multicast packet; resolves when the communications controller took it.
     async fn send(&self, key: u32, payload: Option<u32>);
     /// Sends `count` words from DTCM as packets with keys `key`, `key + 1`, ..
     async fn send_words(&self, key: u32, dtcm: u32, count: u32);
+    /// Whether there may be something to [`Core::take`]: a quick look, before every command.
+    fn has_arrivals(&self) -> bool {
+        true
+    }
     /// Next packets that arrived, oldest first.
     fn take(&self) -> Option<Arrival<Self::Words>>;
     /// Sleeps until a packet is there to take, or until the cycle count `deadline`.

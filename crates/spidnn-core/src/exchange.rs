@@ -114,7 +114,8 @@ impl Links {
 
     /// Answers everything that has arrived.
     pub async fn answer<C: Core>(&mut self, core: &C) {
-        while let Some(arrival) = core.take() {
+        while core.has_arrivals() {
+            let Some(arrival) = core.take() else { return };
             self.arrival(core, arrival).await;
         }
     }

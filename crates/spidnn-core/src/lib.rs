@@ -32,6 +32,7 @@ mod core_trait;
 mod error;
 mod exchange;
 mod interpreter;
+pub mod pages;
 pub mod program;
 mod runtime;
 

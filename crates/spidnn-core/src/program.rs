@@ -34,30 +34,48 @@ pub const RUN_BLOCK_WORDS: usize = 32;
 /// What firmware says of itself: the last words of its code.
 pub mod trailer {
     use super::{MAGIC, VERSION};
+    use crate::pages;
 
-    /// Words of a trailer: magic number, version of images, two words with a bit for each kernel, flags.
-    pub const WORDS: usize = 5;
+    /// Words of a trailer: magic number, version of images, two words with a bit for each kernel, flags, bytes of each page of code.
+    pub const WORDS: usize = 5 + pages::COUNT;
     /// Flag: the firmware takes part in exchanges between chips.
     pub const EXCHANGES: u32 = 1;
 
     /// The words of a trailer; kernels have numbers below 64.
-    pub const fn words(kernels: &[u32], exchanges: bool) -> [u32; WORDS] {
+    pub const fn words(kernels: &[u32], exchanges: bool, page_bytes: [u32; pages::COUNT]) -> [u32; WORDS] {
         let mut mask = 0u64;
         let mut i = 0;
         while i < kernels.len() {
             mask |= 1 << kernels[i];
             i += 1;
         }
-        [MAGIC, VERSION, mask as u32, (mask >> 32) as u32, if exchanges { EXCHANGES } else { 0 }]
+        let [a, b, c, d, e] = page_bytes;
+        let flags = if exchanges { EXCHANGES } else { 0 };
+        [MAGIC, VERSION, mask as u32, (mask >> 32) as u32, flags, a, b, c, d, e]
     }
 
-    /// Kernels (bits) and whether it takes part in exchanges, from a trailer. The error is the version found, 0 if it is none at all.
+    /// What firmware can do.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct Capabilities {
+        /// A bit for each kernel.
+        pub kernels: u64,
+        /// It takes part in exchanges between chips.
+        pub exchanges: bool,
+        /// Bytes of its pages of code.
+        pub page_bytes: [u32; pages::COUNT],
+    }
+
+    /// What a trailer says. The error is the version found, 0 if it is none at all.
     ///
     /// # Errors
     /// If the words are not a trailer of this version.
-    pub const fn read(words: &[u32; WORDS]) -> Result<(u64, bool), u32> {
+    pub const fn read(words: &[u32; WORDS]) -> Result<Capabilities, u32> {
         match *words {
-            [MAGIC, VERSION, low, high, flags] => Ok((low as u64 | (high as u64) << 32, flags & EXCHANGES != 0)),
+            [MAGIC, VERSION, low, high, flags, a, b, c, d, e] => Ok(Capabilities {
+                kernels: low as u64 | (high as u64) << 32,
+                exchanges: flags & EXCHANGES != 0,
+                page_bytes: [a, b, c, d, e],
+            }),
             [MAGIC, version, ..] => Err(version),
             _ => Err(0),
         }
@@ -79,8 +97,11 @@ pub mod directory {
 
     /// Tag of the block.
     pub const TAG: u8 = 1;
-    /// Words of the directory: magic number, version, then for each of 18 virtual cores the address of its image, 0 for none.
-    pub const WORDS: usize = 20;
+    /// Words of the directory: magic number, version, then for each of 18 virtual cores the address of its image, 0 for none; then the
+    /// address of the firmware's pages of code, one after the other, 0 if it has none.
+    pub const WORDS: usize = 21;
+    /// Number of the word that tells of the pages.
+    pub const PAGES: usize = 20;
     /// Bytes from the directory's start to the text of core 0; the others' follow.
     pub const TEXT: u32 = 128;
     /// Bytes for the text of a core, its header of 16 included.
@@ -91,11 +112,12 @@ pub mod directory {
     // Two headers of the heap, of 16 and 8 bytes, lie before the block.
     const _: () = assert!(24 + TEXT + 18 * TEXT_BYTES <= RESERVED_BYTES && 4 * WORDS as u32 <= TEXT);
 
-    /// The words of a directory.
-    pub fn words(images: &[(u8, u32)]) -> [u32; WORDS] {
+    /// The words of a directory: images of cores, and the address of the pages.
+    pub fn words(images: &[(u8, u32)], pages: u32) -> [u32; WORDS] {
         let mut words = [0; WORDS];
         words[0] = MAGIC;
         words[1] = VERSION;
+        words[PAGES] = pages;
         for &(core, address) in images {
             if let Some(word) = words.get_mut(2 + usize::from(core)) {
                 *word = address;

@@ -6,6 +6,8 @@ use crate::core_trait::{Core, Direction, Transfer};
 use crate::error::{ErrorCode, Failure};
 use crate::exchange::Links;
 use crate::interpreter::{Deed, Interpreter};
+#[cfg(feature = "exchanges")]
+use crate::pages;
 use crate::program::{
     CONFIG_WORDS, CoreConfig, HEADER_WORDS, MAGIC, PROGRAMS, RUN_BLOCK_WORDS, SEGMENT_WORDS_MAX, VERSION, in_sdram,
     registers_of,
@@ -197,21 +199,38 @@ impl<C: Core> Runner<'_, C> {
         let core = self.core;
         self.interpreter.begin_segment();
         loop {
-            let deed = self.interpreter.next(core, segment)?;
+            let deed = self.interpreter.next(segment)?;
+            core.charge(self.interpreter.take_charge());
+            if let Deed::Kernel = deed {
+                self.interpreter.read_call(core)?;
+            }
             let said = &self.interpreter;
             match deed {
                 Deed::End => return Ok(()),
+                Deed::Nothing => {}
                 Deed::Transfer => core.dma(said.transfer).await,
                 Deed::Wait => core.dma_done(said.tag).await,
                 Deed::Kernel => core.kernel(&said.call).await,
                 Deed::Barrier => self.links.barrier(core).await?,
                 #[cfg(feature = "exchanges")]
-                Deed::ReduceUp => self.links.reduce_up(core, &said.exchange).await?,
+                Deed::ReduceUp => self.exchange(true).await?,
                 #[cfg(feature = "exchanges")]
-                Deed::BroadcastDown => self.links.broadcast_down(core, &said.exchange).await?,
+                Deed::BroadcastDown => self.exchange(false).await?,
             }
             // A neighbour that has not heard the last word of an exchange does not wait for the end of a long stage.
             self.links.answer(core).await;
+        }
+    }
+    /// Takes part in the exchange that was read, whose code may have to be brought first.
+    #[cfg(feature = "exchanges")]
+    #[inline(never)]
+    async fn exchange(&mut self, up: bool) -> Result<(), Failure> {
+        self.core.code(pages::EXCHANGES).await;
+        let exchange = &self.interpreter.exchange;
+        if up {
+            self.links.reduce_up(self.core, exchange).await
+        } else {
+            self.links.broadcast_down(self.core, exchange).await
         }
     }
 }

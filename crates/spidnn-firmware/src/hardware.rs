@@ -3,6 +3,7 @@
 use core::cell::Cell;
 use core::marker::PhantomData;
 
+use spidnn_core::pages::Page;
 use spidnn_core::program::memory;
 use spidnn_core::{Arrival, Core, Counter, ErrorCode, Transfer};
 
@@ -13,7 +14,7 @@ use crate::monitor::{Field, State, Vcpu};
 use crate::packets::{self, Payloads};
 use crate::sleep::sleep_until;
 use crate::transfers::{self, DTCM};
-use crate::{Kernels, text};
+use crate::{Kernels, pages, text};
 use spidnn_kernels::KernelCall;
 
 /// The core that this program runs on.
@@ -116,6 +117,10 @@ impl<K: Kernels> Core for Hardware<K> {
         K::read(number, parameters, dtcm_bytes as usize / 4, call)
     }
 
+    fn code(&self, page: Page) {
+        pages::bring(page);
+    }
+
     #[inline(never)]
     fn kernel(&self, call: &KernelCall) {
         // SAFETY: the runtime has checked the call against the start of the segment buffer; no reference into the memory below is
@@ -136,6 +141,10 @@ impl<K: Kernels> Core for Hardware<K> {
             let word = unsafe { words_at(dtcm).add(i as usize).read_volatile() };
             comms::send(key + i, Some(word));
         }
+    }
+
+    fn has_arrivals(&self) -> bool {
+        !packets::is_empty()
     }
 
     fn take(&self) -> Option<Arrival<Payloads>> {

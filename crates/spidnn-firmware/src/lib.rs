@@ -15,6 +15,7 @@ pub mod interrupt;
 pub mod mailbox;
 pub mod monitor;
 pub mod packets;
+pub mod pages;
 pub mod sleep;
 pub mod start;
 pub mod text;
@@ -68,6 +69,7 @@ macro_rules! firmware {
         struct Chosen;
 
         impl $crate::Kernels for Chosen {
+            #[inline(never)]
             fn read(
                 number: u32,
                 parameters: &[u32],
@@ -76,6 +78,7 @@ macro_rules! firmware {
             ) -> Result<(), $crate::ErrorCode> {
                 use $crate::kernels::KernelCall;
                 $crate::decode(number, parameters, call)?;
+                $crate::pages::bring_for(number);
                 let accepted = match call {
                     $( KernelCall::$kernel(kernel) => $crate::accepts(kernel, dtcm_words), )*
                     _ => return Err($crate::ErrorCode::NoKernel),
@@ -83,8 +86,10 @@ macro_rules! firmware {
                 if accepted { Ok(()) } else { Err($crate::ErrorCode::BadKernel) }
             }
 
+            #[inline(never)]
             fn run(call: &$crate::kernels::KernelCall, dtcm: &mut [u32]) -> bool {
                 use $crate::kernels::KernelCall;
+                $crate::pages::bring_for(call.number());
                 match call {
                     $( KernelCall::$kernel(kernel) => $crate::execute(kernel, dtcm), )*
                     _ => return false,
@@ -96,8 +101,8 @@ macro_rules! firmware {
         /// What the host asks before it loads this firmware.
         #[used]
         #[unsafe(link_section = ".trailer")]
-        static TRAILER: [u32; $crate::trailer::WORDS] =
-            $crate::trailer::words(&[$( $crate::kernels::call::$kernel::NUMBER ),*], cfg!(feature = "exchanges"));
+        static TRAILER: $crate::pages::Trailer =
+            $crate::pages::Trailer::new(&[$( $crate::kernels::call::$kernel::NUMBER ),*], cfg!(feature = "exchanges"));
 
         /// Called by the start-up code, with what the monitor handed over.
         #[unsafe(no_mangle)]

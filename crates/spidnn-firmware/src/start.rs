@@ -5,6 +5,7 @@
 
 use core::arch::global_asm;
 
+use spidnn_core::ErrorCode;
 use spidnn_core::program::{MAGIC, VERSION, directory};
 
 use crate::Kernels;
@@ -12,7 +13,7 @@ use crate::device::{Register, comms, dma, timer, vic};
 use crate::hardware::Hardware;
 use crate::interrupt;
 use crate::monitor::{self, State, Vcpu};
-use crate::{sleep, text};
+use crate::{fault, pages, sleep, text};
 
 // Vectors first. Interrupts come with the return address + 4 in lr. The registers of FIQ mode are set in `packets`.
 global_asm!(
@@ -41,8 +42,14 @@ reset:
     ldr   sp, =irq_stack_top
     msr   cpsr_c, #0xD3
     ldr   sp, =stack_top
+    ldr   r1, =bss_start
+    ldr   r3, =stack_end
+    mov   r2, #0
+1:
+    cmp   r1, r3
+    strlo r2, [r1], #4
+    blo   1b
     @ A stack that was never used stays marked, so that a host sees how deep it went.
-    ldr   r1, =stack_end
     ldr   r2, =0xDEADDEAD
 1:
     str   r2, [r1], #4
@@ -100,7 +107,21 @@ const FLAG_WAIT: u32 = 1 << 8;
 /// Runs a firmware, for ever.
 pub fn run<K: Kernels>(argument: u32) -> ! {
     let vcpu = Vcpu::of_this_core();
-    crate::fault::prepare(vcpu);
+    let image = prepare(vcpu, argument);
+    if image == 0 {
+        vcpu.set_state(State::Exit);
+        sleep::sleep_until(|| false);
+    }
+    vcpu.set_state(State::Run);
+    let hardware = Hardware::<K>::new(vcpu);
+    spidnn_core::run(&hardware, image);
+    fault::stop()
+}
+
+/// Prepares core and devices; the address of the core's image, 0 if it has none. (This code is where the first page will be.)
+#[inline(never)]
+fn prepare(vcpu: Vcpu, argument: u32) -> u32 {
+    fault::prepare(vcpu);
     vcpu.begin(argument as u8, FIRMWARE_VERSION, b"spidnn\0\0\0\0\0\0\0\0\0\0");
     vic::reset();
     comms::reset();
@@ -114,16 +135,12 @@ pub fn run<K: Kernels>(argument: u32) -> ! {
     let block = monitor::tagged_block(argument as u8, directory::TAG);
     let image = if block == 0 { 0 } else { image_of(block, vcpu) };
     if image != 0 {
+        if !pages::prepare(Register::at(block + 4 * directory::PAGES as u32).read()) {
+            fault::report(ErrorCode::BadImage, 0);
+        }
         text::prepare(vcpu, block);
     }
-    if image == 0 {
-        vcpu.set_state(State::Exit);
-        sleep::sleep_until(|| false);
-    }
-    vcpu.set_state(State::Run);
-    let hardware = Hardware::<K>::new(vcpu);
-    spidnn_core::run(&hardware, image);
-    crate::fault::stop()
+    image
 }
 
 /// Where the directory of the chip says that this core's image is; 0 for nowhere.

@@ -14,8 +14,10 @@ use crate::interrupt;
 const JOBS: u32 = 2;
 /// Rows that the controller takes.
 const ROWS_HELD: u32 = 2;
-/// Tags of transfers are below this.
-const TAGS: usize = 16;
+/// Tags of transfers are below this. Command lists have sixteen.
+const TAGS: usize = 32;
+/// Tag of pages of code.
+pub const TAG_PAGE: u8 = 16;
 /// Data memory in the core's own address space.
 pub const DTCM: u32 = 0x0040_0000;
 
@@ -119,7 +121,7 @@ pub fn submit(t: &Transfer) -> bool {
     let (rows, row_bytes) = if joined { (1, t.rows * t.row_bytes) } else { (t.rows, t.row_bytes) };
     let job = Job {
         sdram: t.sdram,
-        tcm: DTCM + t.dtcm,
+        tcm: DTCM.wrapping_add(t.dtcm),
         description: dma::description(t.direction == Direction::Out, row_bytes),
         sdram_stride: t.sdram_stride,
         tcm_stride: t.dtcm_stride,

@@ -18,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cases;
+pub mod formats;
 mod random;
 
 pub use random::Random;
@@ -96,6 +97,12 @@ impl Bench {
     #[must_use]
     pub fn train() -> Bench {
         Self::with(include_bytes!("../../spidnn-firmware/artefacts/kernels_train.aplx"))
+    }
+
+    /// The kernels of the formats `int8` and `bfp16`.
+    #[must_use]
+    pub fn formats() -> Bench {
+        Self::with(include_bytes!("../../spidnn-firmware/artefacts/kernels_formats.aplx"))
     }
 
     /// What the others leave out: other kernels, and all activations, losses and optimizers.

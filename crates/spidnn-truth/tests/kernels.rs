@@ -2,7 +2,7 @@
 
 use spidnn_kernels::{Activation, KernelCall, Loss, Optimizer};
 use spidnn_truth::cases::{self, Case, Data};
-use spidnn_truth::{Bench, Verdict};
+use spidnn_truth::{Bench, Verdict, formats};
 
 fn compare(bench: &mut Bench, case: &Case) {
     let mut expected = case.memory.clone();
@@ -32,6 +32,16 @@ fn every_bit_of_random_calls_is_the_hosts() {
         for seed in 0..60 {
             let data = if seed % 3 == 0 { Data::Usual } else { Data::Any };
             compare(&mut bench, &cases::random(kernel, seed, data, (seed % 5 == 0).into()));
+        }
+    }
+}
+
+#[test]
+fn every_bit_of_the_formats_kernels_is_the_hosts() {
+    let mut bench = Bench::formats();
+    for &kernel in formats::KERNELS {
+        for seed in 0..60 {
+            compare(&mut bench, &formats::random(kernel, seed));
         }
     }
 }

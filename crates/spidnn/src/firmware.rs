@@ -1,9 +1,18 @@
 //! The built firmware: which variants there are, and which one runs a program.
 
-use spidnn_core::program::trailer;
-use spinnaker_wire::aplx::{Aplx, Entry, HEADER_BYTES};
+use std::collections::BTreeMap;
+
+use spidnn_compiler::ChipImage;
+use spidnn_core::command::{Command, Item};
+use spidnn_core::program::CoreImage;
+use spidnn_core::program::trailer::{self, Capabilities};
+use spinnaker_machine::ChipXy;
+use spinnaker_wire::aplx::{Aplx, ENTRY_BYTES, Entry};
 
 use crate::Error;
+
+/// First byte of a core's data memory.
+const DATA_MEMORY: u32 = 0x0040_0000;
 
 /// A built variant as the monitor loads it.
 pub struct Firmware {
@@ -14,16 +23,17 @@ pub struct Firmware {
 }
 
 /// Every variant, smallest choice of kernels first.
-pub const VARIANTS: &[Firmware] =
-    &[Firmware { name: "predict", aplx: include_bytes!("../../spidnn-firmware/artefacts/predict.aplx") }];
+pub const VARIANTS: &[Firmware] = &[
+    Firmware { name: "predict", aplx: include_bytes!("../../spidnn-firmware/artefacts/predict.aplx") },
+    Firmware { name: "train", aplx: include_bytes!("../../spidnn-firmware/artefacts/train.aplx") },
+];
 
 impl Firmware {
-    /// What an application says of itself at the end of its code: the bits of its kernels, and whether it takes part in exchanges;
-    /// `None` if it is not this project's.
+    /// What an application says of itself at the end of its code; `None` if it is not this project's.
     ///
     /// # Errors
     /// Firmware of another version than this library's is named by both.
-    pub fn capabilities(aplx: &[u8]) -> Result<Option<(u64, bool)>, Error> {
+    pub fn capabilities(aplx: &[u8]) -> Result<Option<Capabilities>, Error> {
         let Some(words) = trailer_words(aplx) else { return Ok(None) };
         match trailer::read(&words) {
             Ok(capabilities) => Ok(Some(capabilities)),
@@ -41,9 +51,9 @@ impl Firmware {
     /// If no variant does.
     pub fn choose(kernels: u64, exchanges: bool) -> Result<&'static Firmware, Error> {
         for firmware in VARIANTS {
-            if let Some((has, does)) = Firmware::capabilities(firmware.aplx)?
-                && kernels & !has == 0
-                && (does || !exchanges)
+            if let Some(can) = Firmware::capabilities(firmware.aplx)?
+                && kernels & !can.kernels == 0
+                && (can.exchanges || !exchanges)
             {
                 return Ok(firmware);
             }
@@ -57,14 +67,70 @@ impl Firmware {
     }
 }
 
+impl Firmware {
+    /// The first variant that runs the programs of some chips.
+    ///
+    /// # Errors
+    /// If no variant does.
+    pub fn of(chips: &BTreeMap<ChipXy, ChipImage>) -> Result<&'static Firmware, Error> {
+        let (mut kernels, mut exchanges) = (0, false);
+        // Many cores have the same list.
+        let mut seen = BTreeMap::new();
+        for image in chips.values() {
+            for (_, at) in &image.cores {
+                let Some((_, words)) = image.sdram.iter().find(|(start, _)| start == at) else { continue };
+                if seen.insert(words.get(spidnn_core::program::HEADER_WORDS..), ()).is_some() {
+                    continue;
+                }
+                let read = CoreImage::decode(words);
+                for segment in read.iter().flat_map(|image| image.programs.iter().flatten()) {
+                    let (more, does) = needs(segment);
+                    (kernels, exchanges) = (kernels | more, exchanges | does);
+                }
+            }
+        }
+        Firmware::choose(kernels, exchanges)
+    }
+
+    /// What the monitor loads, and the pages of code that the cores bring from SDRAM.
+    pub fn parts(&self) -> (&'static [u8], &'static [u8]) {
+        let pages = match Firmware::capabilities(self.aplx) {
+            Ok(Some(can)) => can.page_bytes.iter().sum::<u32>() as usize,
+            _ => 0,
+        };
+        self.aplx.split_at(self.aplx.len().saturating_sub(pages))
+    }
+}
+
+/// The kernels of an image (bits by number), and whether it has exchanges.
+fn needs(items: &[Item]) -> (u64, bool) {
+    items.iter().fold((0, false), |(kernels, exchanges), item| match item {
+        Item::Loop(_, _, body) => {
+            let (inner, does) = needs(body);
+            (kernels | inner, exchanges | does)
+        }
+        Item::Do(step) => match &step.command {
+            Command::Kernel(call) => (kernels | 1 << call.number(), exchanges),
+            Command::ReduceUp(_) | Command::BroadcastDown(_) => (kernels, true),
+            Command::Dma(_) | Command::Wait { .. } | Command::Barrier => (kernels, exchanges),
+        },
+    })
+}
+
 /// The last words of an application's code.
 fn trailer_words(aplx: &[u8]) -> Option<[u32; trailer::WORDS]> {
     let file = Aplx::new_checked(aplx).ok()?;
-    let code_bytes = file.entries().find_map(|entry| match entry {
-        Entry::RelativeCopy { destination: 0, length_bytes, .. } => Some(length_bytes as usize),
+    // Code is copied to where data memory is not; the last part of it ends with the trailer.
+    let is_code = |destination: u32| destination < DATA_MEMORY;
+    let last = file.entries().enumerate().filter_map(|(number, entry)| match entry {
+        Entry::RelativeCopy { destination, offset, length_bytes } if is_code(destination) => {
+            let start = (number * ENTRY_BYTES) as i64 + i64::from(offset);
+            Some((destination, usize::try_from(start).ok()?, length_bytes as usize))
+        }
         _ => None,
-    })?;
-    let code = aplx.get(HEADER_BYTES..HEADER_BYTES + code_bytes)?;
+    });
+    let (_, start, length) = last.max_by_key(|(destination, ..)| *destination)?;
+    let code = aplx.get(start..start.checked_add(length)?)?;
     let bytes = code.get(code.len().checked_sub(4 * trailer::WORDS)?..)?;
     let mut words = [0; trailer::WORDS];
     for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(4)) {

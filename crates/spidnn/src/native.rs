@@ -3,20 +3,27 @@
 //! The runtime's source is the one that the firmware has; here it is polled by the simulation at host speed, and each
 //! kernel charges the cycles of its cost model. Kernels are jobs that other host threads may execute.
 
+use std::cell::Cell;
+
+use spidnn_core::pages::{self, Page, Shelf};
 use spidnn_core::{Arrival, Core, Counter, Direction, Transfer};
 use spidnn_kernels::KernelCall;
+use spinnaker_machine::SDRAM_USER_BASE;
 use spinnaker_sim::{COUNTER_RESENT, CoreHandle, Words};
 
 /// The simulation's counter for packets that nobody was waiting for.
 pub(crate) const COUNTER_UNEXPECTED: usize = 1;
 
+/// Tag of the transfers that bring pages: no command list uses it.
+const TAG_PAGE: u8 = 13;
+
 /// A simulated core as the runtime sees it.
-pub struct NativeCore(CoreHandle);
+pub struct NativeCore(CoreHandle, Cell<Shelf>);
 
 impl NativeCore {
-    /// Wraps a core of a simulation.
-    pub fn new(core: CoreHandle) -> NativeCore {
-        NativeCore(core)
+    /// Wraps a core of a simulation, whose firmware has pages of so many bytes: they take the time that they take on a machine.
+    pub fn new(core: CoreHandle, page_bytes: [u32; pages::COUNT]) -> NativeCore {
+        NativeCore(core, Cell::new(Shelf::new(page_bytes)))
     }
 }
 
@@ -68,7 +75,28 @@ impl Core for NativeCore {
         self.0.dma_done(tag).await;
     }
 
+    async fn code(&self, page: Page) {
+        let mut shelf = self.1.get();
+        let Some(bytes) = shelf.need(page) else { return };
+        self.1.set(shelf);
+        let transfer = spinnaker_sim::Transfer {
+            direction: spinnaker_sim::Direction::Code,
+            sdram: SDRAM_USER_BASE,
+            dtcm: 0,
+            row_bytes: bytes,
+            rows: 1,
+            sdram_stride: bytes,
+            dtcm_stride: bytes,
+            tag: TAG_PAGE,
+        };
+        self.0.dma(transfer).await;
+        self.0.dma_done(TAG_PAGE).await;
+    }
+
     async fn kernel(&self, call: &KernelCall) {
+        if let Some(page) = pages::of(call.number()) {
+            self.code(page).await;
+        }
         let call = *call;
         self.0.compute(call.cycles(), move |dtcm| call.run(dtcm)).await;
     }

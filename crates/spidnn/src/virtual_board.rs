@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use spidnn_compiler::ChipImage;
-use spidnn_core::ErrorCode;
+use spidnn_core::{ErrorCode, pages};
 use spinnaker_machine::{ChipXy, Machine, VirtualLocator};
 use spinnaker_sim::{COUNTER_RESENT, CoreReport, CoreState, RunEnd, SimConfig, Simulator};
 
 use crate::Error;
 use crate::board::{Board, Counters};
 use crate::error::{CoreFailure, CoreTrouble};
+use crate::firmware::Firmware;
 use crate::native::NativeCore;
 
 /// Bytes of the runtime's code as the host loads it: a whole instruction memory.
@@ -78,6 +79,9 @@ impl Board for VirtualBoard {
         if std::mem::replace(&mut self.occupied, true) {
             self.simulator.stop_all();
         }
+        // Firmware that does not exist has no pages.
+        let can = Firmware::of(chips).and_then(|firmware| Firmware::capabilities(firmware.aplx));
+        let page_bytes = can.ok().flatten().map_or([0; pages::COUNT], |can| can.page_bytes);
         let simulator = &mut self.simulator;
         simulator.load_application(APPLICATION_BYTES)?;
         for (&chip, image) in chips {
@@ -90,7 +94,7 @@ impl Board for VirtualBoard {
         for (&chip, image) in chips {
             for &(core, address) in &image.cores {
                 let program = Box::new(move |handle| {
-                    Box::pin(async move { spidnn_core::run(&NativeCore::new(handle), address).await }) as _
+                    Box::pin(async move { spidnn_core::run(&NativeCore::new(handle, page_bytes), address).await }) as _
                 });
                 simulator.load_program(chip, core, program)?;
             }

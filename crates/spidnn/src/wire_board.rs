@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use spidnn_compiler::ChipImage;
-use spidnn_core::command::{Command, Item};
-use spidnn_core::program::{CoreImage, directory};
+use spidnn_core::program::directory;
 use spidnn_core::{ErrorCode, Failure};
 use spinnaker_host::{Link, RouteEntry, Transceiver};
 use spinnaker_machine::{ChipXy, Machine, SDRAM_USER_BASE};
@@ -77,21 +76,6 @@ fn found(mut machine: Machine, host: &mut Transceiver<impl Link>) -> Result<Mach
     Ok(machine)
 }
 
-/// The kernels of an image (bits by number), and whether it has exchanges.
-fn needs(items: &[Item]) -> (u64, bool) {
-    items.iter().fold((0, false), |(kernels, exchanges), item| match item {
-        Item::Loop(_, _, body) => {
-            let (inner, does) = needs(body);
-            (kernels | inner, exchanges | does)
-        }
-        Item::Do(step) => match &step.command {
-            Command::Kernel(call) => (kernels | 1 << call.number(), exchanges),
-            Command::ReduceUp(_) | Command::BroadcastDown(_) => (kernels, true),
-            Command::Dma(_) | Command::Wait { .. } | Command::Barrier => (kernels, exchanges),
-        },
-    })
-}
-
 impl<L: Link> WireBoard<L> {
     /// A machine that is booted, and should be as described.
     ///
@@ -150,8 +134,11 @@ impl<L: Link> WireBoard<L> {
         self.cores.iter().map(|(chip, _)| *chip).collect()
     }
 
-    fn load_chip(&mut self, chip: ChipXy, image: &ChipImage) -> Result<(), Error> {
+    /// Writes what a chip's cores need, with the pages of their firmware behind it.
+    fn load_chip(&mut self, chip: ChipXy, image: &ChipImage, pages: &[u8]) -> Result<(), Error> {
         let end = image.sdram.iter().map(|(at, words)| at + 4 * words.len() as u32).max().unwrap_or(SDRAM_USER_BASE);
+        let pages_at = end.next_multiple_of(16);
+        let end = pages_at + pages.len() as u32;
         let (free, largest) = self.host.sdram_space(address(chip))?;
         let block = self.host.alloc_sdram(address(chip), APP, largest & !3, directory::TAG)?;
         let first = SDRAM_USER_BASE + directory::RESERVED_BYTES;
@@ -161,7 +148,12 @@ impl<L: Link> WireBoard<L> {
                 "chip {chip}: {free} bytes of SDRAM are free, but not from {first:#x} to {end:#x}: another application holds some; stop it, or boot the machine anew"
             )));
         }
-        self.write_words(chip, block, &directory::words(&image.cores))?;
+        let pages_at = if pages.is_empty() || image.cores.is_empty() { 0 } else { pages_at };
+        self.write_words(chip, block, &directory::words(&image.cores, pages_at))?;
+        if pages_at != 0 {
+            self.host_bytes += pages.len() as u64;
+            self.host.write(monitor(chip), pages_at, pages)?;
+        }
         for (at, words) in &image.sdram {
             self.write_words(chip, *at, words)?;
         }
@@ -256,25 +248,15 @@ impl<L: Link> Board for WireBoard<L> {
 
     fn load(&mut self, chips: &BTreeMap<ChipXy, ChipImage>) -> Result<(), Error> {
         self.unload()?;
-        let (mut kernels, mut exchanges) = (0, false);
-        for image in chips.values() {
-            for (_, at) in &image.cores {
-                let words = image.sdram.iter().find(|(start, _)| start == at).map(|(_, words)| &words[..]);
-                let read = words.map(CoreImage::decode).and_then(Result::ok);
-                for segment in read.iter().flat_map(|image| image.programs.iter().flatten()) {
-                    let (more, does) = needs(segment);
-                    (kernels, exchanges) = (kernels | more, exchanges | does);
-                }
-            }
-        }
-        let firmware = Firmware::choose(kernels, exchanges)?;
+        let firmware = Firmware::of(chips)?;
+        let (application, pages) = firmware.parts();
         self.loaded = true;
         for (&chip, image) in chips {
-            self.load_chip(chip, image)?;
+            self.load_chip(chip, image, pages)?;
         }
         let mask = self.cores.iter().fold(0, |mask, (_, core)| mask | 1 << core);
-        self.host_bytes += firmware.aplx.len() as u64;
-        self.host.flood_fill(firmware.aplx, StartWord { app: APP, flags: 0, cores: CoreMask(mask) })?;
+        self.host_bytes += application.len() as u64;
+        self.host.flood_fill(application, StartWord { app: APP, flags: 0, cores: CoreMask(mask) })?;
         self.second_signal = false;
         self.wait_for(CoreState::Sync0, APP, Some((self.cores.len(), START_LIMIT)))
     }

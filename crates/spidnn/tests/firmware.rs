@@ -1,8 +1,8 @@
 //! The firmware on the instruction-level machine, under the official monitor, against the native runtime: the same bits.
 
 use spidnn::{
-    Activation, Conv1D, Dataset, Dense, Flatten, Graph, Input, Machine, MaxPooling1D, Model, Padding, Sequential,
-    Tensor, builtin,
+    Activation, BatchNormalization, Conv1D, Dataset, Dense, Dropout, Evaluate, Fit, Flatten, Graph, Input, Loss,
+    Machine, MaxPooling1D, Model, Padding, Sequential, Tensor, builtin,
 };
 
 /// Whether the official boot image is there.
@@ -16,13 +16,16 @@ fn has_image() -> bool {
     }
 }
 
-fn data(samples: usize, shape: &[usize]) -> Dataset {
+fn inputs(samples: usize, shape: &[usize]) -> Tensor {
     let mut whole = vec![samples];
     whole.extend(shape);
     let each: usize = shape.iter().product();
     let numbers = (0..samples * each).map(|i| (i as f32 * 0.7).sin() * 1.5).collect();
-    let x = Tensor::from_shape_vec(whole, numbers).unwrap();
-    Dataset::new(x, Tensor::zeros(vec![samples]))
+    Tensor::from_shape_vec(whole, numbers).unwrap()
+}
+
+fn data(samples: usize, shape: &[usize]) -> Dataset {
+    Dataset::new(inputs(samples, shape), Tensor::zeros(vec![samples]))
 }
 
 /// Predictions, and the seconds that the cores ran.
@@ -72,5 +75,65 @@ fn a_network_over_time_gives_the_same_bits() {
 fn lenet5_gives_the_same_bits() {
     if has_image() {
         same_bits(&builtin::graph("lenet5").unwrap(), &data(8, &[28, 28, 1]));
+    }
+}
+
+/// The data with classes to learn.
+fn labelled(samples: usize, shape: &[usize], classes: usize) -> Dataset {
+    let y = (0..samples).map(|i| (i % classes) as f32).collect();
+    Dataset::new(inputs(samples, shape), Tensor::from_shape_vec(vec![samples], y).unwrap())
+}
+
+/// What a fit and an evaluation leave: weights and losses; and the seconds that the cores ran.
+fn train(graph: &Graph, data: &Dataset, chips: usize, machine: &str) -> (Vec<Tensor>, Vec<f64>, f64) {
+    let machine = Machine::open(machine).unwrap_or_else(|e| panic!("{e}"));
+    let mut session = Model::untrained(graph.clone(), 3).on(machine).unwrap_or_else(|e| panic!("{e}"));
+    session.limit_chips(chips).unwrap();
+    let fit = Fit::new(Loss::SparseCategoricalCrossentropy { from_logits: false });
+    let fit = fit.optimizer_by_name("adam").unwrap().epochs(1).batch_size(16).shuffle(false);
+    let history = session.fit(data, fit).unwrap_or_else(|e| panic!("{e}"));
+    let compute_s = session.usage().compute_s;
+    let evaluate = Evaluate::new(Loss::SparseCategoricalCrossentropy { from_logits: false });
+    let scores = session.evaluate(data, &evaluate).unwrap_or_else(|e| panic!("{e}"));
+    let mut losses = history.get("loss").unwrap().to_vec();
+    losses.push(scores.get("loss").unwrap());
+    (session.get_weights().unwrap(), losses, compute_s)
+}
+
+fn trains_to_the_same_bits(graph: &Graph, data: &Dataset, chips: usize) {
+    let (fast, fast_losses, fast_s) = train(graph, data, chips, "virtual:spin3");
+    let (cycle, cycle_losses, cycle_s) = train(graph, data, chips, "virtual:spin3?fidelity=cycle");
+    println!("fast {:.1} us, cycle {:.1} us: {:.3}", fast_s * 1e6, cycle_s * 1e6, fast_s / cycle_s);
+    assert_eq!(fast_losses, cycle_losses);
+    assert_eq!(fast.len(), cycle.len());
+    for (number, (a, b)) in fast.iter().zip(&cycle).enumerate() {
+        assert!(a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits()), "parameter {number}: {a} {b}");
+    }
+}
+
+#[test]
+fn lenet5_trains_to_the_same_bits_on_a_chip() {
+    if has_image() {
+        trains_to_the_same_bits(&builtin::graph("lenet5").unwrap(), &labelled(16, &[28, 28, 1], 10), 1);
+    }
+}
+
+#[test]
+fn lenet5_trains_to_the_same_bits_on_four_chips() {
+    if has_image() {
+        trains_to_the_same_bits(&builtin::graph("lenet5").unwrap(), &labelled(16, &[28, 28, 1], 10), 4);
+    }
+}
+
+#[test]
+fn a_network_with_statistics_trains_to_the_same_bits() {
+    if has_image() {
+        let graph = Sequential::new(Input::shape([16, 2]))
+            .with(Conv1D::new(4, 3).padding(Padding::Same))
+            .with(BatchNormalization::new())
+            .with(Flatten::new())
+            .with(Dropout::new(0.25))
+            .with(Dense::new(3).activation(Activation::Softmax));
+        trains_to_the_same_bits(&graph.build().unwrap(), &labelled(32, &[16, 2], 3), 4);
     }
 }

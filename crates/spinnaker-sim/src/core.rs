@@ -35,6 +35,8 @@ pub enum Direction {
     In,
     /// From DTCM to SDRAM.
     Out,
+    /// From SDRAM to the instruction memory: takes its time, and changes nothing that the simulation sees.
+    Code,
 }
 
 /// A DMA transfer of rows. Rows that follow each other on both sides are one hardware transfer, otherwise each is one.

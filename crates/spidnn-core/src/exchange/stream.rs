@@ -393,6 +393,7 @@ impl Links {
     }
 
     /// Own part plus the children's, to the parent; at the root, back to SDRAM.
+    #[inline(never)]
     pub async fn reduce_up<C: Core>(&mut self, core: &C, e: &Exchange) -> Result<(), Failure> {
         let children = self.config.child_count as usize;
         let parent = self.config.parent.is_some();
@@ -451,6 +452,7 @@ impl Links {
     }
 
     /// Copies of the root's vector to every replica.
+    #[inline(never)]
     pub async fn broadcast_down<C: Core>(&mut self, core: &C, e: &Exchange) -> Result<(), Failure> {
         let children = self.config.child_count as usize;
         let parent = self.config.parent.is_some();

@@ -4,5 +4,6 @@
 
 spidnn_firmware::firmware! {
     Fill, CopyRows, Prep2d, PrepWindow, PrepConvBackward, Gemm, Conv, ConvWgrad, BiasAct, ActGrad, Map2, ColumnSum,
-    SumParts, Pool, PoolGrad, Softmax, Loss, OptimizerStep,
+    SumParts, Pool, PoolGrad, Softmax, SoftmaxGrad, Loss, OptimizerStep, ScaleShift, Scale, Norms, Clip, Dropout,
+    NormCoefficients, Lerp, NormGrad, Normalise, CountNonFinite,
 }

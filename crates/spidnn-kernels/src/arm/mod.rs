@@ -2,6 +2,8 @@
 //!
 //! Cycles are those that `cost` and [`crate::num::cycles`] state; a test bench runs both on the instruction-level core.
 
+pub mod int8;
+
 use core::arch::global_asm;
 use core::cell::Cell;
 

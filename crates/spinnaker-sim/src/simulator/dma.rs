@@ -68,10 +68,11 @@ impl Simulator {
         sim.active = sim.waiting.take();
         let transfer = queued.transfer;
         let bytes = transfer.words() * 4;
-        sim.cell.note(match transfer.direction {
-            Direction::In => Op::In(transfer),
-            Direction::Out => Op::Out(transfer),
-        });
+        match transfer.direction {
+            Direction::In => sim.cell.note(Op::In(transfer)),
+            Direction::Out => sim.cell.note(Op::Out(transfer)),
+            Direction::Code => {}
+        }
         {
             let inner = &mut *sim.cell.inner.borrow_mut();
             inner.dma_queued -= 1;

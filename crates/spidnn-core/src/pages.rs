@@ -1,0 +1,81 @@
+//! Pages: code that shares one place in instruction memory, since firmware with all kernels of training is larger than it.
+//!
+//! What is hot or shared by several pages is resident. The rest is in the page of the kernels that need it; before one of them is checked
+//! or run, the core's DMA brings its page. A stage of a network stays in one page, so pages change a few times in a batch.
+//! Firmware that fits as a whole has no pages: their lengths are 0, and everything is resident.
+
+/// Pages at most.
+pub const COUNT: usize = 5;
+
+/// A page's number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Page {
+    /// Convolutions, and what goes with products of any kind.
+    Product,
+    /// Pooling, and gradients of pooling and activations.
+    Shape,
+    /// Losses, and the normalisation that comes with them.
+    Loss,
+    /// Optimizers' steps, and exchanges between chips.
+    Update,
+    /// Statistics, batch normalisation and dropout.
+    Norm,
+}
+
+macro_rules! pages {
+    ($($page:ident: $($kernel:ident)*;)*) => {
+        /// The page of a kernel by its number; `None` for what is resident.
+        pub const fn of(kernel: u32) -> Option<Page> {
+            use spidnn_kernels::call;
+            match kernel {
+                $($(call::$kernel::NUMBER => Some(Page::$page),)*)*
+                _ => None,
+            }
+        }
+
+        /// The kernels that have pages, by name: for who links firmware.
+        pub const KERNELS: &[(&str, Page)] = &[$($((stringify!($kernel), Page::$page),)*)*];
+    };
+}
+
+pages! {
+    Product: Conv ConvWgrad PrepConvBackward BiasAct ColumnSum;
+    Shape: Pool PoolGrad ActGrad;
+    Loss: Loss Softmax SoftmaxGrad;
+    Update: OptimizerStep SumParts Norms Clip CountNonFinite NormCoefficients;
+    Norm: NormGrad Normalise Lerp Dropout ScaleShift Scale;
+}
+
+/// The page that exchanges between chips are in.
+pub const EXCHANGES: Page = Page::Update;
+
+/// What is in instruction memory, for a core that has pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shelf {
+    /// Bytes of each page; 0: resident.
+    pub lengths: [u32; COUNT],
+    current: Option<Page>,
+}
+
+impl Shelf {
+    /// A shelf with nothing on it.
+    pub const fn new(lengths: [u32; COUNT]) -> Shelf {
+        Shelf { lengths, current: None }
+    }
+
+    /// Notes that a page is needed: the bytes to bring, if it is not there.
+    pub fn need(&mut self, page: Page) -> Option<u32> {
+        let bytes = self.lengths[page as usize];
+        if bytes == 0 || self.current == Some(page) {
+            return None;
+        }
+        self.current = Some(page);
+        Some(bytes)
+    }
+
+    /// Bytes from the first page to this one, where they lie one after the other.
+    pub fn offset(&self, page: Page) -> u32 {
+        self.lengths[..page as usize].iter().sum()
+    }
+}
