@@ -10,15 +10,19 @@ use crate::core_trait::{Core, Direction, Transfer};
 use crate::error::{ErrorCode, Failure};
 use crate::program::{in_sdram, memory, opcode};
 
-/// Cycles to fetch a command and branch on its opcode: LDR header 2, four field extractions 4, condition 3, table jump 8,
-/// return 3, rounded up.
-const COMMAND_CYCLES: u32 = 24;
-/// Cycles for each parameter word: LDM/STM copy to the working array, 2, and its use, 1.
-const WORD_CYCLES: u32 = 3;
-/// Cycles for each patch: LDRD 2, field extraction 2, register LDR 2, MLA 3, LDR and STR of the word 3.
-const PATCH_CYCLES: u32 = 12;
-/// Cycles for the registers of a loop's turn: counters and comparisons 16, two divisions by a constant of the loop, of about 40.
-const TURN_CYCLES: u32 = 96;
+/// Cycles of every command, as the firmware takes them (measured: `cargo run --release -p spidnn --example runtime_truth`): fetch, condition,
+/// dispatch, a look at what has arrived.
+const COMMAND_CYCLES: u32 = 270;
+/// Cycles for each parameter word that is copied.
+const WORD_CYCLES: u32 = 8;
+/// Cycles for each patch.
+const PATCH_CYCLES: u32 = 20;
+/// Cycles for the registers of a loop's turn.
+const TURN_CYCLES: u32 = 150;
+/// Cycles more for a kernel: its call read and checked.
+const KERNEL_CYCLES: u32 = 190;
+/// Cycles more for a transfer: rows clamped, memories checked, queued.
+const TRANSFER_CYCLES: u32 = 600;
 /// Conditions of commands.
 const FIRST: u32 = When::First as u32;
 const NEXT_TURN: u32 = When::Next as u32;
@@ -253,15 +257,13 @@ impl Interpreter {
         let bad = Failure::new(ErrorCode::BadCommand, head, place);
         Ok(match (head & 0xFF, &self.parameters[..count]) {
             (code, p) if code >= opcode::KERNEL => {
+                self.charged += KERNEL_CYCLES;
                 self.kernel = (code - opcode::KERNEL, p.len());
                 Deed::Kernel
             }
             (opcode::DMA, p) => {
-                if transfer(p, bad, &mut self.transfer)? {
-                    Deed::Transfer
-                } else {
-                    Deed::Nothing
-                }
+                self.charged += TRANSFER_CYCLES;
+                if transfer(p, bad, &mut self.transfer)? { Deed::Transfer } else { Deed::Nothing }
             }
             (opcode::WAIT, &[tag]) if tag < 16 => {
                 self.tag = tag as u8;

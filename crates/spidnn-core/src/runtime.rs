@@ -123,7 +123,7 @@ impl<C: Core> Runner<'_, C> {
         }
         self.total = total;
         self.config = config;
-        self.links.configure(&config);
+        self.links.configure(core, &config);
         Ok(())
     }
 

@@ -23,6 +23,23 @@ fiq_entry:
     subs  pc, lr, #4
 2:
     ldr   r11, [r8, #0x14]
+    ldr   r12, [r10, #20]           @ is it one of those that are counted?
+    ldr   r8, [r10, #24]
+    eor   r12, r12, r11
+    tst   r12, r8
+    mov   r8, #0x10000000
+    bne   4f
+    mov   r11, r11, lsr #4          @ its number (what lies above is zero in this byte)
+    mov   r12, #1
+    mov   r11, r12, lsl r11
+    ldr   r12, [r10, #28]
+    orr   r12, r12, r11
+    str   r12, [r10, #28]
+    ldr   r11, [r8, #0x0C]
+    cmp   r11, #0
+    bmi   1b
+    subs  pc, lr, #4
+4:
     str   r11, [r13], #4
     bic   r13, r13, #128
     str   r13, [r10, #8]

@@ -6,7 +6,10 @@
 use core::arch::asm;
 use core::cell::UnsafeCell;
 
+use spidnn_core::Meeting;
+
 use crate::device::{comms, vic};
+use crate::interrupt;
 
 /// Packets with payload that the ring holds (one place stays empty).
 const LONG: usize = 128;
@@ -24,6 +27,10 @@ struct Rings {
     short_head: u32,
     short_tail: u32,
     stopped: u32,
+    /// Packets without payload that are counted: key, bits of it that count; numbers (bits 8:4) that came.
+    counted_key: u32,
+    counted_mask: u32,
+    counted: u32,
 }
 
 struct Shared(UnsafeCell<Rings>);
@@ -40,6 +47,9 @@ static RINGS: Shared = Shared(UnsafeCell::new(Rings {
     short_head: 0,
     short_tail: 0,
     stopped: 0,
+    counted_key: 1,
+    counted_mask: 0,
+    counted: 0,
 }));
 
 const _: () = {
@@ -75,6 +85,10 @@ pub fn prepare() {
         (word!(short_head), short),
         (word!(short_tail), short),
         (word!(stopped), 0),
+        // No key has a bit outside of an empty mask: nothing is counted.
+        (word!(counted_key), 1),
+        (word!(counted_mask), u32::MAX),
+        (word!(counted), 0),
     ] {
         write(place, value);
     }
@@ -98,14 +112,29 @@ pub fn prepare() {
     }
 }
 
-/// Where the handler puts the next packets: changes when one comes.
-pub fn heads() -> (u32, u32) {
-    (read(word!(long_head)), read(word!(short_head)))
+/// Where the handler puts the next packets, and what it has counted: changes when one comes.
+pub fn heads() -> (u32, u32, u32) {
+    (read(word!(long_head)), read(word!(short_head)), counted())
+}
+
+/// Counts packets from now on, instead of keeping them.
+pub fn count(meeting: &Meeting) {
+    // The handler must not see half of it. (Not nested: the runtime calls it.)
+    interrupt::masked(|| {
+        write(word!(counted_key), meeting.key);
+        write(word!(counted_mask), meeting.mask);
+        write(word!(counted), 0);
+    });
+}
+
+/// Numbers that were counted.
+pub fn counted() -> u32 {
+    read(word!(counted))
 }
 
 /// Whether no packet waits.
 pub fn is_empty() -> bool {
-    heads() == (read(word!(long_tail)), read(word!(short_tail)))
+    (read(word!(long_head)), read(word!(short_head))) == (read(word!(long_tail)), read(word!(short_tail)))
 }
 
 /// Payloads that were taken out of the ring, still in their places there; dropping gives these back.
