@@ -20,7 +20,7 @@ const TARGET: &str = "thumbv5te-spinnaker";
 /// The linker (Debian package lld); `FIRMWARE_LINKER` names another place.
 const LINKER: &str = "ld.lld";
 /// The firmware's variants: binary, features, whether it has pages.
-const VARIANTS: &[(&str, &str, bool)] = &[("predict", "", false), ("train", "exchanges", true)];
+const VARIANTS: &[(&str, &str, bool)] = &[("predict", "", false), ("train", "exchanges,most-units", true)];
 /// Where the linker script wants the part that is written here.
 const PAGES_MARK: &str = "/* PAGES";
 /// Code that fits beside the monitor's loader, and what the runtime's own data may take of local memory: segments, statics, stacks.
@@ -79,7 +79,11 @@ pub fn sizes(root: &Path) -> Result<String, Vec<String>> {
             Err(problem) => problems.push(format!("{name}: {problem}")),
         }
     }
-    if problems.is_empty() { Ok(table) } else { Err(problems) }
+    if problems.is_empty() {
+        return Ok(table);
+    }
+    problems.insert(0, table);
+    Err(problems)
 }
 
 fn compiler_path() -> String {
@@ -184,6 +188,10 @@ fn section<'a>(file: &object::File<'a>, name: &str) -> Option<(u64, u64, &'a [u8
 /// Packs an ELF file as the monitor's loader takes it: vectors, what starts the core, resident code, data; and behind it what the loader does not look at:
 /// the pages.
 fn pack(elf: &[u8]) -> Result<Vec<u8>, String> {
+    let sizes = sizes_of(elf)?;
+    if sizes.code > CODE_BYTES_MAX {
+        return Err(format!("{} bytes of code, {CODE_BYTES_MAX} fit", sizes.code));
+    }
     let file = object::File::parse(elf).map_err(|e| e.to_string())?;
     let mut entries: Vec<Entry> = Vec::new();
     let mut content = Vec::new();

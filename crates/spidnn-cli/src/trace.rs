@@ -1,11 +1,12 @@
 //! A timeline of what the host asked of the machine: a board that notes every call and passes it on.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use serde_json::{Value, json};
 use spidnn::board::{Board, Counters};
-use spidnn::compiler::Compiled;
+use spidnn::compiler::ChipImage;
 use spidnn::{Error, Machine};
 use spinnaker_machine::ChipXy;
 
@@ -46,8 +47,8 @@ impl Board for TracedBoard {
     fn machine(&self) -> &spinnaker_machine::Machine {
         self.inner.board().machine()
     }
-    fn load(&mut self, compiled: &Compiled) -> Result<(), Error> {
-        self.note("load", json!({ "chips": compiled.chips.len() }), |b| b.load(compiled))
+    fn load(&mut self, chips: &BTreeMap<ChipXy, ChipImage>) -> Result<(), Error> {
+        self.note("load", json!({ "chips": chips.len() }), |b| b.load(chips))
     }
     fn write(&mut self, chip: ChipXy, address: u32, words: Vec<u32>) -> Result<(), Error> {
         let detail = json!({ "chip": chip.to_string(), "address": address, "words": words.len() });

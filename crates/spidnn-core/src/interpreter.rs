@@ -142,7 +142,6 @@ impl Interpreter {
 
     /// The next deed of the segment.
     #[inline(never)]
-    #[cfg_attr(target_arch = "arm", instruction_set(arm::a32))]
     pub fn next<C: Core>(&mut self, core: &C, segment: &[u32]) -> Result<Deed, Failure> {
         let words = segment.len() as u32;
         loop {
@@ -269,7 +268,6 @@ impl Interpreter {
     }
 
     /// Sets the registers of the innermost loop's turn.
-    #[cfg_attr(target_arch = "arm", instruction_set(arm::a32))]
     fn set_loop<C: Core>(&mut self, core: &C) {
         let Some(f) = self.depth.checked_sub(1).map(|d| &self.frames[d]) else { return };
         core.charge(TURN_CYCLES);
@@ -302,7 +300,6 @@ fn exchange(p: &[u32], bad: Failure) -> Result<Exchange, Failure> {
 
 /// A transfer with its rows clamped; `false` if there are none left.
 #[inline(never)]
-#[cfg_attr(target_arch = "arm", instruction_set(arm::a32))]
 fn transfer(p: &[u32], bad: Failure, t: &mut Transfer) -> Result<bool, Failure> {
     let &[out, sdram, dtcm, row_bytes, first, rows, limit, sdram_stride, dtcm_stride, tag] = p else { return Err(bad) };
     let first = i64::from(first as i32);

@@ -88,7 +88,7 @@ fault_entry:
     options(raw)
 );
 
-global_asm!(include_str!("mem.s"), options(raw));
+global_asm!(include_str!("abi.s"), options(raw));
 
 global_asm!(
     r#"

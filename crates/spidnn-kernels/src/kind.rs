@@ -94,6 +94,13 @@ numbered! {
     }
 }
 
+impl Loss {
+    /// Whether this build has it; see [`Activation::is_built`].
+    pub fn is_built(self) -> bool {
+        self != Loss::BinaryCrossentropy || cfg!(any(test, feature = "binary-crossentropy"))
+    }
+}
+
 numbered! {
     /// Optimizers, with Keras 3 semantics.
     Optimizer {
@@ -105,5 +112,12 @@ numbered! {
         RmsProp = 2,
         /// Adam and AdamW (`m`, `v`)
         Adam = 3,
+    }
+}
+
+impl Optimizer {
+    /// Whether this build has it; see [`Activation::is_built`].
+    pub fn is_built(self) -> bool {
+        self != Optimizer::RmsProp || cfg!(any(test, feature = "rms-prop"))
     }
 }

@@ -25,4 +25,22 @@ fn main() {
             named.unit,
         );
     }
+    println!("\nmeasured / by cost, of random calls as large as layers have them: lowest, of all together, highest");
+    for (mut bench, kernels) in [(Bench::train(), cases::KERNELS), (Bench::rest(), cases::REST)] {
+        for &kernel in kernels {
+            let (mut low, mut high, mut measured, mut cost) = (f64::MAX, 0f64, 0, 0);
+            let mut name = "";
+            for seed in 0..20 {
+                let case = cases::random(kernel, seed, cases::Data::Usual, 1);
+                name = case.call.name();
+                let Verdict::Done { run_cycles, .. } = bench.run(&case.call, &mut case.memory.clone()) else {
+                    continue;
+                };
+                let ratio = run_cycles as f64 / case.call.cycles() as f64;
+                (low, high) = (low.min(ratio), high.max(ratio));
+                (measured, cost) = (measured + run_cycles, cost + case.call.cycles());
+            }
+            println!("{name:20} {low:>6.3} {:>6.3} {high:>6.3}", measured as f64 / cost as f64);
+        }
+    }
 }

@@ -47,6 +47,33 @@ pub const KERNELS: &[u32] = &[
     PrepWindow::NUMBER,
 ];
 
+/// Numbers of the kernels of [`Bench::rest`](crate::Bench::rest) that [`random`] makes calls of.
+pub const REST: &[u32] = &[
+    BiasAct::NUMBER,
+    ActGrad::NUMBER,
+    SoftmaxGrad::NUMBER,
+    Loss::NUMBER,
+    OptimizerStep::NUMBER,
+    Norms::NUMBER,
+    Clip::NUMBER,
+    Dropout::NUMBER,
+    NormCoefficients::NUMBER,
+    Lerp::NUMBER,
+    NormGrad::NUMBER,
+    Normalise::NUMBER,
+    CountNonFinite::NUMBER,
+];
+
+/// Activations that only larger images have.
+pub const LARGE_ACTIVATIONS: &[Activation] = &[
+    Activation::Elu,
+    Activation::Softplus,
+    Activation::Silu,
+    Activation::Gelu,
+    Activation::GeluTanh,
+    Activation::Selu,
+];
+
 /// Activations that a firmware without the larger units has.
 pub const ACTIVATIONS: &[Activation] = &[
     Activation::Linear,
@@ -152,7 +179,7 @@ impl Memory {
 /// A random call of a kernel; `size` 0: small, 1: as a layer's.
 ///
 /// # Panics
-/// If the kernel is not one of [`KERNELS`].
+/// If the kernel is none of [`KERNELS`] and [`REST`].
 #[must_use]
 pub fn random(kernel: u32, seed: u64, data: Data, size: u32) -> Case {
     let mut m = Memory::new(seed, data);
@@ -234,8 +261,79 @@ pub fn random(kernel: u32, seed: u64, data: Data, size: u32) -> Case {
         }
         Loss::NUMBER => loss(m, r, size),
         OptimizerStep::NUMBER => {
-            let kind = r.one_of(&[Optimizer::Sgd, Optimizer::SgdNesterov, Optimizer::RmsProp, Optimizer::Adam]);
+            let kind = r.one_of(&[Optimizer::Sgd, Optimizer::SgdNesterov, Optimizer::Adam]);
             optimizer(m, kind, count, r.between(0, 1) == 0, r.between(0, 1) == 0, r.between(0, 1))
+        }
+        SoftmaxGrad::NUMBER => {
+            let (rows, cols) = (r.between(least / 4, 8), r.between(least / 2, most / 2));
+            let (y, dy, dx) = (m.probabilities(rows * cols), m.take(rows * cols), m.take(rows * cols));
+            m.with(SoftmaxGrad { y, dy, dx: r.one_of(&[dy, dx]), rows, cols })
+        }
+        Norms::NUMBER => {
+            let (x, out) = (m.take(count), m.take(2));
+            m.with(Norms { x, count, out })
+        }
+        Clip::NUMBER => {
+            let (x, sum_squares) = (m.take(count), m.positive(1));
+            let limit_bits = (r.between(1, 20) as f32 / 10.0).to_bits();
+            m.with(Clip { mode: r.between(1, 2), x, count, limit_bits, sum_squares })
+        }
+        Dropout::NUMBER => {
+            let (x, out) = (m.take(count), m.take(count));
+            m.with(Dropout {
+                x,
+                out: r.one_of(&[x, out]),
+                count,
+                rate_bits: 0.3f32.to_bits(),
+                seed_lo: r.word(),
+                seed_hi: r.word(),
+                stream: r.between(0, 5),
+                sample: r.between(0, 99),
+                first: r.between(0, 9),
+            })
+        }
+        NormCoefficients::NUMBER => {
+            let count = count / 4 + least;
+            let (mean, var, gamma, beta) = (m.take(count), m.positive(count), m.take(count), m.take(count));
+            let (scale, shift, inv) = (m.take(count), m.take(count), m.take(count));
+            let (gamma, beta, inv) = (r.one_of(&[gamma, NONE]), r.one_of(&[beta, NONE]), r.one_of(&[inv, NONE]));
+            let epsilon_bits = 1e-3f32.to_bits();
+            m.with(NormCoefficients { mean, var, gamma, beta, scale, shift, inv, count, epsilon_bits })
+        }
+        Lerp::NUMBER => {
+            let (a, b, out) = (m.take(count), m.take(count), m.take(count));
+            m.with(Lerp { a, b, out: r.one_of(&[a, out]), count, momentum_bits: 0.99f32.to_bits() })
+        }
+        NormGrad::NUMBER => {
+            let (rows, cols) = (r.between(least / 4, 8), r.between(least, most));
+            let (x, dy, dx) = (m.take(rows * cols), m.take(rows * cols), m.take(rows * cols));
+            let (mean, inv, gamma) = (m.take(cols), m.positive(cols), m.take(cols));
+            let (sum_dy, sum_dy_xhat) = (m.take(cols), m.take(cols));
+            let gamma = r.one_of(&[gamma, NONE]);
+            let inv_n_bits = 0.125f32.to_bits();
+            m.with(NormGrad {
+                x,
+                dy,
+                dx: r.one_of(&[dy, dx]),
+                rows,
+                cols,
+                mean,
+                inv,
+                gamma,
+                sum_dy,
+                sum_dy_xhat,
+                inv_n_bits,
+            })
+        }
+        Normalise::NUMBER => {
+            let (rows, cols) = (r.between(least / 4, 8), r.between(least, most));
+            let (x, out) = (m.take(rows * cols), m.take(rows * cols));
+            let (mean, inv) = (m.take(cols), m.positive(cols));
+            m.with(Normalise { x, out: r.one_of(&[x, out]), rows, cols, mean, inv })
+        }
+        CountNonFinite::NUMBER => {
+            let (x, out) = (m.take(count), m.take(1));
+            m.with(CountNonFinite { x, count, out })
         }
         PrepWindow::NUMBER => {
             let rows = r.between(least / 4, 8);
@@ -265,6 +363,28 @@ fn prep(mut m: Memory, mut r: Random, least: u32, most: u32) -> Case {
     };
     let exps = m.take([1, rows, cols][axis as usize]);
     m.with(Prep2d { src, rows, cols, src_stride, dst, dst_row_stride, dst_col_stride, exps, axis })
+}
+
+/// A random call with one of the activations, losses and optimizers that only [`Bench::rest`](crate::Bench::rest) has; else as [`random`].
+#[must_use]
+pub fn random_of_all(kernel: u32, seed: u64, data: Data, size: u32) -> Case {
+    let mut case = random(kernel, seed, data, size);
+    let mut r = Random::new(seed ^ 0x55);
+    match &mut case.call {
+        KernelCall::BiasAct(k) => k.activation = r.one_of(LARGE_ACTIVATIONS) as u32,
+        KernelCall::ActGrad(k) => k.activation = r.one_of(LARGE_ACTIVATIONS) as u32,
+        KernelCall::Loss(k) if k.kind != LossKind::SparseCategoricalCrossentropy as u32 => {
+            k.kind = LossKind::BinaryCrossentropy as u32;
+        }
+        KernelCall::OptimizerStep(k) if k.kind == Optimizer::Adam as u32 => {
+            let mut m = Memory::new(seed, data);
+            m.random = r.clone();
+            let momentum = r.between(0, 1) == 0;
+            return optimizer(m, Optimizer::RmsProp, k.count, momentum, r.between(0, 1) == 0, 0);
+        }
+        _ => {}
+    }
+    case
 }
 
 /// A matrix product; `pad` words between rows.
@@ -473,7 +593,6 @@ fn loss(mut m: Memory, mut r: Random, size: u32) -> Case {
     let kind = r.one_of(&[
         LossKind::MeanSquaredError,
         LossKind::MeanAbsoluteError,
-        LossKind::BinaryCrossentropy,
         LossKind::CategoricalCrossentropy,
         LossKind::SparseCategoricalCrossentropy,
     ]);
@@ -753,7 +872,6 @@ pub fn named() -> Vec<Named> {
     for (name, kind, momentum) in [
         ("OptimizerStep SGD", Optimizer::Sgd, false),
         ("OptimizerStep SGD with momentum", Optimizer::Sgd, true),
-        ("OptimizerStep RMSprop", Optimizer::RmsProp, false),
         ("OptimizerStep Adam", Optimizer::Adam, false),
     ] {
         add(name, optimizer(m(), kind, 300, momentum, false, 0), "element", 300);

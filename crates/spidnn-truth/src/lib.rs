@@ -96,6 +96,12 @@ impl Bench {
         Self::with(include_bytes!("../../spidnn-firmware/artefacts/kernels_train.bin"))
     }
 
+    /// What the others leave out: other kernels, and all activations, losses and optimizers.
+    #[must_use]
+    pub fn rest() -> Bench {
+        Self::with(include_bytes!("../../spidnn-firmware/artefacts/kernels_rest.bin"))
+    }
+
     fn with(image: &'static [u8]) -> Bench {
         Bench { cpu: Cpu::new(), image }
     }

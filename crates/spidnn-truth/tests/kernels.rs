@@ -1,6 +1,6 @@
 //! Every kernel on the instruction-level core gives the host's bits.
 
-use spidnn_kernels::{Activation, KernelCall};
+use spidnn_kernels::{Activation, KernelCall, Loss, Optimizer};
 use spidnn_truth::cases::{self, Case, Data};
 use spidnn_truth::{Bench, Verdict};
 
@@ -37,6 +37,17 @@ fn every_bit_of_random_calls_is_the_hosts() {
 }
 
 #[test]
+fn every_bit_of_what_small_images_leave_out_is_the_hosts() {
+    let mut bench = Bench::rest();
+    for &kernel in cases::REST {
+        for seed in 0..40 {
+            let data = if seed % 3 == 0 { Data::Usual } else { Data::Any };
+            compare(&mut bench, &cases::random_of_all(kernel, seed, data, (seed % 5 == 0).into()));
+        }
+    }
+}
+
+#[test]
 fn wild_calls_are_accepted_and_refused_alike() {
     let mut bench = Bench::train();
     let mut random = spidnn_truth::Random::new(7);
@@ -60,6 +71,14 @@ fn wild_calls_are_accepted_and_refused_alike() {
         };
         let unit = Activation::from_number(activation);
         if unit.is_some_and(|unit| !cases::ACTIVATIONS.contains(&unit)) {
+            continue;
+        }
+        let is_left_out = match case.call {
+            KernelCall::Loss(k) => k.kind == Loss::BinaryCrossentropy as u32,
+            KernelCall::OptimizerStep(k) => k.kind == Optimizer::RmsProp as u32,
+            _ => false,
+        };
+        if is_left_out {
             continue;
         }
         // What is accepted must also end in time.

@@ -39,10 +39,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let graph = builtin::graph(&model).ok_or(Error::Argument(format!("no built-in model {model}")))?;
     let options = Options { chips_max: Some(1), ..Options::inference(samples as usize) };
     let compiled = compile(&graph, board.machine(), &options)?;
-    board.load(&compiled)?;
+    board.load(&compiled.chips)?;
     let chip: ChipXy = compiled.replicas[0];
     let mut fast = VirtualBoard::with_config(Machine::spin3(), SimConfig::default());
-    fast.load(&compiled)?;
+    fast.load(&compiled.chips)?;
     for fetch_kept in [true, false] {
         let block = RunBlock { samples, inverse_batch: 1.0 / samples as f32, fetch_kept, ..Default::default() };
         board.write(chip, compiled.layout.run_block, block.to_words().to_vec())?;

@@ -1,6 +1,8 @@
 //! What a session asks of a machine: memory, a start signal, and the time.
 
-use spidnn_compiler::Compiled;
+use std::collections::BTreeMap;
+
+use spidnn_compiler::ChipImage;
 use spinnaker_machine::{ChipXy, Machine};
 
 use crate::Error;
@@ -32,7 +34,7 @@ pub trait Board {
     ///
     /// # Errors
     /// If the machine does not answer, or a core does not come up.
-    fn load(&mut self, compiled: &Compiled) -> Result<(), Error>;
+    fn load(&mut self, chips: &BTreeMap<ChipXy, ChipImage>) -> Result<(), Error>;
     /// Queues a write of words to a chip's SDRAM.
     ///
     /// # Errors

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use spidnn_compiler::Compiled;
+use spidnn_compiler::ChipImage;
 use spidnn_core::command::{Command, Item};
 use spidnn_core::program::CoreImage;
 use spidnn_core::program::trailer::{self, Capabilities};
+use spinnaker_machine::ChipXy;
 use spinnaker_wire::aplx::{Aplx, ENTRY_BYTES, Entry};
 
 use crate::Error;
@@ -67,15 +68,15 @@ impl Firmware {
 }
 
 impl Firmware {
-    /// The first variant that runs a compiled network.
+    /// The first variant that runs what chips are loaded with.
     ///
     /// # Errors
     /// If no variant does.
-    pub fn of(compiled: &Compiled) -> Result<&'static Firmware, Error> {
+    pub fn of(chips: &BTreeMap<ChipXy, ChipImage>) -> Result<&'static Firmware, Error> {
         let (mut kernels, mut exchanges) = (0, false);
         // Many cores have the same list.
         let mut seen = BTreeMap::new();
-        for image in compiled.chips.values() {
+        for image in chips.values() {
             for (_, at) in &image.cores {
                 let Some((_, words)) = image.sdram.iter().find(|(start, _)| start == at) else { continue };
                 if seen.insert(words.get(spidnn_core::program::HEADER_WORDS..), ()).is_some() {

@@ -451,7 +451,7 @@ impl Session {
         let started = self.machine.board().time_s();
         self.loaded = None;
         self.kept_current = false;
-        self.machine.board_mut().load(&compiled)?;
+        self.machine.board_mut().load(&compiled.chips)?;
         self.optimizer_state = state;
         self.newest = Newest::Host;
         self.folded_current = false;

@@ -1,6 +1,8 @@
 //! The virtual SpiNNaker as a [`Board`].
 
-use spidnn_compiler::Compiled;
+use std::collections::BTreeMap;
+
+use spidnn_compiler::ChipImage;
 use spidnn_core::{ErrorCode, pages};
 use spinnaker_machine::{ChipXy, Machine, VirtualLocator};
 use spinnaker_sim::{COUNTER_RESENT, CoreReport, CoreState, RunEnd, SimConfig, Simulator};
@@ -73,23 +75,23 @@ impl Board for VirtualBoard {
         self.simulator.machine()
     }
 
-    fn load(&mut self, compiled: &Compiled) -> Result<(), Error> {
+    fn load(&mut self, chips: &BTreeMap<ChipXy, ChipImage>) -> Result<(), Error> {
         if std::mem::replace(&mut self.occupied, true) {
             self.simulator.stop_all();
         }
         // Firmware that does not exist has no pages.
-        let can = Firmware::of(compiled).and_then(|firmware| Firmware::capabilities(firmware.aplx));
+        let can = Firmware::of(chips).and_then(|firmware| Firmware::capabilities(firmware.aplx));
         let page_bytes = can.ok().flatten().map_or([0; pages::COUNT], |can| can.page_bytes);
         let simulator = &mut self.simulator;
         simulator.load_application(APPLICATION_BYTES)?;
-        for (&chip, image) in &compiled.chips {
+        for (&chip, image) in chips {
             for (address, words) in &image.sdram {
                 simulator.queue_write(chip, *address, words.clone())?;
             }
             simulator.load_routes(chip, &image.routes)?;
         }
         simulator.wait_transfers();
-        for (&chip, image) in &compiled.chips {
+        for (&chip, image) in chips {
             for &(core, address) in &image.cores {
                 let program = Box::new(move |handle| {
                     Box::pin(async move { spidnn_core::run(&NativeCore::new(handle, page_bytes), address).await }) as _

@@ -1,10 +1,10 @@
 //! A machine that is reached by SCP through its monitors, as a [`Board`]: a real one, or an instruction-level virtual one. The
 //! cores run the firmware.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use spidnn_compiler::Compiled;
+use spidnn_compiler::ChipImage;
 use spidnn_core::program::directory;
 use spidnn_core::{ErrorCode, Failure};
 use spinnaker_host::{Link, RouteEntry, Transceiver};
@@ -135,7 +135,7 @@ impl<L: Link> WireBoard<L> {
     }
 
     /// Writes what a chip's cores need, with the pages of their firmware behind it.
-    fn load_chip(&mut self, chip: ChipXy, image: &spidnn_compiler::ChipImage, pages: &[u8]) -> Result<(), Error> {
+    fn load_chip(&mut self, chip: ChipXy, image: &ChipImage, pages: &[u8]) -> Result<(), Error> {
         let end = image.sdram.iter().map(|(at, words)| at + 4 * words.len() as u32).max().unwrap_or(SDRAM_USER_BASE);
         let pages_at = end.next_multiple_of(16);
         let end = pages_at + pages.len() as u32;
@@ -246,12 +246,12 @@ impl<L: Link> Board for WireBoard<L> {
         &self.machine
     }
 
-    fn load(&mut self, compiled: &Compiled) -> Result<(), Error> {
+    fn load(&mut self, chips: &BTreeMap<ChipXy, ChipImage>) -> Result<(), Error> {
         self.unload()?;
-        let firmware = Firmware::of(compiled)?;
+        let firmware = Firmware::of(chips)?;
         let (application, pages) = firmware.parts();
         self.loaded = true;
-        for (&chip, image) in &compiled.chips {
+        for (&chip, image) in chips {
             self.load_chip(chip, image, pages)?;
         }
         let mask = self.cores.iter().fold(0, |mask, (_, core)| mask | 1 << core);

@@ -49,22 +49,49 @@
     add   r0, r12, r5
     .endm
 
+@ r1: the bits of r0 shifted up by one; back with NaN for an r0 that is one, and beyond 110 the argument is cut to that. |x| < 64 is the
+@ usual case.
+    .macro argument
+    mov   r1, r0, lsl #1
+    cmp   r1, #0x85000000
+    bhs   12f
+11:
+    .subsection 1
+12: mov   r2, #0x85000000
+    orr   r2, r2, #0x00B80000
+    cmp   r1, r2
+    blo   11b
+    cmp   r1, #0xFF000000
+    bhi   not_a_number
+    and   r0, r0, #0x80000000
+    orr   r0, r0, #0x42000000
+    orr   r0, r0, #0x00DC0000
+    mov   r1, r0, lsl #1
+    b     11b
+    .previous
+    .endm
+
+not_a_number:
+    mov   r0, #0x7F000000
+    orr   r0, r0, #0x00C00000
+    bx    lr
+
     .global spidnn_exp
     .type spidnn_exp, %function
 spidnn_exp:
-    mov   r1, r0, lsl #1
-    cmp   r1, #0x85000000
-    bhs   spidnn_exp_rare
+    argument
     stmfd sp!, {r4, r5}
     exp_core
     ldmfd sp!, {r4, r5}
     mov   r1, r1, asr #4
     add   r1, r1, #127
-@ r0 * 2^(r1 - 157) for a positive r0: rounded, and back to the caller. An ordinary number.
+@ r0 * 2^(r1 - 157) for a positive r0: rounded, and back to the caller.
 pack:
     clz   r2, r0
     mov   r0, r0, lsl r2
     sub   r1, r1, r2
+    cmp   r1, #254
+    bhs   pack_rare
     mov   r3, #0x80000000
     teq   r3, r0, lsl #24
     biceq r0, r0, #0x80
@@ -72,6 +99,9 @@ pack:
     movs  r0, r0, lsr #8
     adc   r0, r0, r1, lsl #23
     bx    lr
+pack_rare:
+    mov   r2, #0
+    b     spidnn_round_rare
 pack_half:
     tst   r0, #0x100
     orrne r0, r0, #0x80
@@ -101,9 +131,7 @@ pack_half:
     .global spidnn_sigmoid
     .type spidnn_sigmoid, %function
 spidnn_sigmoid:
-    mov   r1, r0, lsl #1
-    cmp   r1, #0x85000000
-    bhs   spidnn_sigmoid_rare
+    argument
     stmfd sp!, {r4-r9}
     mov   r7, r0
     orr   r0, r0, #0x80000000
@@ -193,9 +221,7 @@ tanh_large:
     orrhi r0, r0, #0x00C00000
     bx    lr
 tanh_small:
-    cmp   r1, #0
-    bxeq  lr
-    b     spidnn_tanh_rare
+    bx    lr                        @ below 2^-64 it is its argument
 
     .section .text.spidnn_div, "ax", %progbits
     .balign 4
@@ -236,14 +262,9 @@ spidnn_div:
     mov   r0, r2, lsl #6
     moveq r0, r0, lsl #1
     subeq r6, r6, #1
-    cmp   r1, #0
-    orrne r0, r0, #1
     cmp   r6, #254
     bhs   6f
-    mov   r3, #0x80000000
-    teq   r3, r0, lsl #24
-    beq   7f
-3:  movs  r0, r0, lsr #8
+    movs  r0, r0, lsr #8            @ never exactly half: no quotient has 25 bits
     adc   r0, r0, r6, lsl #23
     orr   r0, r0, r7
     ldmfd sp!, {r4-r9}
@@ -255,10 +276,9 @@ spidnn_div:
 5:  sub   r1, r1, r9
     add   r2, r2, #1
     b     1b
-7:  tst   r0, #0x100
-    biceq r0, r0, #0x80
-    b     3b
-6:  mov   r1, r6                    @ beyond the exponents: (mantissa, exponent, sign)
+6:  cmp   r1, #0                    @ beyond the exponents: (mantissa, exponent, sign)
+    orrne r0, r0, #1
+    mov   r1, r6
     mov   r2, r7
     ldmfd sp!, {r4-r9}
     b     spidnn_round_rare
@@ -300,8 +320,6 @@ spidnn_sqrt:
     bgt   5f
     add   r6, r6, #126
     mov   r0, r2, lsl #7
-    cmp   r1, #0
-    orrne r0, r0, #1
     movs  r0, r0, lsr #8            @ never half: no root has 25 bits
     adc   r0, r0, r6, lsl #23
     ldmfd sp!, {r4-r8}
@@ -321,5 +339,89 @@ spidnn_sqrt:
     sub   r1, r1, #1
     add   r2, r2, #1
     b     2b
+
+    .global spidnn_ln
+    .type spidnn_ln, %function
+spidnn_ln:
+    sub   r2, r0, #0x00800000
+    cmp   r2, #0x7F000000
+    bhs   ln_special
+    mov   r1, r0, lsr #23
+    mov   r2, #0x80000000
+    orr   r2, r2, r0, lsl #8
+@ The logarithm of r2 * 2^(r1 - 127 - 31).
+ln_normal:
+    stmfd sp!, {r4-r8}
+    mov   r4, #0x10000000
+    cmp   r2, #0xC0000000           @ (1 + f) 2^n, f of -1/4 .. 1/2 with 24 fraction bits
+    movhs r6, r2, lsr #8
+    subhs r6, r6, #0x01000000
+    biclo r6, r2, #0x80000000
+    movlo r6, r6, lsr #7
+    sublo r7, r1, #127
+    subhs r7, r1, #126
+    add   r4, r4, r6, lsl #6
+    ldr   r3, =spidnn_table_LN_RATIO
+    mov   r12, r4, lsr #26
+    mov   r4, r4, lsl #6
+    mov   r4, r4, lsr #1
+    polynomial
+    mov   r0, r0, asr #1
+    smull r1, r2, r6, r0
+    mov   r8, #136                  @ 189 - 53
+    cmp   r7, #0
+    beq   1f
+    ldr   r3, =0xFEFA39EF           @ ln 2 with 53 fraction bits
+    ldr   r12, =0x00162E43
+    smlal r1, r2, r7, r3
+    mla   r2, r7, r12, r2
+    mov   r1, r1, lsr #8
+    orr   r1, r1, r2, lsl #24
+    mov   r2, r2, asr #8
+    mov   r8, #144
+1:  ands  r5, r2, #0x80000000
+    beq   2f
+    rsbs  r1, r1, #0
+    rsc   r2, r2, #0
+2:  cmp   r2, #0
+    beq   5f
+3:  clz   r3, r2
+    mov   r2, r2, lsl r3
+    rsb   r12, r3, #32
+    orr   r2, r2, r1, lsr r12
+    sub   r8, r8, r3
+    tst   r2, #0x7F
+    beq   6f
+4:  movs  r0, r2, lsr #8
+    adc   r0, r0, r8, lsl #23
+    orr   r0, r0, r5
+    ldmfd sp!, {r4-r8}
+    bx    lr
+5:  sub   r8, r8, #32
+    movs  r2, r1
+    mov   r1, #0
+    bne   3b
+    mov   r0, #0                    @ of 1
+    ldmfd sp!, {r4-r8}
+    bx    lr
+6:  movs  r1, r1, lsl r3            @ exactly half?
+    bne   4b
+    tst   r2, #0x100
+    biceq r2, r2, #0x80
+    b     4b
+
+ln_special:
+    movs  r1, r0, lsl #1
+    moveq r0, #0xFF000000           @ minus infinity of both zeros
+    orreq r0, r0, #0x00800000
+    bxeq  lr
+    bcs   not_a_number
+    cmp   r1, #0xFF000000
+    bxeq  lr
+    bhi   not_a_number
+    clz   r3, r0                    @ subnormal: its top bit to the top
+    mov   r2, r0, lsl r3
+    rsb   r1, r3, #9
+    b     ln_normal
 
     .ltorg

@@ -111,3 +111,21 @@ spidnn_pool_max:
     str   r12, [r0], #4
     bne   1b
     ldmfd sp!, {r4, pc}
+
+    .global spidnn_less
+    .type spidnn_less, %function
+@ 1 if r0 < r1 (not with a NaN), else 0.
+spidnn_less:
+    mov   r3, #0xFF000000
+    cmp   r3, r0, lsl #1
+    cmphs r3, r1, lsl #1
+    blo   1f
+    movs  r2, r0
+    rsbmi r2, r2, #0x80000000
+    movs  r3, r1
+    rsbmi r3, r3, #0x80000000
+    cmp   r2, r3
+    movlt r0, #1
+    bxlt  lr
+1:  mov   r0, #0
+    bx    lr

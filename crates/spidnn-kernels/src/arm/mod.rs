@@ -21,6 +21,7 @@ unsafe extern "C" {
     pub(crate) fn spidnn_mul(a: f32, b: f32) -> f32;
     pub(crate) fn spidnn_product_row(row: *const ProductRow);
     pub(crate) fn spidnn_div(a: f32, b: f32) -> f32;
+    pub(crate) fn spidnn_ln(x: f32) -> f32;
     pub(crate) fn spidnn_sqrt(x: f32) -> f32;
     pub(crate) fn spidnn_exp(x: f32, _: f32) -> f32;
     pub(crate) fn spidnn_tanh(x: f32, _: f32) -> f32;
@@ -28,6 +29,7 @@ unsafe extern "C" {
     pub(crate) fn spidnn_relu(x: f32, _: f32) -> f32;
     pub(crate) fn spidnn_leaky_relu(x: f32, alpha: f32) -> f32;
     pub(crate) fn spidnn_number(x: f32, _: f32) -> f32;
+    pub(crate) fn spidnn_less(a: f32, b: f32) -> u32;
     pub(crate) fn spidnn_max(a: f32, b: f32) -> f32;
     pub(crate) fn spidnn_min(a: f32, b: f32) -> f32;
     pub(crate) fn spidnn_pool_max(best: *const Cell<u32>, x: *const Cell<u32>, count: usize);
@@ -67,11 +69,32 @@ pub fn div(a: f32, b: f32) -> f32 {
     unsafe { spidnn_div(a, b) }
 }
 
+/// See [`crate::functions::ln`].
+#[inline(always)]
+pub fn ln(x: f32) -> f32 {
+    // SAFETY: registers and stack only.
+    unsafe { spidnn_ln(x) }
+}
+
 /// See [`integer::sqrt`].
 #[inline(always)]
 pub fn sqrt(x: f32) -> f32 {
     // SAFETY: registers and stack only.
     unsafe { spidnn_sqrt(x) }
+}
+
+/// See [`integer::less`].
+#[inline(always)]
+pub fn less(a: f32, b: f32) -> bool {
+    // SAFETY: registers only.
+    unsafe { spidnn_less(a, b) != 0 }
+}
+
+/// See [`crate::functions::exp`].
+#[inline(always)]
+pub fn exp(x: f32) -> f32 {
+    // SAFETY: registers and stack only.
+    unsafe { spidnn_exp(x, x) }
 }
 
 /// See [`crate::num::max`].
@@ -164,21 +187,6 @@ pub fn pool_max(best: &[Cell<u32>], x: &[Cell<u32>]) {
 pub fn zip(function: Function, a: &[Cell<u32>], b: &[Cell<u32>], out: &[Cell<u32>]) {
     // SAFETY: the words are those of the slices.
     unsafe { Zip::of(function, a, b, out).run(a.len().min(b.len()).min(out.len())) }
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn spidnn_exp_rare(x: f32) -> f32 {
-    crate::functions::exp(x)
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn spidnn_tanh_rare(x: f32) -> f32 {
-    crate::functions::tanh(x)
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn spidnn_sigmoid_rare(x: f32) -> f32 {
-    crate::functions::sigmoid(x)
 }
 
 #[unsafe(no_mangle)]

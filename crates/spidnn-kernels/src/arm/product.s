@@ -76,10 +76,10 @@ tile_\width:
 segment_\width:
     ldr   r0, [r14, #A_STEP]
     ldr   r14, [r14, #B_STEP]
-    add   r1, r10, #7
-    mov   r1, r1, lsr #3
+    add   r1, r10, #3
+    mov   r1, r1, lsr #2
     rsb   r10, r10, #0
-    and   r10, r10, #7
+    and   r10, r10, #3
     .if \length == 7
     rsb   r10, r10, r10, lsl #3
     .elseif \length == 5
@@ -90,7 +90,7 @@ segment_\width:
     add   pc, pc, r10, lsl #2
     nop
 loop_\width:
-    .rept 8
+    .rept 4
     \term
     .endr
     subs  r1, r1, #1

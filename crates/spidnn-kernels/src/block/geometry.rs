@@ -89,16 +89,14 @@ impl Axis {
     /// The outputs of `first..end` whose input at tap `k` is inside, for `up` = 1: they lie side by side.
     #[cfg(any(test, target_arch = "arm"))]
     pub fn outputs(&self, k: u32, first: u32, end: u32) -> (u32, u32) {
-        let mut outputs = (first, first);
-        for o in first..end {
-            if self.input_of(o, k).is_some() {
-                if outputs.0 == outputs.1 {
-                    outputs.0 = o;
-                }
-                outputs.1 = o + 1;
-            }
-        }
-        outputs
+        let offset = k.wrapping_mul(self.dilation) as i32 - self.pad;
+        // Outputs whose place in front of `position` is too small.
+        let below = |position: i32| match (position - offset).max(0) as u32 {
+            distance if self.stride == 1 => distance,
+            distance => distance.div_ceil(self.stride),
+        };
+        let (from, to) = (first.max(below(0)), end.min(below(self.input as i32)));
+        if from < to { (from, to) } else { (first, first) }
     }
 
     /// Smallest and largest input that outputs `first..end` meet, if any.

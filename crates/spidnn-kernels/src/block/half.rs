@@ -629,7 +629,7 @@ mod tests {
             call.run(&mut dtcm);
             let (from, to) = call.held();
             let packed = pixels * channels.div_ceil(2);
-            for r in from as u32..to as u32 {
+            for r in from..to {
                 for p in 0..pixels {
                     for c in 0..channels {
                         let x = f64::from(f32::from_bits(before[((r * pixels + p) * channels + c) as usize]));

@@ -14,8 +14,8 @@ fn key(bits: u32) -> i32 {
     if bits >> 31 == 1 { 0x8000_0000u32.wrapping_sub(bits) as i32 } else { bits as i32 }
 }
 
-fn divide(bits: u32, count: u32) -> u32 {
-    num::div(f32::from_bits(bits), num::from_i64(count.into())).to_bits_canonical()
+fn divide(bits: u32, count: f32) -> u32 {
+    num::div(f32::from_bits(bits), count).to_bits_canonical()
 }
 
 /// Inputs `low..end` of the window of output `o`.
@@ -138,7 +138,7 @@ impl Kernel for Pool {
                     #[cfg(target_arch = "arm")]
                     crate::arm::map(crate::arm::functions::div, out, num::from_i64(cells.into()));
                     #[cfg(not(target_arch = "arm"))]
-                    out.iter().for_each(|o| o.set(divide(o.get(), cells)));
+                    out.iter().for_each(|o| o.set(divide(o.get(), cells as f32)));
                 }
             }
         }
@@ -216,9 +216,8 @@ impl Kernel for PoolGrad {
         let words = (iy_end - self.iy0) as usize * self.in_w as usize * self.channels as usize;
         dtcm::words(dtcm, self.dx, words).iter().for_each(|dx| dx.set(0));
         let dx = Rows::new(dtcm, self.dx, self.iy0 as i32, self.in_w, self.channels);
-        let dy = Rows::new(dtcm, self.dy, self.oy0 as i32, self.out_w, self.channels);
-        let y =
-            Rows::new(dtcm, if self.mode == 0 { self.y } else { self.dy }, self.oy0 as i32, self.out_w, self.channels);
+        let dy = Rows::new(dtcm, self.dy, self.oy0, self.out_w, self.channels);
+        let y = Rows::new(dtcm, if self.mode == 0 { self.y } else { self.dy }, self.oy0, self.out_w, self.channels);
         let x = Rows::new(dtcm, self.x, self.x_iy0, self.in_w, self.channels);
         let (y_axis, x_axis) = (self.y_axis(), self.x_axis());
         let (first, end) = self.windows();
@@ -229,10 +228,11 @@ impl Kernel for PoolGrad {
                 let (ix_low, ix_high) = window(&x_axis, ox);
                 let (rows, columns) = (iy_high - iy_low, ix_high - ix_low);
                 let (dy, y) = (dy.pixel(oy, ox), y.pixel(oy, ox));
+                let cells = if self.mode == 1 { num::from_i64((rows * columns).into()) } else { 0.0 };
                 for c in 0..self.channels as usize {
                     let mut share = dtcm::word(dy, c).get();
                     if self.mode == 1 {
-                        share = divide(share, rows * columns);
+                        share = divide(share, cells);
                     }
                     // Average: to every cell of the window; maximum: to the first that has it.
                     'cells: for iy in iy_low..iy_high {

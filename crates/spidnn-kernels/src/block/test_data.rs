@@ -39,7 +39,7 @@ impl Mantissas {
             let mut half = || {
                 let r = self.next();
                 let m =
-                    if (r >> 50).is_multiple_of(16) { 0x7FFF } else { (r as u32 & 0x7FFF) as i32 >> (r >> 40) % 16 };
+                    if (r >> 50).is_multiple_of(16) { 0x7FFF } else { (r as u32 & 0x7FFF) as i32 >> ((r >> 40) % 16) };
                 (if r >> 63 == 1 { -m } else { m }) as u32 & 0xFFFF
             };
             *word = half() | half() << 16;

@@ -2,7 +2,7 @@
 
 use core::cell::Cell;
 
-use super::{area, element, op};
+use super::{compiled, loop_of, op};
 use crate::call::{ActGrad, BiasAct, NONE};
 #[cfg(target_arch = "arm")]
 use crate::dtcm::word;
@@ -107,24 +107,24 @@ fn activate(x: &[Cell<u32>], activation: Activation, alpha: f32) {
     }
 }
 
-/// Cycles of one value.
-fn activation_cycles(activation: Activation) -> u64 {
+/// Loops over the vector, and cycles of the functions of an element in them. (Relus: half of the elements are below zero.)
+fn activation_loops(activation: Activation) -> [u64; 2] {
     match activation {
-        Activation::Linear => 0,
-        Activation::Relu => op::COMPARE,
-        Activation::LeakyRelu => op::COMPARE + op::MUL,
-        Activation::Elu => op::COMPARE + cost::EXP_M1 + op::MUL,
-        Activation::Sigmoid => cost::SIGMOID,
-        Activation::HardSigmoid => op::ADD + 2 * op::COMPARE + op::DIV,
-        Activation::Tanh => cost::TANH,
-        Activation::Softplus => cost::SOFTPLUS,
-        Activation::Silu => cost::SILU,
-        Activation::Gelu => cost::GELU,
-        Activation::GeluTanh => cost::GELU_TANH,
-        Activation::Exponential => cost::EXP,
-        Activation::Selu => op::COMPARE + cost::EXP_M1 + op::MUL,
-        Activation::Softsign => cost::SOFTSIGN,
-        Activation::ClippedRelu => 2 * op::COMPARE,
+        Activation::Linear => [0, 0],
+        Activation::Relu => [1, op::NUMBER + 1],
+        Activation::LeakyRelu => [1, 25],
+        Activation::Elu => [1, 600],
+        Activation::Sigmoid => [1, cost::SIGMOID],
+        Activation::HardSigmoid => [4, op::ADD + op::NUMBER + 1 + op::COMPARE + op::DIV],
+        Activation::Tanh => [1, cost::TANH],
+        Activation::Softplus => [1, cost::SOFTPLUS],
+        Activation::Silu => [1, cost::SILU],
+        Activation::Gelu => [1, cost::GELU],
+        Activation::GeluTanh => [1, cost::GELU_TANH],
+        Activation::Exponential => [1, cost::EXP],
+        Activation::Selu => [1, 600],
+        Activation::Softsign => [1, cost::SOFTSIGN],
+        Activation::ClippedRelu => [2, op::NUMBER + 1 + op::COMPARE],
     }
 }
 
@@ -174,10 +174,12 @@ impl Kernel for BiasAct {
 
     fn cycles(&self) -> u64 {
         let Ok(kind) = activation(self.activation) else { return 0 };
-        let (bias, loads) = if self.bias == NONE { (0, 1) } else { (op::ADD, 2) };
-        op::ENTRY
-            + u64::from(self.rows) * 8
-            + element(area(self.rows, self.cols), bias + activation_cycles(kind), loads, 1)
+        let (rows, cols) = (u64::from(self.rows), u64::from(self.cols));
+        let bias = if self.bias == NONE { 0 } else { rows * (30 + loop_of(cols, op::ADD)) };
+        // Rows with a gap between them one by one.
+        let (loops, count) = if self.stride == self.cols { (1, rows * cols) } else { (rows, cols) };
+        let [n, cycles] = activation_loops(kind);
+        op::ENTRY + bias + loops * n * (loop_of(count, 0) + 15) + rows * cols * cycles
     }
 }
 
@@ -224,19 +226,21 @@ fn derivative(kind: Activation, alpha: f32, saved: f32) -> f32 {
     }
 }
 
-/// Cycles of one derivative.
-fn derivative_cycles(kind: Activation) -> u64 {
+/// Operations of one derivative, and their cycles.
+fn derivative_operations(kind: Activation) -> (u64, u64) {
     match kind {
-        Activation::Linear | Activation::Exponential => 0,
-        Activation::Relu | Activation::LeakyRelu => op::COMPARE,
-        Activation::Elu | Activation::Selu => op::COMPARE + op::ADD,
-        Activation::Sigmoid | Activation::Tanh => op::MUL + op::ADD,
-        Activation::HardSigmoid | Activation::ClippedRelu => 2 * op::COMPARE,
-        Activation::Softplus => cost::SIGMOID,
-        Activation::Silu => cost::SIGMOID + 2 * (op::MUL + op::ADD),
-        Activation::Gelu => cost::GELU + cost::EXP + 4 * op::MUL + op::ADD + 2 * op::COMPARE,
-        Activation::GeluTanh => cost::GELU_TANH + 5 * op::MUL + 3 * op::ADD + 2 * op::COMPARE,
-        Activation::Softsign => op::ADD + op::MUL + op::DIV,
+        Activation::Linear | Activation::Exponential => (0, 0),
+        Activation::Relu | Activation::LeakyRelu => (1, op::COMPARE),
+        // An addition on one side only.
+        Activation::Elu | Activation::Selu => (2, op::COMPARE + op::ADD / 2),
+        Activation::Sigmoid | Activation::Tanh => (2, op::MUL + op::ADD),
+        Activation::HardSigmoid => (3, 2 * op::COMPARE + op::DIV),
+        Activation::ClippedRelu => (2, 2 * op::COMPARE),
+        Activation::Softplus => (1, cost::SILU),
+        Activation::Silu => (5, cost::SILU + 2 * (op::MUL + op::ADD)),
+        Activation::Gelu => (9, cost::GELU + cost::EXP + 4 * op::MUL + op::ADD + 2 * op::COMPARE),
+        Activation::GeluTanh => (11, cost::GELU_TANH + 5 * op::MUL + 3 * op::ADD + 2 * op::COMPARE),
+        Activation::Softsign => (3, op::ADD + op::MUL + op::DIV),
     }
 }
 
@@ -299,6 +303,15 @@ impl Kernel for ActGrad {
 
     fn cycles(&self) -> u64 {
         let Ok(kind) = activation(self.activation) else { return 0 };
-        op::ENTRY + element(u64::from(self.count), derivative_cycles(kind) + op::MUL, 2, 1)
+        let count = u64::from(self.count);
+        let (operations, cycles) = derivative_operations(kind);
+        op::ENTRY
+            + match kind {
+                Activation::Tanh | Activation::Sigmoid | Activation::Relu => {
+                    loop_of(count, 0) + compiled(count, operations + 1, cycles + op::MUL)
+                }
+                // The kind is looked at for each element.
+                _ => compiled(count, operations + 3, cycles + op::MUL),
+            }
     }
 }

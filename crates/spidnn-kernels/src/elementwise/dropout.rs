@@ -1,6 +1,6 @@
 //! Dropout by a counter-based hash: the decision for an element depends on its place alone.
 
-use super::{element, op};
+use super::{compiled, op};
 use crate::Kernel;
 use crate::call::Dropout;
 use crate::dtcm::{BadCall, Bounds, cells, words};
@@ -56,8 +56,8 @@ impl Kernel for Dropout {
     }
 
     fn cycles(&self) -> u64 {
-        // Hash: MLA 2, stall, three EOR with shift, two MUL with stalls 6, comparison: 13.
-        op::ENTRY + 80 + element(u64::from(self.count), 13 + op::DIV, 1, 1)
+        // Kept elements are divided; half of them are, or more.
+        op::ENTRY + 300 + compiled(self.count.into(), 2, op::DIV + op::NUMBER + 30)
     }
 }
 

@@ -6,8 +6,8 @@
 
 use core::cell::Cell;
 
-use super::softmax::{largest, softmax_row_cycles};
-use super::{area, element, op};
+use super::softmax::largest;
+use super::{area, op};
 use crate::call::{Loss as Call, NONE};
 use crate::dtcm::{BadCall, Bounds, below, cells, times, words};
 use crate::functions::{self, cycles as cost};
@@ -18,14 +18,16 @@ const EPSILON: f32 = 1e-7;
 const ALMOST_ONE: f32 = 1.0 - 1e-7;
 
 fn kind(number: u32) -> Result<Loss, BadCall> {
-    Loss::from_number(number).ok_or(BadCall::value("kind", number))
+    Loss::from_number(number).filter(|kind| kind.is_built()).ok_or(BadCall::value("kind", number))
 }
 
+#[cfg_attr(target_arch = "arm", inline(never))]
 fn cut(p: f32) -> f32 {
     min(max(p, EPSILON), ALMOST_ONE)
 }
 
 /// Whether [`cut`] leaves `p` alone, so that a gradient passes.
+#[cfg_attr(target_arch = "arm", inline(never))]
 fn inside(p: f32) -> bool {
     !less(p, EPSILON) && !less(ALMOST_ONE, p)
 }
@@ -75,19 +77,24 @@ impl Kernel for Call {
         let target = words(dtcm, self.target, if sparse { rows } else { rows * cols });
         let loss = words(dtcm, self.loss, rows);
         let gradient = if self.grad == NONE { None } else { Some(words(dtcm, self.grad, rows * cols)) };
+        let smoothing = f32::from_bits(self.smoothing_bits);
+        let (keep, base) = (sub(1.0, smoothing), div(smoothing, from_i64(self.cols.into())));
         for r in 0..rows {
             let sample = Sample {
                 pred: &pred[r * cols..][..cols],
                 target: if sparse { &target[r..=r] } else { &target[r * cols..][..cols] },
                 grad: gradient.map(|g| &g[r * cols..][..cols]),
                 weight: if gradient.is_some() { load(&words(dtcm, self.weight, rows)[r]) } else { 0.0 },
-                smoothing: f32::from_bits(self.smoothing_bits),
+                smoothing,
+                keep,
+                base,
                 from_logits: self.from_logits == 1,
                 fused: self.fused == 1,
             };
             let value = match kind {
                 Loss::MeanSquaredError => sample.mean_squared(),
                 Loss::MeanAbsoluteError => sample.mean_absolute(),
+                Loss::BinaryCrossentropy if !kind.is_built() => num::NAN,
                 Loss::BinaryCrossentropy => sample.binary(),
                 Loss::CategoricalCrossentropy | Loss::SparseCategoricalCrossentropy => sample.categorical(sparse),
             };
@@ -97,37 +104,53 @@ impl Kernel for Call {
 
     fn cycles(&self) -> u64 {
         let Ok(kind) = kind(self.kind) else { return 0 };
-        let (rows, cols, count) = (u64::from(self.rows), u64::from(self.cols), area(self.rows, self.cols));
-        let with_grad = u64::from(self.grad != NONE);
-        op::ENTRY
-            + rows * (30 + op::DIV)
-            + match kind {
-                Loss::MeanSquaredError => element(count, 2 * op::ADD + op::MUL + with_grad * op::MUL, 2, with_grad),
-                Loss::MeanAbsoluteError => element(count, 2 * op::ADD + with_grad * op::COMPARE, 2, with_grad),
-                Loss::BinaryCrossentropy if self.from_logits == 1 => element(
-                    count,
-                    cost::SOFTPLUS + op::MUL + 2 * op::ADD + with_grad * (cost::SIGMOID + op::ADD + op::MUL),
-                    2,
-                    with_grad,
-                ),
-                Loss::BinaryCrossentropy => {
-                    let slope = if self.fused == 1 { op::ADD + op::MUL } else { 2 * op::ADD + 2 * op::MUL + op::DIV };
-                    element(count, 2 * cost::LN + 4 * op::ADD + 2 * op::MUL + with_grad * slope, 2, with_grad)
-                }
-                Loss::CategoricalCrossentropy | Loss::SparseCategoricalCrossentropy if self.from_logits == 1 => {
-                    rows * (softmax_row_cycles(cols) + cost::LN)
-                        + element(count, 2 * op::ADD + op::MUL + with_grad * op::MUL, 2, with_grad)
-                }
-                Loss::SparseCategoricalCrossentropy => {
-                    rows * cost::LN
-                        + element(count, op::ADD + 2 * op::COMPARE + with_grad * (op::MUL + op::DIV), 1, with_grad)
-                }
-                Loss::CategoricalCrossentropy => {
-                    let slope =
-                        if self.fused == 1 { op::ADD + op::MUL } else { 2 * op::DIV + 2 * op::ADD + 2 * op::MUL };
-                    element(count, op::ADD + op::DIV + cost::LN + op::MUL + op::ADD + with_grad * slope, 2, with_grad)
-                }
+        let (rows, count) = (u64::from(self.rows), area(self.rows, self.cols));
+        let grad = u64::from(self.grad != NONE);
+        let logits = self.from_logits == 1;
+        let sparse = kind == Loss::SparseCategoricalCrossentropy;
+        // The target of a class by label, or from memory with a test for smoothing.
+        let target = if sparse { op::AROUND } else { 3 * op::AROUND };
+        let cut = 2 * op::COMPARE + 3 * op::AROUND;
+        let subtract_and_scale = grad * (op::ADD + op::MUL + 3 * op::AROUND);
+        let element = match kind {
+            Loss::MeanSquaredError => 2 * op::ADD + (1 + grad) * op::MUL + (3 + grad) * op::AROUND,
+            Loss::MeanAbsoluteError => 2 * op::ADD + grad * 2 * op::COMPARE + (2 + 3 * grad) * op::AROUND,
+            Loss::BinaryCrossentropy if logits => {
+                let slope = grad * (cost::SILU + op::ADD + op::MUL + 3 * op::AROUND);
+                cost::SOFTPLUS + 2 * op::MUL + 3 * op::ADD + 6 * op::AROUND + slope
             }
+            Loss::BinaryCrossentropy => {
+                let slope = if self.fused == 1 { op::ADD + op::MUL } else { 2 * op::ADD + 2 * op::MUL + op::DIV };
+                2 * cost::LN + cut + 5 * op::ADD + 3 * op::MUL + 10 * op::AROUND + grad * (slope + 5 * op::AROUND)
+            }
+            _ if logits => {
+                let power = op::ADD + cost::EXP + 2 * op::AROUND;
+                let share = grad * (power + op::DIV + op::AROUND);
+                let loss = if sparse { 0 } else { 3 * op::ADD + op::MUL + 4 * op::AROUND };
+                op::COMPARE + op::AROUND + power + op::ADD + op::AROUND + target + loss + share + subtract_and_scale
+            }
+            Loss::SparseCategoricalCrossentropy => {
+                let slope = if self.fused == 1 { 0 } else { 2 * op::DIV + 2 * cut + 2 * op::AROUND };
+                cut + op::ADD + 2 * op::AROUND + grad * (target + slope) + subtract_and_scale
+            }
+            _ => {
+                let slope = if self.fused == 1 {
+                    target
+                } else {
+                    // The slope by its share twice, for the sum and for each class.
+                    2 * (2 * op::DIV + cut + target + 3 * op::AROUND) + 2 * op::DIV + op::MUL + op::ADD + 5 * op::AROUND
+                };
+                let loss = op::DIV + cut + cost::LN + op::MUL + op::ADD + 5 * op::AROUND + target;
+                op::ADD + 2 * op::AROUND + loss + grad * slope + subtract_and_scale
+            }
+        };
+        let row = match kind {
+            Loss::CategoricalCrossentropy if logits => 200 + cost::LN,
+            Loss::SparseCategoricalCrossentropy => 400 + cost::LN + op::DIV,
+            Loss::CategoricalCrossentropy => 150,
+            _ => 200 + 2 * (op::FROM_INTEGER + op::DIV) + op::MUL,
+        };
+        op::ENTRY + rows * row + count * element
     }
 }
 
@@ -138,6 +161,9 @@ struct Sample<'a> {
     grad: Option<&'a [Cell<u32>]>,
     weight: f32,
     smoothing: f32,
+    /// What a target is multiplied by when labels are smoothed, and what is added.
+    keep: f32,
+    base: f32,
     from_logits: bool,
     fused: bool,
 }
@@ -229,11 +255,7 @@ impl Sample<'_> {
             }
             None => {
                 let t = load(&self.target[i]);
-                if self.smoothing == 0.0 {
-                    t
-                } else {
-                    add(mul(t, sub(1.0, self.smoothing)), div(self.smoothing, self.cols()))
-                }
+                if self.smoothing.to_bits() << 1 == 0 { t } else { add(mul(t, self.keep), self.base) }
             }
         }
     }
@@ -252,51 +274,60 @@ impl Sample<'_> {
         if self.from_logits {
             return self.categorical_logits(class);
         }
-        // What reaches the logarithm, and the sums on the way there.
-        let raw = |i: usize| if sparse { cut(load(&self.pred[i])) } else { load(&self.pred[i]) };
-        let sum = (0..n).fold(0.0, |s, i| add(s, raw(i)));
-        let share = |i: usize| div(raw(i), sum);
+        let sum = (0..n).fold(0.0, |s, i| add(s, self.raw(sparse, i)));
         let mut loss = 0.0;
         if let Some(class) = class {
-            loss = neg(functions::ln(share(class)));
+            loss = neg(functions::ln(div(self.raw(sparse, class), sum)));
         } else {
             for i in 0..n {
-                loss = sub(loss, mul(self.target_of(class, i), functions::ln(cut(share(i)))));
+                let share = cut(div(self.raw(sparse, i), sum));
+                loss = sub(loss, mul(self.target_of(class, i), functions::ln(share)));
             }
         }
         if self.grad.is_none() {
             return loss;
         }
-        if self.fused {
+        // Through the division by the sum, what all have in common.
+        let mut dot = 0.0;
+        if !sparse && !self.fused {
             for i in 0..n {
-                self.put(i, mul(sub(load(&self.pred[i]), self.target_of(class, i)), self.weight));
+                dot = add(dot, mul(self.share_slope(i, sum), div(self.raw(sparse, i), sum)));
             }
-            return loss;
         }
-        if sparse {
-            for i in 0..n {
-                let p = load(&self.pred[i]);
-                let slope = if inside(p) { div(sub(share(i), self.target_of(class, i)), p) } else { 0.0 };
-                self.put(i, mul(slope, self.weight));
-            }
-            return loss;
-        }
-        // d loss / d share, zero where the share was cut; then through the division by the sum.
-        let slope = |i: usize| {
-            let q = share(i);
-            if inside(q) { neg(div(self.target_of(class, i), q)) } else { 0.0 }
-        };
-        let dot = (0..n).fold(0.0, |s, i| add(s, mul(slope(i), share(i))));
         for i in 0..n {
-            self.put(i, mul(div(sub(slope(i), dot), sum), self.weight));
+            let p = load(&self.pred[i]);
+            let slope = if self.fused {
+                sub(p, self.target_of(class, i))
+            } else if !sparse {
+                div(sub(self.share_slope(i, sum), dot), sum)
+            } else if inside(p) {
+                div(sub(div(self.raw(sparse, i), sum), self.target_of(class, i)), p)
+            } else {
+                0.0
+            };
+            self.put(i, mul(slope, self.weight));
         }
         loss
+    }
+
+    /// What reaches the logarithm, before the division by the sum.
+    #[cfg_attr(target_arch = "arm", inline(never))]
+    fn raw(&self, sparse: bool, i: usize) -> f32 {
+        let p = load(&self.pred[i]);
+        if sparse { cut(p) } else { p }
+    }
+
+    /// d loss / d share of a class, zero where the share was cut.
+    #[cfg_attr(target_arch = "arm", inline(never))]
+    fn share_slope(&self, i: usize, sum: f32) -> f32 {
+        let q = div(load(&self.pred[i]), sum);
+        if inside(q) { neg(div(self.target_of(None, i), q)) } else { 0.0 }
     }
 
     fn categorical_logits(&self, class: Option<usize>) -> f32 {
         let n = self.pred.len();
         let top = largest(self.pred);
-        let power = |i: usize| functions::exp(sub(load(&self.pred[i]), top));
+        let power = |i: usize| functions::exp_of(sub(load(&self.pred[i]), top));
         let sum = (0..n).fold(0.0, |s, i| add(s, power(i)));
         let log_sum = functions::ln(sum);
         let mut loss = 0.0;

@@ -1,6 +1,6 @@
 //! Sums, products and moves of whole vectors.
 
-use super::{area, element, op};
+use super::{compiled, loop_of, op};
 use crate::Kernel;
 use crate::call::{Clip, ColumnSum, CountNonFinite, Lerp, Map2, NONE, Norms, Scale, ScaleShift, SumParts};
 #[cfg(target_arch = "arm")]
@@ -51,11 +51,12 @@ impl Kernel for Map2 {
 
     fn cycles(&self) -> u64 {
         let operation = match self.op {
-            0 | 1 => op::ADD,
+            0 => op::ADD,
+            1 => op::ADD + 1,
             2 => op::MUL,
             _ => op::COMPARE,
         };
-        op::ENTRY + element(u64::from(self.count), operation, 2, 1)
+        op::ENTRY + loop_of(self.count.into(), operation)
     }
 }
 
@@ -106,8 +107,14 @@ impl Kernel for ScaleShift {
     }
 
     fn cycles(&self) -> u64 {
-        let part = |address, cost| if address == NONE { 0 } else { cost + op::LOAD };
-        op::ENTRY + element(area(self.rows, self.cols), part(self.scale, op::MUL) + part(self.shift, op::ADD), 1, 1)
+        let cols = u64::from(self.cols);
+        let row = match (self.scale != NONE, self.shift != NONE) {
+            (true, true) => loop_of(cols, op::MUL) + loop_of(cols, op::ADD),
+            (true, false) => loop_of(cols, op::MUL),
+            (false, true) => loop_of(cols, op::ADD),
+            (false, false) => loop_of(cols, op::NUMBER),
+        };
+        op::ENTRY + u64::from(self.rows) * (40 + row)
     }
 }
 
@@ -137,7 +144,7 @@ impl Kernel for Scale {
     }
 
     fn cycles(&self) -> u64 {
-        op::ENTRY + element(u64::from(self.count), op::MUL, 1, 1)
+        op::ENTRY + loop_of(self.count.into(), op::MUL)
     }
 }
 
@@ -188,13 +195,13 @@ impl Kernel for ColumnSum {
     }
 
     fn cycles(&self) -> u64 {
-        let (operation, loads) = match self.op {
-            0 => (0, 2),
-            1 => (op::MUL, 3),
-            2 => (op::ADD + op::MUL, 3),
-            _ => (op::MUL, 2),
+        let cols = u64::from(self.cols);
+        let row = match self.op {
+            0 => loop_of(cols, op::ADD),
+            2 => compiled(cols, 4, 2 * op::ADD + op::MUL + op::NUMBER),
+            _ => compiled(cols, 3, op::ADD + op::MUL + op::NUMBER),
         };
-        op::ENTRY + u64::from(self.rows) * 8 + element(area(self.rows, self.cols), operation + op::ADD, loads, 1)
+        op::ENTRY + u64::from(self.rows) * (50 + row)
     }
 }
 
@@ -242,9 +249,8 @@ impl Kernel for SumParts {
     }
 
     fn cycles(&self) -> u64 {
-        // The sum stays in a register.
-        let one = u64::from(self.parts) * (op::LOAD + 2) + u64::from(self.parts.saturating_sub(1)) * op::ADD;
-        op::ENTRY + element(u64::from(self.count), one, 0, 1)
+        let count = u64::from(self.count);
+        op::ENTRY + loop_of(count, op::NUMBER) + u64::from(self.parts.saturating_sub(1)) * loop_of(count, op::ADD)
     }
 }
 
@@ -268,7 +274,7 @@ impl Kernel for Norms {
     }
 
     fn cycles(&self) -> u64 {
-        op::ENTRY + element(u64::from(self.count), op::MUL + op::ADD + op::COMPARE, 1, 0) + 6
+        op::ENTRY + compiled(self.count.into(), 3, op::MUL + op::ADD + op::COMPARE)
     }
 }
 
@@ -309,9 +315,9 @@ impl Kernel for Clip {
         let count = u64::from(self.count);
         op::ENTRY
             + if self.mode == 1 {
-                element(count, 2 * op::COMPARE, 1, 1)
+                compiled(count, 3, 2 * op::COMPARE + op::NUMBER)
             } else {
-                op::SQRT + op::DIV + element(count, op::MUL, 1, 1)
+                op::SQRT + op::DIV + compiled(count, 2, op::MUL + op::NUMBER)
             }
     }
 }
@@ -337,7 +343,7 @@ impl Kernel for Lerp {
     }
 
     fn cycles(&self) -> u64 {
-        op::ENTRY + op::ADD + element(u64::from(self.count), 2 * op::MUL + op::ADD, 2, 1)
+        op::ENTRY + op::ADD + compiled(self.count.into(), 4, 2 * op::MUL + op::ADD + op::NUMBER)
     }
 }
 
@@ -356,7 +362,6 @@ impl Kernel for CountNonFinite {
     }
 
     fn cycles(&self) -> u64 {
-        // MOV with shift, CMP with the limit, conditional ADD.
-        op::ENTRY + element(u64::from(self.count), 3, 1, 0)
+        op::ENTRY + u64::from(self.count) * 11
     }
 }

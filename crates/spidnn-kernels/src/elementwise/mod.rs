@@ -3,7 +3,7 @@
 //! All arithmetic is IEEE binary32, one operation at a time ([`crate::num`]); functions are those of
 //! [`crate::functions`]. Sums are taken in ascending order.
 //!
-//! Cycles: each kernel states the operations of an element; [`element`] adds loads, stores and the turn of the loop.
+//! Cycles: [`loop_of`] for the loops of assembly with one function; [`compiled`] for other loops, by the operations of an element.
 
 mod activation;
 mod dropout;
@@ -17,9 +17,15 @@ mod tests;
 
 use crate::num::cycles as op;
 
-/// Cycles of `count` turns of a loop with these operations, loads and stores in each.
-fn element(count: u64, operations: u64, loads: u64, stores: u64) -> u64 {
-    count * (operations + loads * op::LOAD + stores * op::STORE + op::TURN)
+/// Cycles of the assembly's loop over `count` words of one or two vectors, with a function of so many cycles: call 60; LDR, LDR (or MOV), BLX 3,
+/// SUBS, STR, BNE 3.
+fn loop_of(count: u64, function: u64) -> u64 {
+    60 + count * (10 + function)
+}
+
+/// Cycles of `count` elements in compiled code, each with so many operations that take `cycles` together.
+fn compiled(count: u64, operations: u64, cycles: u64) -> u64 {
+    count * (cycles + operations * op::AROUND)
 }
 
 /// Product of two counts.

@@ -1,6 +1,6 @@
 //! Batch normalisation: coefficients, application, gradient.
 
-use super::{area, element, op};
+use super::{area, compiled, op};
 use crate::Kernel;
 use crate::call::{NONE, NormCoefficients, NormGrad, Normalise};
 use crate::dtcm::{BadCall, Bounds, cells, times, words};
@@ -48,7 +48,7 @@ impl Kernel for NormCoefficients {
     }
 
     fn cycles(&self) -> u64 {
-        op::ENTRY + element(u64::from(self.count), 2 * op::ADD + op::SQRT + op::DIV + 2 * op::MUL, 4, 3)
+        op::ENTRY + compiled(self.count.into(), 9, 2 * op::ADD + op::SQRT + op::DIV + 2 * op::MUL + 3 * op::NUMBER)
     }
 }
 
@@ -78,7 +78,7 @@ impl Kernel for Normalise {
     }
 
     fn cycles(&self) -> u64 {
-        op::ENTRY + element(area(self.rows, self.cols), op::ADD + op::MUL, 3, 1)
+        op::ENTRY + compiled(area(self.rows, self.cols), 3, op::ADD + op::MUL + op::NUMBER)
     }
 }
 
@@ -125,6 +125,6 @@ impl Kernel for NormGrad {
     }
 
     fn cycles(&self) -> u64 {
-        op::ENTRY + element(area(self.rows, self.cols), 3 * op::ADD + 6 * op::MUL, 7, 1)
+        op::ENTRY + compiled(area(self.rows, self.cols), 10, 3 * op::ADD + 6 * op::MUL + op::NUMBER)
     }
 }

@@ -2,7 +2,7 @@
 
 use core::cell::Cell;
 
-use super::{element, op};
+use super::{compiled, op};
 use crate::call::{NONE, OptimizerStep};
 use crate::dtcm::{BadCall, Bounds, Span, below, cells, words};
 use crate::num::{add, div, load, mul, sqrt, store_result, sub};
@@ -10,7 +10,7 @@ use crate::optimizer as s;
 use crate::{Kernel, Optimizer};
 
 fn optimizer(number: u32) -> Result<Optimizer, BadCall> {
-    Optimizer::from_number(number).ok_or(BadCall::value("kind", number))
+    Optimizer::from_number(number).filter(|kind| kind.is_built()).ok_or(BadCall::value("kind", number))
 }
 
 impl Kernel for OptimizerStep {
@@ -60,6 +60,7 @@ impl Kernel for OptimizerStep {
             Optimizer::Sgd | Optimizer::SgdNesterov => {
                 sgd(w, g, optional(self.m), &scalars, kind == Optimizer::SgdNesterov);
             }
+            Optimizer::RmsProp if !kind.is_built() => {}
             Optimizer::RmsProp => {
                 rms_prop(w, g, optional(self.m), words(dtcm, self.v, count), optional(self.x), &scalars);
             }
@@ -71,23 +72,26 @@ impl Kernel for OptimizerStep {
         let Ok(kind) = optimizer(self.kind) else { return 0 };
         let count = u64::from(self.count);
         let has = |address| u64::from(address != NONE);
-        let (operations, loads, stores) = match kind {
-            Optimizer::Sgd => (op::MUL + op::ADD + has(self.m) * (op::MUL + op::ADD), 2 + has(self.m), 1 + has(self.m)),
-            Optimizer::SgdNesterov => (3 * op::MUL + 3 * op::ADD, 3, 2),
+        // Operations, and their cycles.
+        let (operations, cycles) = match kind {
+            Optimizer::Sgd => {
+                let pairs = 1 + has(self.m);
+                (2 * pairs, pairs * (op::MUL + op::ADD))
+            }
+            Optimizer::SgdNesterov => (6, 3 * op::MUL + 3 * op::ADD),
             Optimizer::RmsProp => (
+                9 + 2 * has(self.m) + 5 * has(self.x),
                 4 * op::MUL
                     + 3 * op::ADD
                     + op::SQRT
                     + op::DIV
                     + has(self.m) * (op::MUL + op::ADD)
                     + has(self.x) * (3 * op::MUL + 2 * op::ADD),
-                3 + has(self.m) + has(self.x),
-                2 + has(self.m) + has(self.x),
             ),
-            Optimizer::Adam => (4 * op::MUL + 6 * op::ADD + op::SQRT + op::DIV, 4, 3),
+            Optimizer::Adam => (12, 4 * op::MUL + 6 * op::ADD + op::SQRT + op::DIV),
         };
-        let decay = if self.decay == 1 { op::MUL + op::ADD } else { 0 };
-        op::ENTRY + s::WORDS as u64 + element(count, operations + decay, loads, stores)
+        let decay = if self.decay == 1 { compiled(count, 2, op::MUL + op::ADD) } else { 0 };
+        op::ENTRY + 300 + compiled(count, operations, cycles) + decay
     }
 }
 

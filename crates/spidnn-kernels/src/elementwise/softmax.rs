@@ -2,7 +2,7 @@
 
 use core::cell::Cell;
 
-use super::{area, element, op};
+use super::{area, compiled, loop_of, op};
 use crate::Kernel;
 use crate::call::{Softmax, SoftmaxGrad};
 use crate::dtcm::{BadCall, Bounds, cells, part, times, words};
@@ -29,7 +29,7 @@ pub(super) fn softmax_row(x: &[Cell<u32>], out: &[Cell<u32>]) {
 
 /// Cycles of [`softmax_row`].
 pub(super) fn softmax_row_cycles(cols: u64) -> u64 {
-    10 + element(cols, op::COMPARE, 1, 0) + element(cols, 2 * op::ADD + cost::EXP, 1, 1) + element(cols, op::DIV, 1, 1)
+    60 + compiled(cols, 4, op::COMPARE + 2 * op::ADD + op::DIV) + loop_of(cols, cost::EXP)
 }
 
 impl Kernel for Softmax {
@@ -81,9 +81,7 @@ impl Kernel for SoftmaxGrad {
     }
 
     fn cycles(&self) -> u64 {
-        op::ENTRY
-            + u64::from(self.rows) * 10
-            + element(area(self.rows, self.cols), op::MUL + op::ADD, 2, 0)
-            + element(area(self.rows, self.cols), op::MUL + op::ADD, 2, 1)
+        let count = area(self.rows, self.cols);
+        op::ENTRY + u64::from(self.rows) * 40 + compiled(count, 4, 2 * (op::MUL + op::ADD))
     }
 }

@@ -18,41 +18,30 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
-/// Cycles of one value, argument and result in registers, from these sequences (the float-to-fixed step: exponent 1, range 1, register shift 2,
-/// sign 1, hidden bit 2 = 7; the pack step: CLZ, shift, round half to even, exponent, range = 12; sign in and out 2):
+/// Cycles of one value, argument and result in r0, return (3) included. Of assembly: argument to fixed point (14), log2 e by MLA (8), ln 2 / 16
+/// by SMLAL (12), polynomial of the exponential (24), power of two (6), rounded pack (13), registers (4). The others are compiled code on
+/// 64-bit integers and measured.
 pub mod cycles {
-    use super::segments::CYCLES as POLYNOMIAL;
-
-    /// Float to fixed.
-    const FIX: u64 = 7;
-    /// Fixed to float.
-    const PACK: u64 = 12;
-    /// Argument with 41 fraction bits to mantissa and power of two: N by MUL, add, shift (5), r by SMULL, SBC and shift (9), table of powers (3), four SMULL with stall and ADD (20).
-    const EXP_CORE: u64 = 37;
-    /// `FIX`, core, `PACK`, range test of the argument (4).
-    pub const EXP: u64 = FIX + 3 + EXP_CORE + PACK + 4;
-    /// `FIX`, polynomial with growing segments, UMULL by the mantissa and stall (4), `PACK`, clamp (4), sign (2).
-    pub const TANH: u64 = FIX + POLYNOMIAL + 3 + 4 + PACK + 4 + 2;
-    /// `FIX` (64 bits: +3), exponential, shift (3), polynomial, product for negative numbers: UMULL (4); `PACK` of a normalised number (5).
-    pub const SIGMOID: u64 = FIX + 3 + EXP_CORE + 3 + POLYNOMIAL + 4 + 5 + 2;
-    /// `SIGMOID` without `PACK`, product with x (4), `PACK`.
-    pub const SILU: u64 = SIGMOID - 5 + 4 + PACK;
-    /// As `SIGMOID`; one more product, 64-bit addition (6).
-    pub const SOFTPLUS: u64 = SIGMOID + 10;
-    /// `FIX`, square (4), exponential, polynomial, three products (12), `PACK`.
-    pub const GELU: u64 = FIX + 4 + EXP_CORE + POLYNOMIAL + 3 + 12 + PACK + 6;
-    /// `SILU`, and its argument: `FIX`, square (4), two 64 by 64 products of four UMULL each (40).
-    pub const GELU_TANH: u64 = SILU + FIX + 44;
-    /// Larger of: polynomial near 0, exponential further out; `PACK`.
-    pub const EXP_M1: u64 = EXP + 6;
-    /// Unpack with subnormals (8), polynomial, SMULL (4), n ln 2 by SMULL twice (8), `PACK`, special cases (6).
-    pub const LN: u64 = 8 + POLYNOMIAL + 4 + 8 + PACK + 6;
-    /// Unpack (8), polynomial, exponent parity (2), product (4), pack without a CLZ (5), special cases (6).
-    pub const RECIPROCAL_SQRT: u64 = 8 + POLYNOMIAL + 2 + 4 + 5 + 6;
-    /// The division of [`crate::num`].
-    pub const RECIPROCAL: u64 = crate::num::cycles::DIV;
-    /// Addition and division.
-    pub const SOFTSIGN: u64 = crate::num::cycles::ADD + crate::num::cycles::DIV;
+    /// Exponential.
+    pub const EXP: u64 = 88;
+    /// Hyperbolic tangent: fixed point (10), segment (12), polynomial (28), product and pack (20), registers (8).
+    pub const TANH: u64 = 79;
+    /// Logistic function: an exponential and the segments of 1 / (1 + u), negative numbers 7 more.
+    pub const SIGMOID: u64 = 147;
+    /// x / (1 + |x|)
+    pub const SOFTSIGN: u64 = 138;
+    /// Natural logarithm.
+    pub const LN: u64 = 105;
+    /// ln(1 + e^x)
+    pub const SOFTPLUS: u64 = 2000;
+    /// x * logistic function
+    pub const SILU: u64 = 2000;
+    /// Normal distribution times x
+    pub const GELU: u64 = 2000;
+    /// The same by tanh
+    pub const GELU_TANH: u64 = 3000;
+    /// e^x - 1
+    pub const EXP_M1: u64 = 1000;
 }
 
 /// 1 with 30 fraction bits.
@@ -114,6 +103,15 @@ pub fn exp(x: f32) -> f32 {
     let (m, n) = exp_fixed(num::to_fixed(clamp(x, -EXPONENT_LIMIT, EXPONENT_LIMIT), 41));
     let y = num::pack(i64::from(m), n - 30);
     if num::is_nan(x) { num::NAN } else { y }
+}
+
+/// [`exp`], by the core's own form where there is one.
+#[inline(always)]
+pub fn exp_of(x: f32) -> f32 {
+    #[cfg(target_arch = "arm")]
+    return crate::arm::exp(x);
+    #[cfg(not(target_arch = "arm"))]
+    exp(x)
 }
 
 /// Hyperbolic tangent, of magnitude 1 at most.
@@ -254,6 +252,11 @@ pub fn exp_m1_negative(x: f32) -> f32 {
 }
 
 /// Natural logarithm: NaN below 0, minus infinity at 0.
+#[cfg(target_arch = "arm")]
+pub use crate::arm::ln;
+
+/// Natural logarithm: NaN below 0, minus infinity at 0.
+#[cfg(not(target_arch = "arm"))]
 pub fn ln(x: f32) -> f32 {
     /// ln 2 with 53 fraction bits.
     const LN_2: i64 = 6_243_314_768_165_359;

@@ -13,8 +13,6 @@ const TILE: u64 = 20;
 const SEGMENT: u64 = 10;
 /// Pairs of terms in one turn of the unrolled loop.
 const UNROLL: u64 = 16;
-/// End of a turn: SUBS of a count (1), taken branch (3).
-const TURN: u64 = 4;
 
 /// A finished sum in `acc` to a byte:
 ///
@@ -36,6 +34,9 @@ const COLUMN: u64 = 3;
 fn pair(rows: u64, columns: u64) -> u64 {
     rows + columns + 2 * rows * columns
 }
+
+/// Turn of a loop: SUBS and the taken branch.
+const TURN: u64 = 4;
 
 /// Cycles of [`Product8`]: tiles of two pixels of a row by a panel; a last single pixel by itself.
 pub fn product8(call: &Product8) -> u64 {
@@ -113,13 +114,13 @@ pub fn pool8(call: &Pool8) -> u64 {
 /// Cycles of [`crate::call::Quantise8`], for a number: LDR (1), product with the scale, to an integer by its exponent (shift 2, rounding 3, sign 2,
 /// range 2), zero point (1), CMP and MVNHI (2), STRB (1), turn.
 pub fn quantise8(rows: u32, cols: u32) -> u64 {
-    CALL + u64::from(rows) * (8 + u64::from(cols) * (1 + op::MUL + 9 + 1 + 2 + 1 + op::TURN))
+    CALL + u64::from(rows) * (8 + u64::from(cols) * (1 + op::MUL + 9 + 1 + 2 + 1 + TURN))
 }
 
 /// Cycles of [`crate::call::Dequantise8`]: by a table of 256 numbers would take as long to make; for a number LDRB (1), SUB (1), to a number (sign 2, CLZ 1, shift 2,
 /// exponent 2), product, STR (1), turn.
 pub fn dequantise8(rows: u32, cols: u32) -> u64 {
-    CALL + u64::from(rows) * (8 + u64::from(cols) * (1 + 1 + 7 + op::MUL + 1 + op::TURN))
+    CALL + u64::from(rows) * (8 + u64::from(cols) * (1 + 1 + 7 + op::MUL + 1 + TURN))
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ impl Product8 {
 
     /// A sum as a byte.
     fn finish(&self, sum: i32, multiplier: i32) -> u32 {
-        let high = (i64::from(sum) * i64::from(multiplier as i16) >> 16) as i32;
+        let high = ((i64::from(sum) * i64::from(multiplier as i16)) >> 16) as i32;
         saturate(shift_rounding(high, self.shift).wrapping_add(self.zero as i32))
     }
 

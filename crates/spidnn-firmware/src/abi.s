@@ -1,5 +1,6 @@
-    @ Copying and filling memory: what the compiler calls. Words go by fours where both sides are aligned.
-    .section .text.memory, "ax"
+    @ What the compiler calls: copying and filling memory (words go by fours where both sides are aligned), products and quotients of
+    @ whole numbers, for which Thumb code has no instruction (Run-time ABI for the ARM Architecture, sections 4.2 and 4.3).
+    .section .text.abi, "ax"
     .arm
     .balign 4
 
@@ -111,3 +112,39 @@ fill:
     bne   7b
 8:
     ldmfd sp!, {r0, pc}
+
+    @ r1:r0 times r3:r2, modulo 2^64.
+    .global __aeabi_lmul
+    .type __aeabi_lmul, %function
+__aeabi_lmul:
+    mul   r3, r0, r3
+    mla   r3, r2, r1, r3
+    umull r0, r1, r2, r0
+    add   r1, r1, r3
+    bx    lr
+
+    @ r0 / r1 to r0, remainder to r1: a step for each bit of the quotient. By zero: zero, and r0 remains.
+    .global __aeabi_uidiv, __aeabi_uidivmod
+    .type __aeabi_uidiv, %function
+    .type __aeabi_uidivmod, %function
+__aeabi_uidiv:
+__aeabi_uidivmod:
+    clz   r2, r0
+    clz   r3, r1
+    subs  r3, r3, r2                @ bits by which the divisor is shorter
+    mov   r2, #0
+    blt   2f
+    cmp   r1, #0
+    beq   2f
+    mov   r1, r1, lsl r3
+1:
+    cmp   r0, r1
+    adc   r2, r2, r2
+    subhs r0, r0, r1
+    mov   r1, r1, lsr #1
+    subs  r3, r3, #1
+    bge   1b
+2:
+    mov   r1, r0
+    mov   r0, r2
+    bx    lr

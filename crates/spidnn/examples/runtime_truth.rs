@@ -1,0 +1,122 @@
+//! The primitives of the runtime on the firmware, instruction by instruction, and on the fast machine: cycles of both.
+//!
+//! `cargo run --release -p spidnn --example runtime_truth`, with the official boot image: see `spidnn::boot_image`.
+
+use std::collections::BTreeMap;
+
+use spidnn::board::Board;
+use spidnn::cycle_link::CycleLink;
+use spidnn::wire_board::WireBoard;
+use spidnn::{Error, VirtualBoard};
+use spidnn_compiler::ChipImage;
+use spidnn_core::command::{Command, Dma, Item, Loop, Step, When};
+use spidnn_core::program::{CoreConfig, CoreImage, RunBlock, memory};
+use spidnn_kernels::call::Fill;
+use spinnaker_host::{BootOptions, Options, Transceiver};
+use spinnaker_machine::{ChipXy, Link, Machine, Route, RoutingEntry};
+use spinnaker_sim::SimConfig;
+use spinnaker_sim::cycle::{CycleConfig, CycleMachine};
+
+/// Where images, run blocks and data are in SDRAM.
+const IMAGES: u32 = 0x6030_0000;
+const IMAGE_BYTES: u32 = 0x1000;
+const RUN_BLOCK: u32 = 0x602F_0000;
+const DATA: u32 = 0x6040_0000;
+const CHIP: ChipXy = ChipXy::new(0, 0);
+/// Turns of the loops that are measured.
+const TURNS: u32 = 1000;
+
+fn step(command: Command) -> Item {
+    Item::Do(Step { command, when: When::Always, patches: Vec::new() })
+}
+
+fn repeated(body: Vec<Item>) -> Vec<Item> {
+    let turns = Loop { depth: 0, start: 0, step: 1, total: TURNS, total_divisor: 1, divisor: 1, end: Loop::NO_END };
+    vec![Item::Loop(turns, Vec::new(), body)]
+}
+
+/// A chip whose `cores` cores run the same list.
+fn chip(cores: u8, list: &[Item]) -> BTreeMap<ChipXy, ChipImage> {
+    let key = |core: u8| u32::from(core) << 15;
+    let mut image = ChipImage { sdram: Vec::new(), routes: Vec::new(), cores: Vec::new() };
+    let mut all = Route::NONE;
+    for core in 1..=cores {
+        let config = CoreConfig {
+            slot: u32::from(core) - 1,
+            cores: cores.into(),
+            key: key(core),
+            leader: key(1),
+            run_block: RUN_BLOCK,
+            scalars: memory::BUFFERS_END - 64,
+            segment_buffer: memory::BUFFERS_END,
+            segment_buffer_bytes: memory::SEGMENTS_END - memory::BUFFERS_END,
+            ..CoreConfig::default()
+        };
+        let core_image = CoreImage { config, programs: vec![vec![list.to_vec()]] };
+        let at = IMAGES + u32::from(core) * IMAGE_BYTES;
+        image.sdram.push((at, core_image.encode().expect("a list that can be encoded")));
+        image.cores.push((core, at));
+        all = all.with_core(core);
+    }
+    // What a leader sends goes to everybody, what others send to the leader.
+    image.routes.push(RoutingEntry { key: key(1), mask: !0x7FFF, route: all });
+    image.routes.push(RoutingEntry { key: 0, mask: 0xFFF0_0000, route: Route::NONE.with_core(1) });
+    BTreeMap::from([(CHIP, image)])
+}
+
+fn run(board: &mut dyn Board, chips: &BTreeMap<ChipXy, ChipImage>) -> Result<f64, Error> {
+    board.load(chips)?;
+    board.write(CHIP, RUN_BLOCK, RunBlock { samples: 1, ..RunBlock::default() }.to_words().to_vec())?;
+    board.start()?;
+    Ok(board.wait()? * 200e6)
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let machine = Machine::spin3();
+    let link = CycleLink::new(CycleMachine::new(&machine, &CycleConfig::default()));
+    let mut host = Transceiver::over(link, Options::default());
+    let options = BootOptions::new(spinnaker_wire::sv::Board::Spin3, 0x5F00_0000);
+    host.boot(&spidnn::boot_image::find()?, &options)?;
+    let mut cycle = WireBoard::new(host, machine.clone())?;
+    let mut fast = VirtualBoard::with_config(machine, SimConfig::default());
+    let _ = Link::E;
+
+    let empty = repeated(vec![step(Command::Wait { tag: 0 })]);
+    let kernel = repeated(vec![step(Command::Kernel(Fill { dst: 0, count: 0, value_bits: 0 }.into()))]);
+    let barrier = repeated(vec![step(Command::Barrier)]);
+    let dma = |bytes: u32, rows: u32, stride: u32, out: u32| {
+        let dma = Dma {
+            out,
+            sdram: DATA,
+            row_bytes: bytes,
+            rows,
+            limit: rows,
+            sdram_stride: stride,
+            dtcm_stride: bytes,
+            ..Dma::default()
+        };
+        repeated(vec![step(Command::Dma(dma)), step(Command::Wait { tag: 0 })])
+    };
+    let cases: Vec<(String, u8, Vec<Item>)> = vec![
+        ("a command that has nothing to wait for".into(), 1, empty),
+        ("an empty kernel".into(), 1, kernel),
+        ("barrier of 2 cores".into(), 2, barrier.clone()),
+        ("barrier of 16 cores".into(), 16, barrier.clone()),
+        ("barrier of 17 cores".into(), 17, barrier),
+        ("DMA of 4 bytes and wait".into(), 1, dma(4, 1, 4, 0)),
+        ("DMA of 1 KiB and wait".into(), 1, dma(1024, 1, 1024, 0)),
+        ("DMA of 1 KiB out and wait".into(), 1, dma(1024, 1, 1024, 1)),
+        ("DMA of 16 KiB and wait".into(), 1, dma(16384, 1, 16384, 0)),
+        ("DMA of 16 rows of 64 bytes".into(), 1, dma(64, 16, 256, 0)),
+        ("DMA of 64 rows of 16 bytes".into(), 1, dma(16, 64, 256, 0)),
+        ("DMA of 1 KiB on 17 cores".into(), 17, dma(1024, 1, 1024, 0)),
+        ("DMA of 64 rows of 16 bytes on 17 cores".into(), 17, dma(16, 64, 256, 0)),
+    ];
+    println!("{:<42} {:>9} {:>9} {:>6}  (cycles for one)", "", "cycle", "fast", "ratio");
+    for (name, cores, list) in cases {
+        let chips = chip(cores, &list);
+        let measured = [run(&mut cycle, &chips)?, run(&mut fast, &chips)?].map(|c| c / f64::from(TURNS));
+        println!("{name:<42} {:>9.1} {:>9.1} {:>6.3}", measured[0], measured[1], measured[1] / measured[0]);
+    }
+    Ok(())
+}
