@@ -37,25 +37,48 @@ struct Receiver {
     next: u32,
     /// Number of the first block of the exchange that is going on.
     first: u32,
+    /// A bit for each word that is here, and how many there are.
     bitmaps: [[u32; BITMAP_WORDS]; WINDOW as usize],
+    counts: [u32; WINDOW as usize],
 }
 
 impl Receiver {
-    const EMPTY: Receiver = Receiver { next: 0, first: 0, bitmaps: [[0; BITMAP_WORDS]; WINDOW as usize] };
+    const EMPTY: Receiver =
+        Receiver { next: 0, first: 0, bitmaps: [[0; BITMAP_WORDS]; WINDOW as usize], counts: [0; WINDOW as usize] };
 
     fn slot(number: u32) -> usize {
         (number % WINDOW) as usize
     }
     /// The block of the window with this number modulo 16.
     fn in_window(&self, low: u32) -> Option<u32> {
-        (self.next..self.next.wrapping_add(WINDOW)).find(|n| n & 15 == low)
+        let ahead = low.wrapping_sub(self.next) & 15;
+        (ahead < WINDOW).then(|| self.next.wrapping_add(ahead))
     }
     fn received(&self, number: u32) -> u32 {
-        self.bitmaps[Self::slot(number)].iter().map(|w| w.count_ones()).sum()
+        self.counts[Self::slot(number)]
+    }
+    /// Words of a block have come, some of them perhaps again.
+    fn mark(&mut self, number: u32, from: u32, to: u32) {
+        let slot = Self::slot(number);
+        let mut at = from;
+        while at < to {
+            let end = to.min((at | 31) + 1);
+            let mask = (u32::MAX >> (32 - (end - at))) << (at & 31);
+            let bits = &mut self.bitmaps[slot][(at / 32) as usize];
+            let new = mask & !*bits;
+            *bits |= mask;
+            self.counts[slot] += if new == mask { end - at } else { new.count_ones() };
+            at = end;
+        }
+    }
+    /// Nothing has come.
+    fn clear(&mut self, slot: usize) {
+        self.bitmaps[slot] = [0; BITMAP_WORDS];
+        self.counts[slot] = 0;
     }
     /// The block is used: its room is free.
     fn used(&mut self) {
-        self.bitmaps[Self::slot(self.next)] = [0; BITMAP_WORDS];
+        self.clear(Self::slot(self.next));
         self.next = self.next.wrapping_add(1);
     }
 }
@@ -110,8 +133,12 @@ struct Active {
 impl Active {
     /// Words of the block with this number, in a stream in which the vector begins with number `first`.
     fn block_words(&self, number: u32, first: u32) -> u32 {
-        let before = u64::from(number.wrapping_sub(first)) * u64::from(BLOCK);
-        u64::from(self.words).saturating_sub(before).min(u64::from(BLOCK)) as u32
+        let (before, blocks) = (number.wrapping_sub(first), self.words / BLOCK);
+        match before {
+            _ if before < blocks => BLOCK,
+            _ if before == blocks => self.words % BLOCK,
+            _ => 0,
+        }
     }
     fn blocks(&self) -> u32 {
         self.words.div_ceil(BLOCK)
@@ -215,9 +242,7 @@ impl Links {
         let slot = Receiver::slot(number);
         let place = active.received + ((child as u32 * WINDOW) + slot as u32) * BLOCK * 4;
         core.write(place + offset * 4, words);
-        for i in offset..end {
-            receiver.bitmaps[slot][(i / 32) as usize] |= 1 << (i % 32);
-        }
+        receiver.mark(number, offset, end);
         // The end of the block is here and something is missing: say so at once.
         if end == length && receiver.received(number) < length {
             self.status(core, up, child as u32, number).await;
@@ -503,7 +528,7 @@ impl Links {
         self.streams.active = Some(active);
         for r in self.streams.from_children.iter_mut().chain([&mut self.streams.from_parent]) {
             r.first = r.next;
-            r.bitmaps = [[0; BITMAP_WORDS]; WINDOW as usize];
+            (0..WINDOW as usize).for_each(|slot| r.clear(slot));
         }
         self.streams.to_parent.first = self.streams.to_parent.next;
         self.streams.to_children.first = self.streams.to_children.next;
