@@ -20,7 +20,13 @@ const TARGET: &str = "thumbv5te-spinnaker";
 /// The linker (Debian package lld); `FIRMWARE_LINKER` names another place.
 const LINKER: &str = "ld.lld";
 /// The firmware's variants: binary, features, whether it has pages.
-const VARIANTS: &[(&str, &str, bool)] = &[("predict", "", false), ("train", "exchanges,most-units", true)];
+const VARIANTS: &[(&str, &str, bool)] = &[
+    ("predict", "usual-units,exponential-units", false),
+    ("train", "exchanges,usual-units,exponential-units", true),
+    ("kernels", "usual-units", false),
+    ("kernels_train", "usual-units", false),
+    ("kernels_rest", "all-units", false),
+];
 /// Where the linker script wants the part that is written here.
 const PAGES_MARK: &str = "/* PAGES";
 /// Code that fits beside the monitor's loader, and what the runtime's own data may take of local memory: segments, statics, stacks.
@@ -73,7 +79,10 @@ pub fn sizes(root: &Path) -> Result<String, Vec<String>> {
                     let _ = writeln!(table, "{:<10} of which the largest of the pages {:?}", "", s.pages);
                 }
                 if s.code > CODE_BYTES_MAX || data > DATA_BYTES_MAX {
-                    problems.push(format!("{name}: beyond its budget"));
+                    problems.push(format!(
+                        "{name}: beyond its budget: code {} of {CODE_BYTES_MAX}, data {data} of {DATA_BYTES_MAX} bytes",
+                        s.code
+                    ));
                 }
             }
             Err(problem) => problems.push(format!("{name}: {problem}")),
@@ -202,11 +211,7 @@ fn pack(elf: &[u8]) -> Result<Vec<u8>, String> {
         let offset = (HEADER_BYTES + content.len() - ENTRY_BYTES * entries.len()) as i32;
         match entries.last_mut() {
             Some(Entry::RelativeCopy { length_bytes, .. }) if end == Some(address) => *length_bytes += size as u32,
-            _ => entries.push(Entry::RelativeCopy {
-                destination: address as u32,
-                offset,
-                length_bytes: size as u32,
-            }),
+            _ => entries.push(Entry::RelativeCopy { destination: address as u32, offset, length_bytes: size as u32 }),
         }
         end = Some(address + size);
         content.extend_from_slice(bytes);

@@ -39,7 +39,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "spinnaker-wire",
         ],
     ),
-    ("spidnn-truth", &["spidnn-kernels", "spinnaker-sim"]),
+    ("spidnn-truth", &["spidnn-kernels", "spinnaker-sim", "spinnaker-wire"]),
     ("spidnn-cli", &["spidnn", "spidnn-import", "spinnaker-machine", "spinnaker-sim", "spinnaker-wire"]),
 ];
 

@@ -7,9 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use object::{
-    Object, ObjectSection, ObjectSymbol, RelocationFlags, RelocationTarget, SectionFlags, SymbolIndex,
-};
+use object::{Object, ObjectSection, ObjectSymbol, RelocationFlags, RelocationTarget, SectionFlags, SymbolIndex};
 use spidnn_core::pages::{COUNT, EXCHANGES, KERNELS};
 
 /// Number of the page that is there at first.
@@ -112,9 +110,7 @@ pub fn plan(object: &[u8]) -> Result<[Vec<String>; ALL], String> {
     };
     let starts = names.iter().filter(|(_, name)| [".vectors", ".trailer"].contains(&name.as_str()));
     let resident = reach(starts.map(|(index, _)| *index).collect());
-    let of_page = |page: usize| {
-        reach(roots.iter().filter(|(_, p)| **p == page).map(|(index, _)| *index).collect())
-    };
+    let of_page = |page: usize| reach(roots.iter().filter(|(_, p)| **p == page).map(|(index, _)| *index).collect());
     let reached: Vec<BTreeSet<Number>> = (0..ALL).map(of_page).collect();
     for (index, page) in &roots {
         let others = reached.iter().enumerate().filter(|(number, _)| *number != *page);
@@ -144,7 +140,8 @@ pub fn script(plan: &[Vec<String>; ALL]) -> String {
         for section in sections {
             let _ = writeln!(text, "        *({section})");
         }
-        let _ = writeln!(text, "        . = ALIGN(8);\n    }} > PAGE{page}\n    page_{page}_bytes = SIZEOF(.page{page});");
+        let _ =
+            writeln!(text, "        . = ALIGN(8);\n    }} > PAGE{page}\n    page_{page}_bytes = SIZEOF(.page{page});");
         end = format!("MAX({end}, page_base + SIZEOF(.page{page}))");
     }
     let _ = writeln!(text, "    page_end = {end};");

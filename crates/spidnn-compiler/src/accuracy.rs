@@ -49,9 +49,8 @@ pub fn layer_accuracy(
     let mut chips = Chips::new(graph, &options, &[crate::lower::CORES_MAX])?;
     chips.set_weights(graph, weights);
     for (k, input) in inputs.iter().enumerate() {
-        let buffer = chips.lowered.inputs[0][k];
         for (i, sample) in input.outer_iter().enumerate() {
-            chips.write(0, &buffer, i, &sample.iter().copied().collect::<Vec<f32>>());
+            chips.write_input(0, (0, k), i, &sample.iter().copied().collect::<Vec<f32>>());
         }
     }
     chips.run(Program::Predict, samples, 0);

@@ -165,6 +165,7 @@ pub fn compile(graph: &Graph, machine: &Machine, options: &Options) -> Result<Co
         samples_max: samples_of(Program::Predict) as usize,
         training_samples_max: if options.training.is_some() { samples_of(Program::Train) as usize } else { 0 },
         inputs: lowered.inputs,
+        input_bytes: lowered.input_bytes,
         targets: lowered.targets,
         sample_weights: lowered.sample_weights,
         losses: lowered.losses,

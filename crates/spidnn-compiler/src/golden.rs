@@ -56,9 +56,8 @@ fn predict(case: &str, name: &str, cores: &[u32]) -> Result<(f64, u64), String> 
     let mut first = 0;
     for (chip, &share) in shares.iter().enumerate() {
         for (k, x) in xs.iter().enumerate() {
-            let buffer = chips.lowered.inputs[1][k];
             for i in 0..share {
-                chips.write(chip, &buffer, i, &sample(x, first + i));
+                chips.write_input(chip, (1, k), i, &sample(x, first + i));
             }
         }
         first += share;

@@ -53,6 +53,18 @@ impl Chips {
         }
     }
 
+    /// Writes a sample of a model input, in the form that it takes.
+    pub fn write_input(&mut self, chip: usize, (set, k): (usize, usize), sample: usize, values: &[f32]) {
+        let buffer = self.lowered.inputs[set][k];
+        match self.lowered.input_bytes[k] {
+            Some(bytes) => {
+                let words: Vec<f32> = bytes.words(values).into_iter().map(f32::from_bits).collect();
+                self.write(chip, &buffer, sample, &words);
+            }
+            None => self.write(chip, &buffer, sample, values),
+        }
+    }
+
     /// Reads a sample's numbers.
     #[cfg(test)]
     pub fn read(&self, chip: usize, buffer: &Buffer, sample: usize) -> Vec<f32> {

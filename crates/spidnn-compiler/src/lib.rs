@@ -23,5 +23,5 @@ mod interpreter;
 pub use accuracy::{AccuracyError, LayerAccuracy, layer_accuracy};
 pub use compile::compile;
 pub use error::CompileError;
-pub use plan::{Buffer, ChipImage, Compiled, Format, Layout, OptimizerState, Options, Program, Training};
+pub use plan::{Buffer, ByteInput, ChipImage, Compiled, Format, Layout, OptimizerState, Options, Program, Training};
 pub use stage::Mantissas;

@@ -12,7 +12,7 @@ use spidnn_kernels as kernels;
 
 use crate::emit::Tensor;
 use crate::fold::{self, InferenceParam, Norm, Source};
-use crate::plan::{Buffer, Format, OptimizerState, Options};
+use crate::plan::{Buffer, ByteInput, Format, OptimizerState, Options};
 use crate::stage::conv::{Axis, ConvGradient, ConvGradientSum, ConvProduct, ConvShape};
 use crate::stage::dense::{DenseGradient, DensePartial, DensePartialSum, DenseProduct};
 use crate::stage::elementwise::{
@@ -67,6 +67,8 @@ pub struct Lowered {
     pub programs: Vec<(Program, Vec<Phase>)>,
     /// Model inputs, two sets.
     pub inputs: [Vec<Buffer>; 2],
+    /// Inputs that come as bytes.
+    pub input_bytes: Vec<Option<ByteInput>>,
     /// Targets, two sets.
     pub targets: [Vec<Buffer>; 2],
     /// Sample weights, two sets.
@@ -401,7 +403,8 @@ impl<'a> Pass<'a> {
             Some((address, inference[i].prepared.map(|p| address + p.mantissa_words() * 4)))
         };
         for (i, node) in graph.nodes.iter().enumerate() {
-            let is_bytes = |pass: &Self| pass.bytes.as_ref().is_some_and(|b| b.values[i].is_some());
+            let is_bytes =
+                |pass: &Self| pass.bytes.as_ref().is_some_and(|b| b.values[i].is_some() || b.inside.contains(&i));
             if self.values[i].is_some() || is_bytes(self) {
                 // Folded into an earlier node.
                 continue;
@@ -1116,7 +1119,23 @@ pub fn lower(graph: &Graph, options: &Options, target: Target) -> Result<Lowered
 
     // Two sets of everything that the host sends while the machine runs, at equal distances.
     let per_sample = |words: u32, address: u32| Buffer { address, sample_stride_bytes: words * 4, words };
-    let input_words: Vec<u32> = graph.inputs.iter().map(|i| words(&graph.nodes[i.0].shape)).collect();
+    let input_bytes: Vec<Option<ByteInput>> = graph
+        .inputs
+        .iter()
+        .map(|&i| match &options.format {
+            Format::Int8(with) => int8::byte_input(graph, i, with),
+            _ => None,
+        })
+        .collect();
+    let input_words: Vec<u32> = graph
+        .inputs
+        .iter()
+        .zip(&input_bytes)
+        .map(|(i, bytes)| match bytes {
+            Some(_) => int8::byte_words(&graph.nodes[i.0].shape),
+            None => words(&graph.nodes[i.0].shape),
+        })
+        .collect();
     let target_words: Vec<u32> = losses
         .iter()
         .zip(&graph.outputs)
@@ -1261,6 +1280,10 @@ pub fn lower(graph: &Graph, options: &Options, target: Target) -> Result<Lowered
         };
         for (k, input) in graph.inputs.iter().enumerate() {
             let tensor = toggled(&inputs0[k], &inputs1[k]);
+            if let Some(bytes) = input_bytes[k] {
+                pass.set_byte_input(input.0, tensor, bytes.format);
+                continue;
+            }
             pass.set(input.0, tensor);
             if graph.outputs.contains(input) {
                 let y = pass.output_of(input.0);
@@ -1360,6 +1383,7 @@ pub fn lower(graph: &Graph, options: &Options, target: Target) -> Result<Lowered
     Ok(Lowered {
         programs,
         inputs: [inputs0, inputs1],
+        input_bytes,
         targets: [targets0, targets1],
         sample_weights: [weights0, weights1],
         losses: loss_buffers,

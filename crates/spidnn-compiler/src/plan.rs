@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use spidnn_graph::training::{Loss, Optimizer};
 use spinnaker_machine::{ChipXy, RoutingEntry};
 
-use crate::quantise::Quantisation;
+use crate::quantise::{ByteFormat, Quantisation};
 use crate::report::Report;
 use crate::stage::Mantissas;
 
@@ -104,6 +104,33 @@ pub struct Buffer {
     pub words: u32,
 }
 
+/// An input that the host brings as bytes: a quarter of what numbers take.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ByteInput {
+    /// What the bytes mean.
+    pub format: ByteFormat,
+    /// Numbers of a row; each row begins at a word.
+    pub row_values: usize,
+}
+
+impl ByteInput {
+    /// The words of a sample's numbers, as the kernel `Quantise8` makes them.
+    pub fn words(&self, values: &[f32]) -> Vec<u32> {
+        let inverse = 1.0 / self.format.scale;
+        let byte = |x: &f32| {
+            let steps = (x * inverse).round_ties_even() as i32;
+            steps.saturating_add(self.format.zero as i32).clamp(0, 255) as u8
+        };
+        let mut words = Vec::with_capacity(values.len().div_ceil(4));
+        for row in values.chunks(self.row_values.max(1)) {
+            let mut bytes: Vec<u8> = row.iter().map(byte).collect();
+            bytes.resize(bytes.len().next_multiple_of(4), self.format.zero as u8);
+            words.extend(crate::quantise::words(&bytes));
+        }
+        words
+    }
+}
+
 /// Where the host finds and puts things: the same addresses on every chip.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Layout {
@@ -113,6 +140,8 @@ pub struct Layout {
     pub training_samples_max: usize,
     /// Model inputs, two sets: the register INPUT_BUFFER chooses.
     pub inputs: [Vec<Buffer>; 2],
+    /// For each input, how its numbers become bytes, if bytes are what its buffer takes.
+    pub input_bytes: Vec<Option<ByteInput>>,
     /// Targets of each output (training and evaluation), two sets.
     pub targets: [Vec<Buffer>; 2],
     /// Sample weights, each already divided by the number of samples of the batch; one f32 for each sample, two sets.

@@ -10,6 +10,9 @@ use spidnn_graph::reference::{Mode, forward};
 use spidnn_graph::{Graph, GraphError, Tensor};
 use spidnn_kernels::call::PANEL_COLUMNS;
 
+/// Largest last shift of `spidnn_kernels::call::Product8`.
+const SHIFT_MAX: i32 = 22;
+
 /// Smallest and largest number of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Range {
@@ -133,7 +136,7 @@ pub struct ByteKernel {
     pub shift: u32,
     /// Bytes of the weights, in panels (see `spidnn_kernels::call::Product8`), as words.
     pub weights: Vec<u32>,
-    /// Bias and multiplier of each output, as words.
+    /// Biases and multipliers of each panel, as words.
     pub scales: Vec<u32>,
     /// What the results are.
     pub output: ByteFormat,
@@ -171,22 +174,24 @@ impl ByteKernel {
             output
         };
         let ratio = (most / f64::from(output.scale)).max(1e-12);
-        let shift = (1..=31).rev().find(|s| ratio * 2f64.powi(16 + s) <= 32767.0).unwrap_or(1);
-        let mut words = Vec::with_capacity(2 * outputs);
+        let shift = (1..=SHIFT_MAX).rev().find(|s| ratio * 2f64.powi(16 + s) <= 32767.0).unwrap_or(1);
+        let (mut biases, mut multipliers) = (Vec::new(), Vec::new());
         for (j, column) in columns.iter().enumerate() {
             let sum: i64 = column.iter().map(|&q| i64::from(q)).sum();
             let bias = bias.map_or(0.0, |b| f64::from(b[j]));
             let value = (bias / step(j)).round().clamp(-1e9, 1e9) as i64 - i64::from(input.zero) * sum;
             let multiplier = (step(j) / f64::from(output.scale) * 2f64.powi(16 + shift)).round().min(32767.0);
-            words.push(value.clamp(i32::MIN.into(), i32::MAX.into()) as i32 as u32);
-            words.push(multiplier as u32);
+            biases.push(value.clamp(i32::MIN.into(), i32::MAX.into()) as i32 as u32);
+            multipliers.push(multiplier as u32);
         }
+        let panel = PANEL_COLUMNS as usize;
+        let scales = biases.chunks(panel).zip(multipliers.chunks(panel)).flat_map(|(b, m)| [b, m].concat()).collect();
         ByteKernel {
             terms: halves,
             outputs: outputs as u32,
             shift: shift as u32,
             weights: panels(&columns, halves as usize),
-            scales: words,
+            scales,
             output,
         }
     }

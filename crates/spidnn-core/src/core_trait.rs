@@ -55,6 +55,18 @@ pub struct Arrival<W> {
     pub words: W,
 }
 
+/// Packets of the next barrier that an interrupt handler may count by itself: those whose key equals `key` where `mask` is set. Bits
+/// 8:4 of the key are a number; `numbers` are those that have to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Meeting {
+    /// Key, without its number.
+    pub key: u32,
+    /// Bits of the key that count.
+    pub mask: u32,
+    /// Bit n: number n has to come.
+    pub numbers: u32,
+}
+
 /// A core as the runtime sees it: DTCM, DMA, multicast packets, time.
 ///
 /// Methods that wait are futures; everything else returns at once. Implementations charge the time
@@ -106,6 +118,17 @@ pub trait Core {
     async fn send(&self, key: u32, payload: Option<u32>);
     /// Sends `count` words from DTCM as packets with keys `key`, `key + 1`, ..
     async fn send_words(&self, key: u32, dtcm: u32, count: u32);
+    /// Tells which packets to count instead of keeping them for [`Core::take`]; none are counted yet. A core that does not count
+    /// leaves them to the runtime.
+    fn expect(&self, _meeting: Meeting) {}
+    /// Numbers that were counted since [`Core::expect`]. When all have come, [`Core::event`] ends.
+    fn met(&self) -> u32 {
+        0
+    }
+    /// Whether there may be something to [`Core::take`]: a quick look, before every command.
+    fn has_arrivals(&self) -> bool {
+        true
+    }
     /// Next packets that arrived, oldest first.
     fn take(&self) -> Option<Arrival<Self::Words>>;
     /// From now on the core may itself put away packets with the keys `key` to `key + 127` as they come: payloads to the words from

@@ -18,7 +18,7 @@ mod stream;
 
 use maybe_async::maybe_async;
 
-use crate::core_trait::{Arrival, Core, Counter};
+use crate::core_trait::{Arrival, Core, Counter, Meeting};
 use crate::error::{ErrorCode, Failure};
 use crate::program::CoreConfig;
 
@@ -44,13 +44,18 @@ const SENDER_MASK: u32 = !0x7FFF;
 const TIMEOUT_MAX_CYCLES: u64 = 1_280_000;
 /// The same at a barrier, where waiting for others is usual (2 ms).
 const BARRIER_TIMEOUT_CYCLES: u64 = 400_000;
+/// Bits of an `arrive` that are the same for every core: kind and epoch.
+const ARRIVE_MASK: u32 = 0x700F;
 /// A peer that has not answered for so long (two minutes) is given up; the host finds dead cores long before.
 const SILENCE_CYCLES: u64 = 24_000_000_000;
-/// Cycles to take a packet without payload from the queue that the interrupt handler fills and to act on it: interrupt entry 3,
-/// vector and VIC read 10, read status and key 12, store and return 10 (rounded up).
-const PACKET_CYCLES: u32 = 35;
-/// The same with payload: one more device read and a store with its address, and the bitmap: 15 more.
-const PAYLOAD_CYCLES: u32 = 50;
+/// Cycles for a packet of a barrier, which the interrupt handler counts (measured, as those of the interpreter).
+const BARRIER_PACKET_CYCLES: u32 = 31;
+/// Cycles of a barrier beyond those of its packets and its command.
+const BARRIER_CYCLES: u32 = 210;
+/// Cycles for another packet: the handler, the ring, and what it asks for.
+const PACKET_CYCLES: u32 = 160;
+/// Cycles for each packet of a run with payload.
+const PAYLOAD_CYCLES: u32 = 60;
 /// What a core knows of its barriers and streams.
 #[derive(Debug)]
 pub(crate) struct Links {
@@ -75,8 +80,24 @@ impl Links {
     };
 
     /// Takes the configuration of the core.
-    pub fn configure(&mut self, config: &CoreConfig) {
+    pub fn configure<C: Core>(&mut self, core: &C, config: &CoreConfig) {
         self.config = *config;
+        core.expect(self.meeting(1));
+    }
+
+    /// What comes at the barrier of an epoch: to the leader all others' `arrive`, to the others the leader's `release`.
+    fn meeting(&self, epoch: u32) -> Meeting {
+        if self.config.slot == 0 {
+            Meeting { key: kind::ARRIVE << 12 | (epoch & 15), mask: ARRIVE_MASK, numbers: self.all() & !1 }
+        } else {
+            let key = self.config.leader | kind::RELEASE << 12 | (epoch & 0xFF);
+            Meeting { key, mask: u32::MAX, numbers: 1 << (key >> 4 & 31) }
+        }
+    }
+
+    /// A bit for each core of the chip.
+    fn all(&self) -> u32 {
+        u32::MAX >> (32 - self.config.cores)
     }
 
     fn key(&self, kind: u32, low: u32) -> u32 {
@@ -90,31 +111,36 @@ impl Links {
         if self.config.cores == 1 {
             return Ok(());
         }
-        let all = u32::MAX >> (32 - self.config.cores);
+        core.charge(BARRIER_CYCLES);
+        let all = self.all();
         if self.config.slot == 0 {
             self.arrived[(epoch & 1) as usize] |= 1;
             let mut watch = Watch::new(core, self.config.key, epoch, BARRIER_TIMEOUT_CYCLES);
-            while self.arrived[(epoch & 1) as usize] != all {
+            while (self.arrived[(epoch & 1) as usize] | core.met()) & all != all {
                 self.wait(core, &mut watch).await?;
             }
             self.arrived[(epoch & 1) as usize] = 0;
             self.released = epoch;
+            core.expect(self.meeting(epoch.wrapping_add(1)));
             core.send(self.key(kind::RELEASE, epoch & 0xFF), None).await;
         } else {
             core.send(self.key(kind::ARRIVE, self.config.slot << 4 | (epoch & 15)), None).await;
             let mut watch = Watch::new(core, self.config.leader, epoch, BARRIER_TIMEOUT_CYCLES);
-            while self.released != epoch {
+            while self.released != epoch && core.met() == 0 {
                 if self.wait(core, &mut watch).await? {
                     core.send(self.key(kind::ARRIVE, self.config.slot << 4 | (epoch & 15)), None).await;
                 }
             }
+            self.released = epoch;
+            core.expect(self.meeting(epoch.wrapping_add(1)));
         }
         Ok(())
     }
 
     /// Answers everything that has arrived.
     pub async fn answer<C: Core>(&mut self, core: &C) {
-        while let Some(arrival) = core.take() {
+        while core.has_arrivals() {
+            let Some(arrival) = core.take() else { return };
             self.arrival(core, arrival).await;
         }
     }
@@ -139,8 +165,11 @@ impl Links {
     async fn arrival<C: Core>(&mut self, core: &C, arrival: Arrival<C::Words>) {
         let words = arrival.words.as_ref();
         let packets = words.len().max(1) as u32;
-        core.charge(packets * if words.is_empty() { PACKET_CYCLES } else { PAYLOAD_CYCLES });
         let key = arrival.key;
+        core.charge(match key >> 12 & 7 {
+            kind::ARRIVE | kind::RELEASE => packets * BARRIER_PACKET_CYCLES,
+            _ => PACKET_CYCLES + packets * PAYLOAD_CYCLES,
+        });
         let sender = key & SENDER_MASK;
         let low = key & 0xFFF;
         match key >> 12 & 7 {

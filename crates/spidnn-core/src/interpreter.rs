@@ -10,15 +10,25 @@ use crate::core_trait::{Core, Direction, Transfer};
 use crate::error::{ErrorCode, Failure};
 use crate::program::{in_sdram, memory, opcode};
 
-/// Cycles to fetch a command and branch on its opcode: LDR header 2, four field extractions 4, condition 3, table jump 8,
-/// return 3, rounded up.
-const COMMAND_CYCLES: u32 = 24;
-/// Cycles for each parameter word: LDM/STM copy to the working array, 2, and its use, 1.
-const WORD_CYCLES: u32 = 3;
-/// Cycles for each patch: LDRD 2, field extraction 2, register LDR 2, MLA 3, LDR and STR of the word 3.
-const PATCH_CYCLES: u32 = 12;
-/// Cycles for the registers of a loop's turn: counters and comparisons 16, two divisions by a constant of the loop, of about 40.
-const TURN_CYCLES: u32 = 96;
+/// Cycles of every command, as the firmware takes them (measured: `cargo run --release -p spidnn --example runtime_truth`): fetch, condition,
+/// dispatch, a look at what has arrived.
+const COMMAND_CYCLES: u32 = 270;
+/// Cycles for each parameter word that is copied.
+const WORD_CYCLES: u32 = 8;
+/// Cycles for each patch.
+const PATCH_CYCLES: u32 = 20;
+/// Cycles for the registers of a loop's turn.
+const TURN_CYCLES: u32 = 150;
+/// Cycles more for a kernel: its call read and checked.
+const KERNEL_CYCLES: u32 = 190;
+/// Cycles more for a transfer: rows clamped, memories checked, queued.
+const TRANSFER_CYCLES: u32 = 600;
+/// Conditions of commands.
+const FIRST: u32 = When::First as u32;
+const NEXT_TURN: u32 = When::Next as u32;
+const LAST: u32 = When::Last as u32;
+/// From a register of this turn to that of the next.
+const NEXT: usize = 4;
 /// Loops within each other at most.
 const DEPTH_MAX: usize = 2;
 
@@ -38,6 +48,8 @@ const NO_TRANSFER: Transfer = Transfer {
 pub(crate) enum Deed {
     /// The segment has come to its end.
     End,
+    /// The command is done: a loop was entered, or nothing was to be transferred.
+    Nothing,
     /// Start the transfer that was read.
     Transfer,
     /// Wait for the transfers with the tag that was read.
@@ -67,6 +79,9 @@ struct Frame {
     items: u32,
     total_divisor: u32,
     divisor: u32,
+    /// What a step adds to sample and block.
+    step_sample: u32,
+    step_block: u32,
     parity: u32,
     first: bool,
 }
@@ -82,12 +97,15 @@ impl Frame {
         items: 0,
         total_divisor: 1,
         divisor: 1,
+        step_sample: 0,
+        step_block: 0,
         parity: 0,
         first: false,
     };
 
-    fn has_next(&self) -> bool {
-        self.index.checked_add(self.step).is_some_and(|next| next < self.total)
+    /// Items of the turn with an index.
+    fn items_at(&self, index: u32) -> u32 {
+        self.items.saturating_sub(index.saturating_mul(self.total_divisor)).min(self.total_divisor)
     }
 }
 
@@ -103,6 +121,10 @@ pub(crate) struct Interpreter {
     commands: u64,
     /// Parameters of the command at hand, patched.
     parameters: [u32; CALL_WORDS_MAX],
+    /// Cycles that the interpreter itself has taken, as far as they have not been charged.
+    charged: u32,
+    /// Number and count of parameters of the kernel that was read last.
+    kernel: (u32, usize),
     /// What was read last for each kind of deed.
     pub call: KernelCall,
     pub transfer: Transfer,
@@ -120,6 +142,8 @@ impl Interpreter {
         place: 0,
         commands: 0,
         parameters: [0; CALL_WORDS_MAX],
+        charged: 0,
+        kernel: (0, 0),
         call: KernelCall::NOTHING,
         transfer: NO_TRANSFER,
         tag: 0,
@@ -140,103 +164,134 @@ impl Interpreter {
         self.place = 1;
     }
 
-    /// The next deed of the segment.
+    /// The cycles to charge.
+    pub fn take_charge(&mut self) -> u32 {
+        core::mem::take(&mut self.charged)
+    }
+
+    /// Reads the kernel call of the last [`Deed::Kernel`].
+    pub fn read_call<C: Core>(&mut self, core: &C) -> Result<(), Failure> {
+        let (number, count) = self.kernel;
+        core.read_call(number, &self.parameters[..count], memory::BUFFERS_END, &mut self.call)
+            .map_err(|code| Failure::new(code, number, self.place))
+    }
+
+    /// The next deed of the segment. Every command goes through here, so on a core this is ARM code, plainly written: what the
+    /// standard library's adaptors do would be calls of Thumb code.
     #[inline(never)]
-    pub fn next<C: Core>(&mut self, core: &C, segment: &[u32]) -> Result<Deed, Failure> {
+    #[cfg_attr(target_arch = "arm", instruction_set(arm::a32))]
+    pub fn next(&mut self, segment: &[u32]) -> Result<Deed, Failure> {
         let words = segment.len() as u32;
         loop {
             // The end of a loop's body, or of several.
-            while self.depth > 0 && self.place == self.frames[self.depth - 1].end {
-                let frame = &mut self.frames[self.depth - 1];
-                if frame.has_next() {
-                    frame.index += frame.step;
-                    frame.parity = 1 - frame.parity;
-                    frame.first = false;
-                    self.place = frame.begin;
-                    self.set_loop(core);
+            let mut end = words;
+            let (mut first, mut more) = (true, false);
+            while self.depth > 0 {
+                let frame = &self.frames[self.depth - 1];
+                more = frame.total - frame.index > frame.step;
+                if self.place != frame.end {
+                    (end, first) = (frame.end, frame.first);
+                    break;
+                }
+                if more {
+                    self.turn();
                 } else {
                     self.depth -= 1;
                 }
             }
-            if self.place >= words {
+            let (inside, place) = (self.depth > 0, self.place);
+            if place >= words {
                 return Ok(Deed::End);
             }
-            let place = self.place;
             let head = segment[place as usize];
-            let bad = Failure::new(ErrorCode::BadCommand, head, place);
             let (count, patches) = ((head >> 8 & 0xFF) as usize, (head >> 16 & 0xFF) as usize);
             let length = 1 + count + 2 * patches;
-            let innermost = self.depth.checked_sub(1).map(|d| &self.frames[d]);
-            let end = innermost.map_or(words, |f| f.end);
             if count > CALL_WORDS_MAX || place + length as u32 > end {
-                return Err(bad);
+                return Err(bad(head, place));
             }
-            self.commands = self.commands.checked_sub(1).ok_or(Failure::new(ErrorCode::TooLong, head, place))?;
+            if self.commands == 0 {
+                return Err(too_long(head, place));
+            }
+            self.commands -= 1;
             let runs = match head >> 24 {
                 0 => true,
-                c if c == When::First as u32 => innermost.is_none_or(|f| f.first),
-                c if c == When::Next as u32 => innermost.is_none_or(|f| f.has_next()),
-                c if c == When::Last as u32 => innermost.is_none_or(|f| !f.has_next()),
-                _ => return Err(bad),
+                FIRST => first,
+                NEXT_TURN => !inside || more,
+                LAST => !inside || !more,
+                _ => return Err(bad(head, place)),
             };
-            core.charge(COMMAND_CYCLES);
+            self.charged += COMMAND_CYCLES;
             self.place = place + length as u32;
             if !runs {
                 continue;
             }
-            core.charge(WORD_CYCLES * count as u32 + PATCH_CYCLES * patches as u32);
-            let (from, to) = (place as usize + 1, place as usize + length);
-            let parameters = &mut self.parameters[..count];
-            parameters.copy_from_slice(&segment[from..from + count]);
-            for patch in segment[from + count..to].chunks_exact(2) {
-                let (word, register) = ((patch[0] & 0xFF) as usize, (patch[0] >> 8) as usize);
-                if word >= count || register >= reg::COUNT {
-                    return Err(bad);
-                }
-                parameters[word] = parameters[word].wrapping_add(self.registers[register].wrapping_mul(patch[1]));
+            self.charged += WORD_CYCLES * count as u32 + PATCH_CYCLES * patches as u32;
+            let mut at = place as usize + 1;
+            let mut i = 0;
+            while i < count {
+                self.parameters[i] = segment[at];
+                at += 1;
+                i += 1;
             }
-            let parameters = &self.parameters[..count];
-            return Ok(match (head & 0xFF, parameters) {
-                (opcode::DMA, p) => {
-                    if !transfer(p, bad, &mut self.transfer)? {
-                        continue;
-                    }
-                    Deed::Transfer
+            i = 0;
+            while i < patches {
+                let patch = segment[at];
+                let (word, register) = ((patch & 0xFF) as usize, (patch >> 8) as usize);
+                if word >= count || register >= reg::COUNT {
+                    return Err(bad(head, place));
                 }
-                (opcode::WAIT, &[tag]) if tag < 16 => {
-                    self.tag = tag as u8;
-                    Deed::Wait
-                }
-                (opcode::BARRIER, []) => Deed::Barrier,
-                #[cfg(feature = "exchanges")]
-                (opcode::REDUCE_UP, p) if count == 4 => {
-                    self.exchange = exchange(p, bad)?;
-                    Deed::ReduceUp
-                }
-                #[cfg(feature = "exchanges")]
-                (opcode::BROADCAST_DOWN, p) if count == 4 => {
-                    self.exchange = exchange(p, bad)?;
-                    Deed::BroadcastDown
-                }
-                (opcode::LOOP, p) if p.len() == 8 => {
-                    self.begin_loop(core, end).ok_or(bad)?;
-                    continue;
-                }
-                (code, p) if code >= opcode::KERNEL => {
-                    let number = code - opcode::KERNEL;
-                    core.read_call(number, p, memory::BUFFERS_END, &mut self.call)
-                        .map_err(|code| Failure::new(code, number, self.place))?;
-                    Deed::Kernel
-                }
-                _ => return Err(bad),
-            });
+                let change = self.registers[register].wrapping_mul(segment[at + 1]);
+                self.parameters[word] = self.parameters[word].wrapping_add(change);
+                at += 2;
+                i += 1;
+            }
+            match self.deed(head, place, count, end)? {
+                Deed::Nothing => {}
+                deed => return Ok(deed),
+            }
         }
+    }
+
+    /// What a command asks for, whose parameters are patched.
+    fn deed(&mut self, head: u32, place: u32, count: usize, end: u32) -> Result<Deed, Failure> {
+        let bad = Failure::new(ErrorCode::BadCommand, head, place);
+        Ok(match (head & 0xFF, &self.parameters[..count]) {
+            (code, p) if code >= opcode::KERNEL => {
+                self.charged += KERNEL_CYCLES;
+                self.kernel = (code - opcode::KERNEL, p.len());
+                Deed::Kernel
+            }
+            (opcode::DMA, p) => {
+                self.charged += TRANSFER_CYCLES;
+                if transfer(p, bad, &mut self.transfer)? { Deed::Transfer } else { Deed::Nothing }
+            }
+            (opcode::WAIT, &[tag]) if tag < 16 => {
+                self.tag = tag as u8;
+                Deed::Wait
+            }
+            (opcode::BARRIER, []) => Deed::Barrier,
+            #[cfg(feature = "exchanges")]
+            (opcode::REDUCE_UP, p) if count == 4 => {
+                self.exchange = exchange(p, bad)?;
+                Deed::ReduceUp
+            }
+            #[cfg(feature = "exchanges")]
+            (opcode::BROADCAST_DOWN, p) if count == 4 => {
+                self.exchange = exchange(p, bad)?;
+                Deed::BroadcastDown
+            }
+            (opcode::LOOP, p) if p.len() == 8 => {
+                self.begin_loop(end).ok_or(bad)?;
+                Deed::Nothing
+            }
+            _ => return Err(bad),
+        })
     }
 
     /// Enters a loop, or passes over one without turns; `None` for one that makes no sense. Its body begins at the current place
     /// and must end at `limit` or before.
     #[inline(never)]
-    fn begin_loop<C: Core>(&mut self, core: &C, limit: u32) -> Option<()> {
+    fn begin_loop(&mut self, limit: u32) -> Option<()> {
         let [number, start, step, items, total_divisor, divisor, last, body, ..] = self.parameters;
         let end = self.place.checked_add(body).filter(|&e| e <= limit)?;
         let depth = self.depth;
@@ -259,28 +314,60 @@ impl Interpreter {
             items,
             total_divisor,
             divisor,
+            step_sample: step / divisor,
+            step_block: step % divisor,
             parity: 0,
             first: true,
         };
         self.depth += 1;
-        self.set_loop(core);
+        self.first_turn();
         Some(())
     }
 
-    /// Sets the registers of the innermost loop's turn.
-    fn set_loop<C: Core>(&mut self, core: &C) {
-        let Some(f) = self.depth.checked_sub(1).map(|d| &self.frames[d]) else { return };
-        core.charge(TURN_CYCLES);
-        let base = usize::from(reg::loop_index(f.depth));
-        let count = usize::from(reg::loop_count(f.depth));
-        for (offset, index, parity) in [(0, f.index, f.parity), (4, f.index.wrapping_add(f.step), 1 - f.parity)] {
-            self.registers[base + offset] = index;
-            self.registers[base + offset + 1] = index / f.divisor;
-            self.registers[base + offset + 2] = index % f.divisor;
-            self.registers[base + offset + 3] = parity;
-            let left = f.items.saturating_sub(index.saturating_mul(f.total_divisor));
-            self.registers[count + offset / 4] = left.min(f.total_divisor);
+    /// Sets the registers of the innermost loop's first turn, and of the one after it.
+    fn first_turn(&mut self) {
+        let f = self.frames[self.depth - 1];
+        self.charged += TURN_CYCLES;
+        self.set_turn(&f, 0, f.index, 0);
+        self.set_turn(&f, NEXT, f.index.wrapping_add(f.step), 1);
+    }
+
+    /// Goes on to the innermost loop's next turn: the registers of the next become those of this turn, and the next but one's follow
+    /// from them without a division.
+    #[cfg_attr(target_arch = "arm", instruction_set(arm::a32))]
+    fn turn(&mut self) {
+        self.charged += TURN_CYCLES;
+        let frame = &mut self.frames[self.depth - 1];
+        let index = frame.index + frame.step;
+        frame.index = index;
+        frame.parity ^= 1;
+        frame.first = false;
+        self.place = frame.begin;
+        let (base, count) = (8 + 8 * (frame.depth & 1) as usize, 24 + 2 * (frame.depth & 1) as usize);
+        let r = &mut self.registers;
+        let (mut sample, mut block) = (r[base + 5], r[base + 6]);
+        (r[base], r[base + 1], r[base + 2], r[base + 3]) = (index, sample, block, frame.parity);
+        r[count] = r[count + 1];
+        if index > u32::MAX - frame.step {
+            let f = *frame;
+            return self.set_turn(&f, NEXT, index.wrapping_add(f.step), 1 - f.parity);
         }
+        sample = sample.wrapping_add(frame.step_sample);
+        block += frame.step_block;
+        if block >= frame.divisor {
+            block -= frame.divisor;
+            sample = sample.wrapping_add(1);
+        }
+        let next = index + frame.step;
+        (r[base + 4], r[base + 5], r[base + 6], r[base + 7]) = (next, sample, block, 1 - frame.parity);
+        r[count + 1] = frame.items_at(next);
+    }
+
+    /// The registers of a turn: this one (`offset` 0) or the next ([`NEXT`]).
+    fn set_turn(&mut self, f: &Frame, offset: usize, index: u32, parity: u32) {
+        let base = usize::from(reg::loop_index(f.depth)) + offset;
+        self.registers[base..base + NEXT].copy_from_slice(&[index, index / f.divisor, index % f.divisor, parity]);
+        self.registers[usize::from(reg::loop_count(f.depth)) + offset / NEXT] = f.items_at(index);
     }
 }
 
@@ -296,6 +383,18 @@ fn exchange(p: &[u32], bad: Failure) -> Result<Exchange, Failure> {
         return Err(bad);
     }
     Ok(exchange)
+}
+
+#[cold]
+#[inline(never)]
+fn bad(head: u32, place: u32) -> Failure {
+    Failure::new(ErrorCode::BadCommand, head, place)
+}
+
+#[cold]
+#[inline(never)]
+fn too_long(head: u32, place: u32) -> Failure {
+    Failure::new(ErrorCode::TooLong, head, place)
 }
 
 /// A transfer with its rows clamped; `false` if there are none left.
@@ -340,4 +439,7 @@ fn transfer(p: &[u32], bad: Failure, t: &mut Transfer) -> Result<bool, Failure> 
     Ok(true)
 }
 
+// Register numbers that `turn` computes.
+const _: () = assert!(reg::loop_index(0) == 8 && reg::loop_index(1) == 16);
+const _: () = assert!(reg::loop_count(0) == 24 && reg::loop_count(1) == 26);
 const _: () = assert!(loops::TOTAL == 3 && loops::START == 1);

@@ -36,7 +36,13 @@ pub mod pages;
 pub mod program;
 mod runtime;
 
-pub use core_trait::{Arrival, Core, Counter, Direction, Transfer};
+pub use core_trait::{Arrival, Core, Counter, Direction, Meeting, Transfer};
 pub use error::{ErrorCode, Failure};
 pub use exchange::kind;
 pub use runtime::{run, run_limited};
+
+/// Cycles that the firmware takes for the interrupt at the end of each row of a transfer (measured: `cargo run --release -p spidnn
+/// --example runtime_truth`).
+pub const ROW_CYCLES: u32 = 95;
+/// From one row of a transfer to the next, beside its words: the same interrupt, and the controller's latency.
+pub const ROW_SETUP_NS: u32 = 370;

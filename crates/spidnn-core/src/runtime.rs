@@ -123,7 +123,7 @@ impl<C: Core> Runner<'_, C> {
         }
         self.total = total;
         self.config = config;
-        self.links.configure(&config);
+        self.links.configure(core, &config);
         Ok(())
     }
 
@@ -199,10 +199,15 @@ impl<C: Core> Runner<'_, C> {
         let core = self.core;
         self.interpreter.begin_segment();
         loop {
-            let deed = self.interpreter.next(core, segment)?;
+            let deed = self.interpreter.next(segment)?;
+            core.charge(self.interpreter.take_charge());
+            if let Deed::Kernel = deed {
+                self.interpreter.read_call(core)?;
+            }
             let said = &self.interpreter;
             match deed {
                 Deed::End => return Ok(()),
+                Deed::Nothing => {}
                 Deed::Transfer => core.dma(said.transfer).await,
                 Deed::Wait => core.dma_done(said.tag).await,
                 Deed::Kernel => core.kernel(&said.call).await,

@@ -8,10 +8,10 @@ fiq_entry:
     beq   2f
     ldr   r12, [r8, #0x10]          @ payload
     ldr   r11, [r8, #0x14]          @ key; frees the controller
-    add   r13, r10, #24
+    add   r13, r10, #36
     stmia r13, {r0, r1, r2}
     mov   r0, r11, lsr #7
-    add   r1, r10, #36
+    add   r1, r10, #48
 4:
     ldr   r2, [r1], #24             @ the next open block's keys
     cmp   r2, #0
@@ -28,9 +28,9 @@ fiq_entry:
     mov   r2, #1
     orr   r12, r12, r2, lsl r0
     str   r12, [r1]
-    ldr   r12, [r10, #20]
+    ldr   r12, [r10, #32]
     add   r12, r12, #1
-    str   r12, [r10, #20]
+    str   r12, [r10, #32]
     ldmia r13, {r0, r1, r2}
     ldr   r11, [r8, #0x0C]
     cmp   r11, #0
@@ -53,6 +53,22 @@ fiq_entry:
     subs  pc, lr, #4
 2:
     ldr   r11, [r8, #0x14]
+    ldr   r12, [r10, #20]           @ is it one of those that are counted?
+    ldr   r13, [r10, #24]
+    eor   r12, r12, r11
+    tst   r12, r13
+    bne   7f
+    mov   r11, r11, lsr #4          @ its number (what lies above is zero in this byte)
+    mov   r12, #1
+    mov   r11, r12, lsl r11
+    ldr   r12, [r10, #28]
+    orr   r12, r12, r11
+    str   r12, [r10, #28]
+    ldr   r11, [r8, #0x0C]
+    cmp   r11, #0
+    bmi   1b
+    subs  pc, lr, #4
+7:
     ldr   r13, [r10, #8]
     str   r11, [r13], #4
     bic   r13, r13, #128

@@ -5,7 +5,7 @@ use core::marker::PhantomData;
 
 use spidnn_core::pages::Page;
 use spidnn_core::program::memory;
-use spidnn_core::{Arrival, Core, Counter, ErrorCode, Transfer};
+use spidnn_core::{Arrival, Core, Counter, ErrorCode, Meeting, Transfer};
 
 use crate::device::{Register, comms, system, timer};
 
@@ -23,6 +23,8 @@ pub struct Hardware<K> {
     kernels: PhantomData<K>,
     /// Cycles at the last look at the timer: it counts 32 bits only.
     cycles: Cell<u64>,
+    /// Numbers that are expected at the next barrier.
+    expected: Cell<u32>,
     /// When the run began.
     run_began: Cell<u64>,
     /// Packets put away when the runtime last asked.
@@ -40,6 +42,7 @@ impl<K: Kernels> Hardware<K> {
             cycles: Cell::new(0),
             run_began: Cell::new(0),
             put_away: Cell::new(0),
+            expected: Cell::new(0),
             second_signal: Cell::new(false),
         }
     }
@@ -146,6 +149,19 @@ impl<K: Kernels> Core for Hardware<K> {
         }
     }
 
+    fn expect(&self, meeting: Meeting) {
+        packets::count(&meeting);
+        self.expected.set(meeting.numbers);
+    }
+
+    fn met(&self) -> u32 {
+        packets::counted()
+    }
+
+    fn has_arrivals(&self) -> bool {
+        !packets::is_empty()
+    }
+
     fn take(&self) -> Option<Arrival<Payloads>> {
         packets::take().map(|(key, words)| Arrival { key, words })
     }
@@ -164,16 +180,19 @@ impl<K: Kernels> Core for Hardware<K> {
     }
 
     fn event(&self, deadline: Option<u64>) {
-        let came = || !packets::is_empty() || packets::count_put_away() != self.put_away.get();
-        let Some(deadline) = deadline else { return sleep_until(came) };
-        sleep_until(|| {
-            let now = self.now_cycles();
-            if came() || now >= deadline {
-                return true;
-            }
-            timer::set_alarm(u32::try_from(deadline - now).unwrap_or(u32::MAX));
-            false
-        });
+        let here = || {
+            let expected = self.expected.get();
+            !packets::is_empty()
+                || packets::count_put_away() != self.put_away.get()
+                || (expected != 0 && packets::counted() & expected == expected)
+        };
+        let Some(deadline) = deadline else { return sleep_until(here) };
+        let now = self.now_cycles();
+        if here() || now >= deadline {
+            return;
+        }
+        timer::set_alarm(u32::try_from(deadline - now).unwrap_or(u32::MAX));
+        sleep_until(|| here() || self.now_cycles() >= deadline);
         timer::clear_alarm();
     }
 

@@ -6,7 +6,10 @@
 use core::arch::asm;
 use core::cell::UnsafeCell;
 
+use spidnn_core::Meeting;
+
 use crate::device::{comms, vic};
+use crate::interrupt;
 
 /// Packets with payload that the ring holds (one place stays empty).
 const LONG: usize = 64;
@@ -39,6 +42,10 @@ struct Rings {
     short_head: u32,
     short_tail: u32,
     stopped: u32,
+    /// Packets without payload that are counted: key, bits of it that count; numbers (bits 8:4) that came.
+    counted_key: u32,
+    counted_mask: u32,
+    counted: u32,
     /// Packets put away.
     put_away: u32,
     /// Registers of whom the handler interrupts.
@@ -60,6 +67,9 @@ static RINGS: Shared = Shared(UnsafeCell::new(Rings {
     short_head: 0,
     short_tail: 0,
     stopped: 0,
+    counted_key: 1,
+    counted_mask: 0,
+    counted: 0,
     put_away: 0,
     saved: [0; 3],
     blocks: [const { Block { key: 0, address: 0, bitmap: [0; 4] } }; BLOCKS + 1],
@@ -69,7 +79,7 @@ const _: () = {
     assert!(core::mem::offset_of!(Rings, long_words) == 256);
     assert!(core::mem::offset_of!(Rings, short_keys) == 512);
     assert!(core::mem::offset_of!(Rings, long_head) == 640);
-    assert!(core::mem::offset_of!(Rings, blocks) == 640 + 36 && size_of::<Block>() == 24);
+    assert!(core::mem::offset_of!(Rings, counted_key) == 640 + 20 && core::mem::offset_of!(Rings, blocks) == 640 + 48 && size_of::<Block>() == 24);
 };
 
 macro_rules! word {
@@ -100,6 +110,10 @@ pub fn prepare() {
         (word!(short_tail), short),
         (word!(stopped), 0),
         (word!(put_away), 0),
+        // No key has a bit outside of an empty mask: nothing is counted.
+        (word!(counted_key), 1),
+        (word!(counted_mask), u32::MAX),
+        (word!(counted), 0),
     ] {
         write(place, value);
     }
@@ -164,13 +178,28 @@ pub fn close() {
 }
 
 /// What changes when a packet comes.
-pub fn heads() -> (u32, u32, u32) {
-    (read(word!(long_head)), read(word!(short_head)), count_put_away())
+pub fn heads() -> (u32, u32, u32, u32) {
+    (read(word!(long_head)), read(word!(short_head)), counted(), count_put_away())
+}
+
+/// Counts packets from now on, instead of keeping them.
+pub fn count(meeting: &Meeting) {
+    // The handler must not see half of it. (Not nested: the runtime calls it.)
+    interrupt::masked(|| {
+        write(word!(counted_key), meeting.key);
+        write(word!(counted_mask), meeting.mask);
+        write(word!(counted), 0);
+    });
+}
+
+/// Numbers that were counted.
+pub fn counted() -> u32 {
+    read(word!(counted))
 }
 
 /// Whether no packet waits.
 pub fn is_empty() -> bool {
-    read(word!(long_head)) == read(word!(long_tail)) && read(word!(short_head)) == read(word!(short_tail))
+    (read(word!(long_head)), read(word!(short_head))) == (read(word!(long_tail)), read(word!(short_tail)))
 }
 
 /// Payloads that were taken out of the ring, still in their places there; dropping gives these back.

@@ -47,7 +47,13 @@ impl Trailer {
 
 const fn page_lengths() -> [*const u8; COUNT] {
     // No memory is read: the addresses are what is wanted.
-    [&raw const page_0_bytes, &raw const page_1_bytes, &raw const page_2_bytes, &raw const page_3_bytes, &raw const page_4_bytes]
+    [
+        &raw const page_0_bytes,
+        &raw const page_1_bytes,
+        &raw const page_2_bytes,
+        &raw const page_3_bytes,
+        &raw const page_4_bytes,
+    ]
 }
 
 /// What is in the place, and where the host has put all pages.

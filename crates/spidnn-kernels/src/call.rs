@@ -43,7 +43,7 @@
 //! come to local memory ([`Widen`], [`WidenWindow`]). Around a picture lie halves of the zero point, so every output has all terms; what the
 //! zero point adds to a sum is taken off again in the bias, a constant of the network. Sums are 32-bit integers and exact (at most
 //! [`BYTE_TERMS_MAX`] terms of 255 * 127). A sum goes back to a byte by a fixed-point multiplier of 15 bits
-//! (see [`Product8`]), rounded half up: on an ARM SMULWB, a shift and the carry that it leaves.
+//! (see [`Product8`]), rounded half up: on an ARM SMLAWB with the zero point and one half, and a shift.
 
 /// A buffer field that names no buffer.
 pub const NONE: u32 = u32::MAX;
@@ -456,8 +456,8 @@ kernels! {
     ///
     /// `x` counts halves, `y` bytes, steps included; `x_row`, `x_segment` and `terms` are even. If `x_pixel` is odd, operands of odd pixels are read
     /// from `x_odd`, which holds `x[i + 1]` at `i` (else `x_odd` may be [`NONE`]). `w` lies in panels of [`PANEL_COLUMNS`] columns (the last
-    /// one may be narrower): a panel holds for each pair of terms a word for each of its columns, the first term in the low half. `scales` holds
-    /// the words `bias[j]`, `mult[j]` for each column; of `mult` the low half is used, signed. `shift` is 1 ..= 31.
+    /// one may be narrower): a panel holds for each pair of terms a word for each of its columns, the first term in the low half. `scales` holds for each panel
+    /// the words `bias[j]` of its columns, then the words `mult[j]`, of which the low half is used, signed. `shift` is 1 ..= 22; a sum has terms.
     Product8 / product8 = 42 {
         x: u32, x_odd: u32, x_row: u32, x_pixel: u32, x_segment: u32, segments: u32, terms: u32,
         w: u32, scales: u32, shift: u32, zero: u32,
@@ -483,6 +483,15 @@ kernels! {
     /// Rows of numbers to rows of bytes: `out[r][c] = clamp(round(x[r][c] * inverse) + zero, 0, 255)`, an IEEE product and half to even; NaN
     /// becomes `zero`. Rows of `out` begin at words, and what a row leaves of its last word becomes `zero`.
     Quantise8 / quantise8 = 46 { x: u32, out: u32, rows: u32, cols: u32, inverse_bits: u32, zero: u32 }
+
+    /// The window of rows of outputs of a convolution with few channels, column by column, so that the operands of an output lie together: for each
+    /// `o` of `0 .. outputs` a row of `dst_row` words, which holds for the pixels `x` of `0 .. left + width + right` and `ky` of `0 .. rows` the `channels`
+    /// bytes of pixel `x - left` of picture row `first + o * step + ky`, as halves `(x * rows + ky) * channels ..`; `zero` where there is no such pixel, and
+    /// to the end of the row. `src`, `src_row`, `limit` and `dst_odd` as in [`WidenWindow`]; the picture's row `first` is the one at `src`.
+    WidenColumns / widen_columns = 48 {
+        src: u32, src_row: u32, width: u32, channels: u32, first: i32, rows: u32, limit: u32, step: u32, outputs: u32,
+        dst: u32, dst_odd: u32, dst_row: u32, left: u32, right: u32, zero: u32,
+    }
 
     /// Rows of bytes (each begins at a word) to rows of numbers: `out[r][c] = (x[r][c] - zero) * scale`.
     Dequantise8 / dequantise8 = 47 { x: u32, out: u32, rows: u32, cols: u32, scale_bits: u32, zero: u32 }

@@ -51,15 +51,28 @@ numbered! {
     }
 }
 
+/// Which groups of activations this build has.
+pub(crate) mod built {
+    /// Elu, selu, softplus, silu.
+    pub const EXPONENTIAL: bool = cfg!(any(test, feature = "exponential-units"));
+    /// Both forms of gelu.
+    pub const GAUSSIAN: bool = cfg!(any(test, feature = "gaussian-units"));
+    /// Leaky and clipped relu, hard sigmoid, softsign, exponential.
+    pub const FURTHER: bool = cfg!(any(test, feature = "further-units"));
+}
+
 impl Activation {
     /// Whether this build has it: instruction memory is small, so that a core may do without some.
     pub fn is_built(self) -> bool {
         match self {
-            Activation::Elu | Activation::Selu | Activation::Softplus | Activation::Silu => {
-                cfg!(any(test, feature = "exponential-units"))
-            }
-            Activation::Gelu | Activation::GeluTanh => cfg!(any(test, feature = "gaussian-units")),
-            _ => true,
+            Activation::Elu | Activation::Selu | Activation::Softplus | Activation::Silu => built::EXPONENTIAL,
+            Activation::Gelu | Activation::GeluTanh => built::GAUSSIAN,
+            Activation::LeakyRelu
+            | Activation::ClippedRelu
+            | Activation::HardSigmoid
+            | Activation::Softsign
+            | Activation::Exponential => built::FURTHER,
+            Activation::Linear | Activation::Relu | Activation::Sigmoid | Activation::Tanh => true,
         }
     }
 
@@ -95,9 +108,15 @@ numbered! {
 }
 
 impl Loss {
-    /// Whether this build has it; see [`Activation::is_built`].
-    pub fn is_built(self) -> bool {
-        self != Loss::BinaryCrossentropy || cfg!(any(test, feature = "binary-crossentropy"))
+    /// Whether this build has it, of logits or not; see [`Activation::is_built`].
+    pub fn is_built(self, from_logits: bool) -> bool {
+        match self {
+            Loss::MeanSquaredError | Loss::MeanAbsoluteError => cfg!(any(test, feature = "regression-losses")),
+            Loss::BinaryCrossentropy => cfg!(any(test, feature = "binary-crossentropy")),
+            Loss::CategoricalCrossentropy | Loss::SparseCategoricalCrossentropy => {
+                !from_logits || cfg!(any(test, feature = "losses-of-logits"))
+            }
+        }
     }
 }
 

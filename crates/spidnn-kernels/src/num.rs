@@ -33,6 +33,8 @@ pub mod cycles {
     pub const COMPARE: u64 = 14;
     /// Every NaN to the one that is stored.
     pub const NUMBER: u64 = 7;
+    /// Turn of a loop: SUBS and the taken branch.
+    pub const TURN: u64 = 4;
     /// Around an operation in compiled (Thumb) code: BL 4, operands loaded or moved, its result stored or moved, its share of the loop.
     pub const AROUND: u64 = 11;
     /// An integer to a float, in compiled code.

@@ -1,6 +1,6 @@
 //! Kernels as the firmware has them, run on the instruction-level core, beside the same calls on the host.
 //!
-//! The images (`crates/spidnn-firmware/artefacts/kernels*.bin`) are the kernel bench of the firmware crate: bare metal, no monitor.
+//! The images (`crates/spidnn-firmware/artefacts/kernels*.aplx`) are the kernel bench of the firmware crate: bare metal, no monitor.
 //! [`Bench::run`] executes one call there and gives the data memory that it left and the cycles that it took;
 //! [`cases`] makes calls and data.
 //!
@@ -18,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cases;
+pub mod formats;
 mod random;
 
 pub use random::Random;
@@ -31,6 +32,8 @@ pub const PROGRAM_WORDS: usize = 0xF000 / 4;
 const CALL_ADDRESS: u32 = DTCM_START + 0xF000;
 /// Where the bench stores its stage.
 const MARK: u32 = 0x7000_0000;
+/// What the monitor's loader reads goes in front of the code; the benches have no data to be copied.
+const HEADER_BYTES: usize = spinnaker_wire::aplx::HEADER_BYTES;
 /// No call takes longer.
 const CYCLES_MAX: u64 = 200_000_000;
 
@@ -87,23 +90,29 @@ impl Bench {
     /// The kernels of a forward pass.
     #[must_use]
     pub fn predict() -> Bench {
-        Self::with(include_bytes!("../../spidnn-firmware/artefacts/kernels.bin"))
+        Self::with(include_bytes!("../../spidnn-firmware/artefacts/kernels.aplx"))
     }
 
     /// The kernels of training.
     #[must_use]
     pub fn train() -> Bench {
-        Self::with(include_bytes!("../../spidnn-firmware/artefacts/kernels_train.bin"))
+        Self::with(include_bytes!("../../spidnn-firmware/artefacts/kernels_train.aplx"))
+    }
+
+    /// The kernels of the formats `int8` and `bfp16`.
+    #[must_use]
+    pub fn formats() -> Bench {
+        Self::with(include_bytes!("../../spidnn-firmware/artefacts/kernels_formats.bin"))
     }
 
     /// What the others leave out: other kernels, and all activations, losses and optimizers.
     #[must_use]
     pub fn rest() -> Bench {
-        Self::with(include_bytes!("../../spidnn-firmware/artefacts/kernels_rest.bin"))
+        Self::with(include_bytes!("../../spidnn-firmware/artefacts/kernels_rest.aplx"))
     }
 
-    fn with(image: &'static [u8]) -> Bench {
-        Bench { cpu: Cpu::new(), image }
+    fn with(packed: &'static [u8]) -> Bench {
+        Bench { cpu: Cpu::new(), image: &packed[HEADER_BYTES..] }
     }
 
     /// Bytes of the image.

@@ -21,7 +21,7 @@ impl Random {
 
     /// A number of `low ..= high`.
     pub fn between(&mut self, low: u32, high: u32) -> u32 {
-        low + (u64::from(self.word()) * (u64::from(high - low) + 1) >> 32) as u32
+        low + ((u64::from(self.word()) * (u64::from(high - low) + 1)) >> 32) as u32
     }
 
     /// One of some.

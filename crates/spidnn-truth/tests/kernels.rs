@@ -2,7 +2,7 @@
 
 use spidnn_kernels::{Activation, KernelCall, Loss, Optimizer};
 use spidnn_truth::cases::{self, Case, Data};
-use spidnn_truth::{Bench, Verdict};
+use spidnn_truth::{Bench, Verdict, formats};
 
 fn compare(bench: &mut Bench, case: &Case) {
     let mut expected = case.memory.clone();
@@ -32,6 +32,16 @@ fn every_bit_of_random_calls_is_the_hosts() {
         for seed in 0..60 {
             let data = if seed % 3 == 0 { Data::Usual } else { Data::Any };
             compare(&mut bench, &cases::random(kernel, seed, data, (seed % 5 == 0).into()));
+        }
+    }
+}
+
+#[test]
+fn every_bit_of_the_formats_kernels_is_the_hosts() {
+    let mut bench = Bench::formats();
+    for &kernel in formats::KERNELS {
+        for seed in 0..60 {
+            compare(&mut bench, &formats::random(kernel, seed));
         }
     }
 }
@@ -87,4 +97,45 @@ fn wild_calls_are_accepted_and_refused_alike() {
         }
         compare(&mut bench, &case);
     }
+}
+
+/// Measured cycles over those of the cost table.
+fn ratio(bench: &mut Bench, cases: &[Case]) -> f64 {
+    let (mut measured, mut cost) = (0, 0);
+    for case in cases {
+        let Verdict::Done { run_cycles, .. } = bench.run(&case.call, &mut case.memory.clone()) else {
+            panic!("{:?} did not run", case.call)
+        };
+        (measured, cost) = (measured + run_cycles, cost + case.call.cycles());
+    }
+    measured as f64 / cost as f64
+}
+
+#[test]
+fn the_cost_table_is_within_ten_percent() {
+    let mut bench = Bench::train();
+    for named in cases::named() {
+        let found = ratio(&mut bench, &[named.case]);
+        assert!((0.9..=1.1).contains(&found), "{}: measured {found:.3} of the cost table's", named.name);
+    }
+    for (mut bench, kernels) in [(bench, cases::KERNELS), (Bench::rest(), cases::REST)] {
+        for &kernel in kernels {
+            let calls: Vec<Case> = (0..20).map(|seed| cases::random(kernel, seed, Data::Usual, 1)).collect();
+            let found = ratio(&mut bench, &calls);
+            // Clipping by a norm below the limit has nothing to do: that depends on data.
+            let clip = kernel == spidnn_kernels::call::Clip::NUMBER;
+            assert!(clip || (0.9..=1.1).contains(&found), "kernel {kernel}: measured {found:.3} of the cost table's");
+        }
+    }
+}
+
+#[test]
+fn a_matrix_product_takes_five_cycles_a_multiplication() {
+    let named = cases::named();
+    let product = named.iter().find(|named| named.name == "Gemm 64x64x64").expect("it is there");
+    let mut memory = product.case.memory.clone();
+    let Verdict::Done { run_cycles, .. } = Bench::predict().run(&product.case.call, &mut memory) else {
+        panic!("it did not run")
+    };
+    assert!(run_cycles as f64 <= 5.0 * product.units as f64, "{run_cycles} cycles");
 }

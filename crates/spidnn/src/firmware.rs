@@ -68,7 +68,7 @@ impl Firmware {
 }
 
 impl Firmware {
-    /// The first variant that runs what chips are loaded with.
+    /// The first variant that runs the programs of some chips.
     ///
     /// # Errors
     /// If no variant does.

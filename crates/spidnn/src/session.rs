@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use ndarray::{ArrayD, IxDyn};
 use spidnn_compiler::quantise::{Calibration, Quantisation};
-use spidnn_compiler::{Buffer, CompileError, Compiled, Mantissas, Options, Program, Training};
+use spidnn_compiler::{Buffer, ByteInput, CompileError, Compiled, Mantissas, Options, Program, Training};
 use spidnn_graph::training::{Loss, Optimizer, Rule};
 use spidnn_graph::{Graph, NodeId, ParamId, Tensor};
 use spidnn_import::{OptimizerState, Slot, SlotRole, TrainingConfig};
@@ -160,6 +160,8 @@ impl Session {
         self.newest = Newest::Host;
         self.format = format;
         self.loaded = None;
+        // The weights may be others than those whose ranges these are.
+        self.calibration = None;
         Ok(())
     }
 
@@ -514,8 +516,12 @@ impl Session {
         for (&chip, share) in compiled.replicas.iter().zip(compiled.shares(samples.len())) {
             let own = &samples[first..first + share];
             if share > 0 {
-                for (buffer, tensor) in layout.inputs[set].iter().zip(&data.inputs) {
-                    machine.board_mut().write(chip, buffer.address, gather(tensor, own, buffer))?;
+                for ((buffer, tensor), bytes) in layout.inputs[set].iter().zip(&data.inputs).zip(&layout.input_bytes) {
+                    let words = match bytes {
+                        Some(bytes) => gather_bytes(tensor, own, bytes),
+                        None => gather(tensor, own, buffer),
+                    };
+                    machine.board_mut().write(chip, buffer.address, words)?;
                 }
                 if let Some(weights) = weights {
                     for (buffer, tensor) in layout.targets[set].iter().zip(&data.targets) {
@@ -1179,6 +1185,13 @@ fn gather(tensor: &Tensor, samples: &[usize], buffer: &Buffer) -> Vec<u32> {
         }
     }
     out
+}
+
+/// The samples of a batch as words of bytes.
+fn gather_bytes(tensor: &Tensor, samples: &[usize], bytes: &ByteInput) -> Vec<u32> {
+    let values = tensor.as_slice().unwrap_or_default();
+    let each = values.len() / tensor.shape()[0].max(1);
+    samples.iter().flat_map(|&sample| bytes.words(&values[sample * each..(sample + 1) * each])).collect()
 }
 
 fn bits(tensor: &Tensor) -> Vec<u32> {

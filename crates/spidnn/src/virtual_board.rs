@@ -45,7 +45,10 @@ impl VirtualBoard {
     }
 
     /// A machine with a configuration of your own.
-    pub fn with_config(machine: Machine, config: SimConfig) -> VirtualBoard {
+    pub fn with_config(machine: Machine, mut config: SimConfig) -> VirtualBoard {
+        // The firmware handles the end of each row, and submits the next row then.
+        config.timing.dma_interrupt_cycles = spidnn_core::ROW_CYCLES.into();
+        config.timing.dma_setup_ns = spidnn_core::ROW_SETUP_NS.into();
         VirtualBoard { simulator: Simulator::new(machine, config), occupied: false, signal_s: 0.0, deaths: Vec::new() }
     }
 

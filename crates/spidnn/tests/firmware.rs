@@ -1,8 +1,8 @@
 //! The firmware on the instruction-level machine, under the official monitor, against the native runtime: the same bits.
 
 use spidnn::{
-    Activation, BatchNormalization, Conv1D, Dataset, Dense, Dropout, Evaluate, Fit, Flatten, Graph, Input, Loss, Machine,
-    MaxPooling1D, Model, Padding, Sequential, Tensor, builtin,
+    Activation, BatchNormalization, Conv1D, Dataset, Dense, Dropout, Evaluate, Fit, Flatten, Graph, Input, Loss,
+    Machine, MaxPooling1D, Model, Padding, Sequential, Tensor, builtin,
 };
 
 /// Whether the official boot image is there.

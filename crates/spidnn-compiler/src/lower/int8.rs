@@ -8,14 +8,21 @@ use super::{Pass, elementwise, words};
 use crate::CompileError;
 use crate::emit::Tensor;
 use crate::fold::{InferenceParam, Norm, Source};
-use crate::plan::Buffer;
+use crate::plan::{Buffer, ByteInput};
 use crate::quantise::{self, ByteFormat, ByteKernel, Quantisation, Range};
 use crate::stage::int8::conv::ByteConv;
-use crate::stage::int8::dense::ByteDense;
+use crate::stage::int8::dense::{ByteDense, Numbers};
 use crate::stage::int8::maps::{ByteMap, ByteOperation, Convert};
 use crate::stage::int8::pool::BytePool;
 use crate::stage::int8::{ByteTensor, ByteWeights};
+use crate::stage::pool::PoolShape;
 use crate::stage::{CoreSlot, Mantissas};
+
+/// What a pooling stage takes beside its kernel: a barrier, commands, and transfers that nothing hides.
+const POOL_STAGE_CYCLES: u64 = 4000;
+
+/// Outputs of a dense layer whose softmax is computed with it.
+const SOFTMAX_FUSED: u32 = 64;
 
 /// A node's value as bytes.
 #[derive(Debug, Clone, Copy)]
@@ -45,12 +52,20 @@ pub struct Bytes<'a> {
     pub constants: Vec<(Buffer, Vec<u32>)>,
     /// What the layers became.
     pub forms: Vec<LayerForm>,
+    /// Nodes whose values exist inside of a stage only.
+    pub inside: Vec<usize>,
 }
 
 impl<'a> Bytes<'a> {
     /// Before the first node.
     pub fn new(graph: &Graph, with: &'a Quantisation) -> Bytes<'a> {
-        Bytes { with, values: vec![None; graph.nodes.len()], constants: Vec::new(), forms: Vec::new() }
+        Bytes {
+            with,
+            values: vec![None; graph.nodes.len()],
+            constants: Vec::new(),
+            forms: Vec::new(),
+            inside: Vec::new(),
+        }
     }
 }
 
@@ -95,6 +110,22 @@ pub fn no_byte_form(graph: &Graph, node: NodeId) -> Option<&'static str> {
     }
 }
 
+/// How an input becomes bytes on the host: if all that use it take bytes.
+pub fn byte_input(graph: &Graph, node: NodeId, with: &Quantisation) -> Option<ByteInput> {
+    let users = graph.consumers(node);
+    let bytes = !users.is_empty() && users.iter().all(|&user| no_byte_form(graph, user).is_none());
+    (bytes && !graph.outputs.contains(&node)).then(|| ByteInput {
+        format: ByteFormat::of(with.calibration.outputs[node.0]),
+        row_values: form(&graph.node(node).shape).1 as usize,
+    })
+}
+
+/// Words of a shape's bytes.
+pub fn byte_words(shape: &[usize]) -> u32 {
+    let (rows, values) = form(shape);
+    ByteTensor::words(rows, values)
+}
+
 /// The range beyond which an activation's result is within half a step of 1/255 of its limit.
 fn saturating(activation: Activation) -> (f32, f32) {
     match activation {
@@ -127,6 +158,12 @@ impl<'a> Pass<'a> {
 
     fn set_bytes(&mut self, node: usize, value: ByteValue) {
         self.byte_state().values[node] = Some(value);
+    }
+
+    /// An input that the host brings as bytes.
+    pub(super) fn set_byte_input(&mut self, node: usize, tensor: Tensor, format: ByteFormat) {
+        let (rows, values) = form(&self.graph.nodes[node].shape);
+        self.set_bytes(node, ByteValue { bytes: ByteTensor { tensor, rows, values }, format });
     }
 
     fn constant(&mut self, contents: Vec<u32>) -> u32 {
@@ -318,6 +355,18 @@ impl<'a> Pass<'a> {
         true
     }
 
+    /// The pooling that alone uses a node, if it can be computed with it.
+    fn only_pooling(&self, node: usize) -> Option<(usize, PoolShape)> {
+        let graph = self.graph;
+        if graph.outputs.contains(&NodeId(node)) {
+            return None;
+        }
+        let [user] = graph.consumers(NodeId(node))[..] else { return None };
+        let LayerKind::Pool(_) = graph.layer_of(user).kind else { return None };
+        let pool = self.pool_shape(user.0).ok()?;
+        ByteConv::can_pool(&pool).then_some((user.0, pool))
+    }
+
     /// A dense layer or convolution. False: it does not fit.
     fn byte_product(&mut self, i: usize, norm: Option<NodeId>) -> Result<bool, CompileError> {
         let graph = self.graph;
@@ -341,10 +390,8 @@ impl<'a> Pass<'a> {
         let is_conv = matches!(graph.layer_of(NodeId(i)).kind, LayerKind::Conv(_));
         let quantised = if is_conv {
             let shape = self.conv_shape(i)?;
-            let row = ByteConv::row_terms(&shape) as usize;
-            let taps = (shape.x.kernel * shape.in_channels) as usize;
-            let halves = shape.y.kernel * row as u32;
-            ByteKernel::new(&kernel, bias.as_deref(), outputs, halves, |t| t / taps * row + t % taps, x.format, format)
+            let place = |t: usize| ByteConv::place(&shape, t);
+            ByteKernel::new(&kernel, bias.as_deref(), outputs, ByteConv::terms(&shape), place, x.format, format)
         } else {
             let rows_per_sample = dense_rows(&graph.node(node.inputs[0]).shape);
             let halves = x.bytes.tensor.words / rows_per_sample * 4;
@@ -369,10 +416,33 @@ impl<'a> Pass<'a> {
         let y;
         if is_conv {
             let shape = self.conv_shape(i)?;
-            let mut stage =
-                ByteConv { layer, shape, x: x.bytes, x_zero: x.format.zero, y: placed, weights, zero, shift };
-            if !stage.fits(core) {
-                return Ok(false);
+            let mut stage = ByteConv {
+                layer,
+                shape,
+                x: x.bytes,
+                x_zero: x.format.zero,
+                y: placed,
+                weights,
+                zero,
+                shift,
+                pool: None,
+            };
+            let Some(alone) = stage.cost(core) else { return Ok(false) };
+            // A pooling that is the only one to use the result, where that takes less than a stage of its own.
+            let pooling = self.only_pooling(last).filter(|_| fused == activation);
+            if let Some((node, pool)) = pooling {
+                let with = ByteConv { pool: Some(pool), ..stage.clone() };
+                if with.cost(core).is_some_and(|cost| cost <= alone + POOL_STAGE_CYCLES) {
+                    stage = with;
+                    stage.weights.address = self.constant(contents);
+                    stage.y = self.new_bytes(node, (pool.y.output, pool.x.output * pool.channels));
+                    let value = ByteValue { bytes: stage.y, format: output };
+                    self.push(stage);
+                    self.set_bytes(node, value);
+                    self.byte_state().inside.extend([i, last]);
+                    self.byte_state().forms.push(LayerForm { node, numbers: None });
+                    return Ok(true);
+                }
             }
             stage.weights.address = self.constant(contents);
             y = self.new_bytes(last, y_form);
@@ -380,11 +450,28 @@ impl<'a> Pass<'a> {
             self.push(stage);
         } else {
             let rows_per_sample = dense_rows(&graph.node(node.inputs[0]).shape);
-            let mut stage = ByteDense { layer, x: x.bytes, y: placed, rows_per_sample, weights, zero, shift };
+            let mut stage =
+                ByteDense { layer, x: x.bytes, y: placed, rows_per_sample, weights, zero, shift, numbers: None };
+            // Few outputs behind a softmax: one core has a row's at hand.
+            if fused != activation && outputs as u32 <= SOFTMAX_FUSED && !self.activation_in_loss[last] {
+                let whole = Tensor::new(0, words(&node.shape));
+                let with = Some(Numbers { tensor: whole, format: output, softmax: true });
+                if (ByteDense { numbers: with, ..stage.clone() }).fits(core) {
+                    stage.numbers = with;
+                }
+            }
             if !stage.fits(core) {
                 return Ok(false);
             }
             stage.weights.address = self.constant(contents);
+            if let Some(numbers) = &mut stage.numbers {
+                let tensor = self.output_of(last);
+                numbers.tensor = tensor;
+                self.push(stage);
+                self.set(i, tensor);
+                self.set(last, tensor);
+                return Ok(true);
+            }
             y = self.new_bytes(last, y_form);
             stage.y = y;
             self.push(stage);

@@ -290,17 +290,17 @@ div_rare:
     .global spidnn_sqrt
     .type spidnn_sqrt, %function
 spidnn_sqrt:
-    movs  r1, r0, lsl #1
-    bcs   spidnn_sqrt_rare
-    bxeq  lr
-    mov   r2, r1, lsr #24
-    sub   r3, r2, #1
-    cmp   r3, #254
-    bhs   spidnn_sqrt_rare
+    sub   r2, r0, #0x00800000
+    cmp   r2, #0x7F000000
+    bhs   sqrt_special
+    mov   r2, r0, lsr #23
+    mov   r12, #0x80000000
+    orr   r12, r12, r0, lsl #8
+@ The root of r12 * 2^(r2 - 127 - 31).
+sqrt_normal:
     stmfd sp!, {r4-r8}
     sub   r6, r2, #127
-    mov   r12, #0x80000000
-    orr   r8, r12, r0, lsl #8
+    mov   r8, r12
     ldr   r3, =spidnn_table_RECIPROCAL_SQRT
     mov   r12, r8, lsl #1
     mov   r4, r8, lsl #5
@@ -339,6 +339,18 @@ spidnn_sqrt:
     sub   r1, r1, #1
     add   r2, r2, #1
     b     2b
+
+sqrt_special:
+    movs  r1, r0, lsl #1
+    bxeq  lr                        @ both zeros
+    bcs   not_a_number
+    cmp   r1, #0xFF000000
+    bhi   not_a_number
+    bxeq  lr
+    clz   r3, r0                    @ subnormal: its top bit to the top
+    mov   r12, r0, lsl r3
+    rsb   r2, r3, #9
+    b     sqrt_normal
 
     .global spidnn_ln
     .type spidnn_ln, %function

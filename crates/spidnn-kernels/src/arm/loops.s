@@ -129,3 +129,20 @@ spidnn_less:
     bxlt  lr
 1:  mov   r0, #0
     bx    lr
+
+    .global spidnn_relu_grad
+    .type spidnn_relu_grad, %function
+@ r0 times 1 where r1 is above zero, else times 0; a NaN if there is one.
+spidnn_relu_grad:
+    mov   r2, r1, lsl #1
+    cmp   r2, #0xFF000000
+    bhi   1f
+    cmp   r1, #0
+    bgt   spidnn_number
+    mov   r2, r0, lsl #1
+    cmp   r2, #0xFF000000
+    andlo r0, r0, #0x80000000
+    bxlo  lr
+1:  mov   r0, #0x7F000000
+    orr   r0, r0, #0x00C00000
+    bx    lr

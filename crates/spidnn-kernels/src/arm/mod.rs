@@ -2,6 +2,8 @@
 //!
 //! Cycles are those that `cost` and [`crate::num::cycles`] state; a test bench runs both on the instruction-level core.
 
+pub mod int8;
+
 use core::arch::global_asm;
 use core::cell::Cell;
 
@@ -27,6 +29,7 @@ unsafe extern "C" {
     pub(crate) fn spidnn_tanh(x: f32, _: f32) -> f32;
     pub(crate) fn spidnn_sigmoid(x: f32, _: f32) -> f32;
     pub(crate) fn spidnn_relu(x: f32, _: f32) -> f32;
+    pub(crate) fn spidnn_relu_grad(dy: f32, y: f32) -> f32;
     pub(crate) fn spidnn_leaky_relu(x: f32, alpha: f32) -> f32;
     pub(crate) fn spidnn_number(x: f32, _: f32) -> f32;
     pub(crate) fn spidnn_less(a: f32, b: f32) -> u32;
@@ -97,6 +100,13 @@ pub fn exp(x: f32) -> f32 {
     unsafe { spidnn_exp(x, x) }
 }
 
+/// See [`crate::functions::sigmoid`].
+#[inline(always)]
+pub fn sigmoid(x: f32) -> f32 {
+    // SAFETY: registers and stack only.
+    unsafe { spidnn_sigmoid(x, x) }
+}
+
 /// See [`crate::num::max`].
 #[inline(always)]
 pub fn max(a: f32, b: f32) -> f32 {
@@ -131,7 +141,8 @@ pub mod functions {
     pub(crate) use super::spidnn_tanh as tanh_cells;
     pub(crate) use super::{
         spidnn_add as add, spidnn_div as div, spidnn_leaky_relu as leaky_relu, spidnn_max as max, spidnn_min as min,
-        spidnn_mul as mul, spidnn_number as number, spidnn_relu as relu, spidnn_sub as sub,
+        spidnn_mul as mul, spidnn_number as number, spidnn_relu as relu, spidnn_relu_grad as relu_grad,
+        spidnn_sub as sub,
     };
 }
 
@@ -187,11 +198,6 @@ pub fn pool_max(best: &[Cell<u32>], x: &[Cell<u32>]) {
 pub fn zip(function: Function, a: &[Cell<u32>], b: &[Cell<u32>], out: &[Cell<u32>]) {
     // SAFETY: the words are those of the slices.
     unsafe { Zip::of(function, a, b, out).run(a.len().min(b.len()).min(out.len())) }
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn spidnn_sqrt_rare(x: f32) -> f32 {
-    integer::sqrt(x)
 }
 
 #[unsafe(no_mangle)]

@@ -144,7 +144,7 @@ loop_\width:
     subs  \low, \low, r14
     sbcs  \high, \high, r14          @ magnitude
     ldr   r12, [r9], #4
-    beq   20f
+    beq   30f
     clz   r11, \high
     add   r12, r12, r10
     sub   r12, r12, r11               @ exponent field, less one
@@ -160,11 +160,6 @@ loop_\width:
     orr   \high, \high, r14, lsl #31
 11: str   \high, [r8], #4
     .subsection 1
-20: cmp   \low, #0                    @ zero, unless a block has a NaN
-    add   r12, r12, r10
-    bne   30f
-    cmp   r12, #0x4000
-    blt   11b
 30: eor   \high, \high, r14
     eor   \low, \low, r14
     subs  r11, \low, r14
@@ -308,13 +303,18 @@ accumulate:
     ldmia r0, {r9-r12}
     b     tile_done
 
-@ The sum r11, r12 by the portable form, to r12. Keeps the other registers.
+@ The sum r11, r12 by the portable form, to r12. Keeps the other registers. Zero is zero, unless a block has a NaN.
 rare:
     stmfd sp!, {r0-r3, r11, lr}
-    mov   r0, r11
+    ldr   r3, [r9, #-4]
+    orrs  r0, r11, r12
+    add   r2, r10, r3
+    bne   1f
+    cmp   r2, #0x4000
+    blt   2f
+1:  mov   r0, r11
     mov   r1, r12
     sub   r2, r10, #137
-    ldr   r3, [r9, #-4]
     bl    spidnn_product_rare
     mov   r12, r0
-    ldmfd sp!, {r0-r3, r11, pc}
+2:  ldmfd sp!, {r0-r3, r11, pc}

@@ -135,6 +135,7 @@ fn with_window<R>(
 }
 
 impl Conv {
+    #[cfg_attr(target_arch = "arm", inline(never))]
     fn y_axis(&self) -> Axis {
         Axis {
             input: self.in_h,
@@ -145,6 +146,7 @@ impl Conv {
             up: self.up_y,
         }
     }
+    #[cfg_attr(target_arch = "arm", inline(never))]
     fn x_axis(&self) -> Axis {
         Axis {
             input: self.in_w,
@@ -159,9 +161,11 @@ impl Conv {
         Picture { x: self.x, iy0: self.iy0, in_w: self.in_w, in_c: self.in_c }
     }
     /// The output rows: `oy0 .. oy_end`.
+    #[cfg_attr(target_arch = "arm", inline(never))]
     pub(crate) fn oy_end(&self) -> u32 {
         self.oy0.saturating_add(self.rows).min(self.out_h)
     }
+    #[cfg_attr(target_arch = "arm", inline(never))]
     pub(super) fn is_empty(&self) -> bool {
         self.oy_end() <= self.oy0 || self.out_w == 0 || self.co_tile == 0
     }
@@ -497,9 +501,11 @@ impl ConvWgrad {
         Picture { x: self.x, iy0: self.iy0, in_w: self.in_w, in_c: self.in_c }
     }
     /// The output rows: `oy0 .. oy_end`.
+    #[cfg_attr(target_arch = "arm", inline(never))]
     pub(crate) fn oy_end(&self) -> u32 {
         self.oy0.saturating_add(self.rows).min(self.out_h)
     }
+    #[cfg_attr(target_arch = "arm", inline(never))]
     pub(super) fn is_empty(&self) -> bool {
         self.kh == 0 || self.kw == 0 || self.ci_tile == 0 || self.co_tile == 0
     }

@@ -19,6 +19,7 @@ fn divide(bits: u32, count: f32) -> u32 {
 }
 
 /// Inputs `low..end` of the window of output `o`.
+#[cfg_attr(target_arch = "arm", inline(never))]
 pub(crate) fn window(axis: &Axis, o: u32) -> (u32, u32) {
     let start = o.wrapping_mul(axis.stride) as i32 - axis.pad;
     let clamp = |i: i32| i.max(0).min(axis.input as i32) as u32;
@@ -38,25 +39,33 @@ impl<'a> Rows<'a> {
     fn new(dtcm: &'a [Cell<u32>], address: u32, first: i32, width: u32, channels: u32) -> Self {
         Rows { dtcm, base: address / 4, first, width, channels }
     }
-    fn pixel(&self, y: u32, x: u32) -> &'a [Cell<u32>] {
-        // A pixel that is there: what wraps comes back.
+    /// The first word of a pixel.
+    #[cfg_attr(target_arch = "arm", inline(never))]
+    fn start(&self, y: u32, x: u32) -> u32 {
+        // Of a pixel that is there what wraps comes back.
         let row = y.wrapping_sub(self.first as u32).wrapping_mul(self.width);
-        let start = self.base.wrapping_add(row.wrapping_add(x).wrapping_mul(self.channels));
-        dtcm::part(self.dtcm, start as usize, self.channels as usize)
+        self.base.wrapping_add(row.wrapping_add(x).wrapping_mul(self.channels))
+    }
+    fn pixel(&self, y: u32, x: u32) -> &'a [Cell<u32>] {
+        dtcm::part(self.dtcm, self.start(y, x) as usize, self.channels as usize)
     }
 }
 
 impl Pool {
+    #[cfg_attr(target_arch = "arm", inline(never))]
     fn y_axis(&self) -> Axis {
         Axis { input: self.in_h, kernel: self.kh, stride: self.stride_y, dilation: 1, pad: self.pad_y, up: 1 }
     }
+    #[cfg_attr(target_arch = "arm", inline(never))]
     fn x_axis(&self) -> Axis {
         Axis { input: self.in_w, kernel: self.kw, stride: self.stride_x, dilation: 1, pad: self.pad_x, up: 1 }
     }
     /// The output rows: `oy0 .. oy_end`.
+    #[cfg_attr(target_arch = "arm", inline(never))]
     pub(crate) fn oy_end(&self) -> u32 {
         self.oy0.saturating_add(self.rows).min(self.out_h)
     }
+    #[cfg_attr(target_arch = "arm", inline(never))]
     fn is_empty(&self) -> bool {
         self.oy_end() <= self.oy0 || self.out_w == 0 || self.channels == 0
     }
@@ -103,29 +112,26 @@ impl Kernel for Pool {
                 let out = y.pixel(oy, ox);
                 let mut cells = 0;
                 for iy in iy_low..iy_end {
-                    for ix in ix_low..ix_end {
+                    let mut at = x.start(iy, ix_low);
+                    for _ in ix_low..ix_end {
+                        let pixel = dtcm::part(dtcm, at as usize, self.channels as usize);
+                        at += self.channels;
                         #[cfg(target_arch = "arm")]
                         {
                             use crate::arm::{copy_cells, functions as f, pool_max, zip};
-                            let x = x.pixel(iy, ix);
                             match (cells, self.mode) {
-                                (0, _) => copy_cells(x, out),
-                                (_, 0) => pool_max(out, x),
-                                _ => zip(f::add, out, x, out),
+                                (0, _) => copy_cells(pixel, out),
+                                (_, 0) => pool_max(out, pixel),
+                                _ => zip(f::add, out, pixel, out),
                             }
                         }
                         #[cfg(not(target_arch = "arm"))]
-                        for (o, v) in out.iter().zip(x.pixel(iy, ix)) {
+                        for (o, v) in out.iter().zip(pixel) {
                             let (best, v) = (o.get(), v.get());
                             o.set(match (cells, self.mode) {
                                 (0, _) => v,
-                                (_, 0) => {
-                                    if key(v) > key(best) {
-                                        v
-                                    } else {
-                                        best
-                                    }
-                                }
+                                (_, 0) if key(v) > key(best) => v,
+                                (_, 0) => best,
                                 _ => num::add(f32::from_bits(best), f32::from_bits(v)).to_bits(),
                             });
                         }
@@ -150,16 +156,20 @@ impl Kernel for Pool {
 }
 
 impl PoolGrad {
+    #[cfg_attr(target_arch = "arm", inline(never))]
     fn y_axis(&self) -> Axis {
         Axis { input: self.in_h, kernel: self.kh, stride: self.stride_y, dilation: 1, pad: self.pad_y, up: 1 }
     }
+    #[cfg_attr(target_arch = "arm", inline(never))]
     fn x_axis(&self) -> Axis {
         Axis { input: self.in_w, kernel: self.kw, stride: self.stride_x, dilation: 1, pad: self.pad_x, up: 1 }
     }
     /// The input rows: `iy0 .. iy_end`.
+    #[cfg_attr(target_arch = "arm", inline(never))]
     pub(crate) fn iy_end(&self) -> u32 {
         self.iy0.saturating_add(self.rows).min(self.in_h)
     }
+    #[cfg_attr(target_arch = "arm", inline(never))]
     fn is_empty(&self) -> bool {
         self.iy_end() <= self.iy0 || self.in_w == 0 || self.channels == 0
     }
@@ -222,32 +232,42 @@ impl Kernel for PoolGrad {
         let (y_axis, x_axis) = (self.y_axis(), self.x_axis());
         let (first, end) = self.windows();
         let ours = |iy: u32| iy >= self.iy0 && iy < iy_end;
+        let (channels, row) = (self.channels, self.in_w * self.channels);
         for oy in first..end {
             let (iy_low, iy_high) = window(&y_axis, oy);
             for ox in 0..self.out_w {
                 let (ix_low, ix_high) = window(&x_axis, ox);
                 let (rows, columns) = (iy_high - iy_low, ix_high - ix_low);
                 let (dy, y) = (dy.pixel(oy, ox), y.pixel(oy, ox));
+                // Words of the window's first cell; one that another core has may lie anywhere, but is not touched.
+                let (x, dx) = (x.start(iy_low, ix_low), dx.start(iy_low, ix_low));
                 let cells = if self.mode == 1 { num::from_i64((rows * columns).into()) } else { 0.0 };
-                for c in 0..self.channels as usize {
-                    let mut share = dtcm::word(dy, c).get();
+                for c in 0..channels {
+                    let give = |line: u32, cell: u32, share: u32| {
+                        let dx = dx.wrapping_add(line.wrapping_mul(row)).wrapping_add(cell * channels + c);
+                        let dx = dtcm::word(dtcm, dx as usize);
+                        dx.set(add(dx.get(), share));
+                    };
+                    let share = dtcm::word(dy, c as usize).get();
                     if self.mode == 1 {
-                        share = divide(share, cells);
+                        let share = divide(share, cells);
+                        for line in (0..rows).filter(|&line| ours(iy_low + line)) {
+                            (0..columns).for_each(|cell| give(line, cell, share));
+                        }
+                        continue;
                     }
-                    // Average: to every cell of the window; maximum: to the first that has it.
-                    'cells: for iy in iy_low..iy_high {
-                        for ix in ix_low..ix_high {
-                            let first = self.mode == 0;
-                            if first && dtcm::word(x.pixel(iy, ix), c).get() != dtcm::word(y, c).get() {
-                                continue;
-                            }
-                            if ours(iy) {
-                                let dx = dtcm::word(dx.pixel(iy, ix), c);
-                                dx.set(add(dx.get(), share));
-                            }
-                            if first {
+                    // To the first that has the maximum.
+                    let most = dtcm::word(y, c as usize).get();
+                    'cells: for line in 0..rows {
+                        let mut at = x.wrapping_add(line.wrapping_mul(row)).wrapping_add(c);
+                        for cell in 0..columns {
+                            if dtcm::word(dtcm, at as usize).get() == most {
+                                if ours(iy_low + line) {
+                                    give(line, cell, share);
+                                }
                                 break 'cells;
                             }
+                            at += channels;
                         }
                     }
                 }

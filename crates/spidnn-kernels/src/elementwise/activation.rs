@@ -8,6 +8,7 @@ use crate::call::{ActGrad, BiasAct, NONE};
 use crate::dtcm::word;
 use crate::dtcm::{BadCall, Bounds, cells, part, words};
 use crate::functions::{self as f, cycles as cost};
+use crate::kind::built;
 use crate::num::{self, abs, add, div, is_nan, less, load, max, min, mul, store, sub};
 use crate::{Activation, Kernel};
 
@@ -55,30 +56,31 @@ fn activate(x: &[Cell<u32>], activation: Activation, alpha: f32) {
         f::softsign(x)
     }
     match activation {
-        _ if !activation.is_built() => {}
         Activation::Linear => {}
         Activation::Relu => map(g::relu, x, 0.0),
-        Activation::LeakyRelu => map(g::leaky_relu, x, alpha),
-        Activation::Elu => map(elu, x, alpha),
+        Activation::LeakyRelu if built::FURTHER => map(g::leaky_relu, x, alpha),
+        Activation::Elu if built::EXPONENTIAL => map(elu, x, alpha),
         Activation::Sigmoid => map(g::sigmoid_cells, x, 0.0),
-        Activation::HardSigmoid => {
+        Activation::HardSigmoid if built::FURTHER => {
             map(g::add, x, 3.0);
             map(g::relu, x, 0.0);
             map(g::min, x, 6.0);
             map(g::div, x, 6.0);
         }
         Activation::Tanh => map(g::tanh_cells, x, 0.0),
-        Activation::Softplus => map(softplus, x, 0.0),
-        Activation::Silu => map(silu, x, 0.0),
-        Activation::Gelu => map(gelu, x, 0.0),
-        Activation::GeluTanh => map(gelu_tanh, x, 0.0),
-        Activation::Exponential => map(g::exp_cells, x, 0.0),
-        Activation::Selu => map(selu, x, 0.0),
-        Activation::Softsign => map(softsign, x, 0.0),
-        Activation::ClippedRelu => {
+        Activation::Softplus if built::EXPONENTIAL => map(softplus, x, 0.0),
+        Activation::Silu if built::EXPONENTIAL => map(silu, x, 0.0),
+        Activation::Gelu if built::GAUSSIAN => map(gelu, x, 0.0),
+        Activation::GeluTanh if built::GAUSSIAN => map(gelu_tanh, x, 0.0),
+        Activation::Exponential if built::FURTHER => map(g::exp_cells, x, 0.0),
+        Activation::Selu if built::EXPONENTIAL => map(selu, x, 0.0),
+        Activation::Softsign if built::FURTHER => map(softsign, x, 0.0),
+        Activation::ClippedRelu if built::FURTHER => {
             map(g::relu, x, 0.0);
             map(g::min, x, alpha);
         }
+        // Not built: a call that was not checked.
+        _ => {}
     }
 }
 
@@ -113,7 +115,7 @@ fn activation_loops(activation: Activation) -> [u64; 2] {
         Activation::Linear => [0, 0],
         Activation::Relu => [1, op::NUMBER + 1],
         Activation::LeakyRelu => [1, 25],
-        Activation::Elu => [1, 600],
+        Activation::Elu => [1, cost::ELU],
         Activation::Sigmoid => [1, cost::SIGMOID],
         Activation::HardSigmoid => [4, op::ADD + op::NUMBER + 1 + op::COMPARE + op::DIV],
         Activation::Tanh => [1, cost::TANH],
@@ -122,7 +124,7 @@ fn activation_loops(activation: Activation) -> [u64; 2] {
         Activation::Gelu => [1, cost::GELU],
         Activation::GeluTanh => [1, cost::GELU_TANH],
         Activation::Exponential => [1, cost::EXP],
-        Activation::Selu => [1, 600],
+        Activation::Selu => [1, cost::ELU],
         Activation::Softsign => [1, cost::SOFTSIGN],
         Activation::ClippedRelu => [2, op::NUMBER + 1 + op::COMPARE],
     }
@@ -191,38 +193,38 @@ fn derivative(kind: Activation, alpha: f32, saved: f32) -> f32 {
     }
     let step = |condition: bool, yes: f32, no: f32| if condition { yes } else { no };
     match kind {
-        _ if !kind.is_built() => num::NAN,
         Activation::Linear => 1.0,
         Activation::Relu => step(less(0.0, x), 1.0, 0.0),
-        Activation::LeakyRelu => step(less(0.0, x), 1.0, alpha),
-        Activation::Elu => step(less(0.0, x), 1.0, add(x, alpha)),
-        Activation::Selu => step(less(x, 0.0), add(x, SELU_SCALE_ALPHA), SELU_SCALE),
+        Activation::LeakyRelu if built::FURTHER => step(less(0.0, x), 1.0, alpha),
+        Activation::Elu if built::EXPONENTIAL => step(less(0.0, x), 1.0, add(x, alpha)),
+        Activation::Selu if built::EXPONENTIAL => step(less(x, 0.0), add(x, SELU_SCALE_ALPHA), SELU_SCALE),
         Activation::Sigmoid => mul(x, sub(1.0, x)),
         Activation::Tanh => sub(1.0, mul(x, x)),
-        Activation::Exponential => x,
-        Activation::HardSigmoid => step(less(-3.0, x) && less(x, 3.0), div(1.0, 6.0), 0.0),
-        Activation::Softplus => f::sigmoid(x),
-        Activation::Silu => {
-            let s = f::sigmoid(x);
+        Activation::Exponential if built::FURTHER => x,
+        Activation::HardSigmoid if built::FURTHER => step(less(-3.0, x) && less(x, 3.0), div(1.0, 6.0), 0.0),
+        Activation::Softplus if built::EXPONENTIAL => f::sigmoid_of(x),
+        Activation::Silu if built::EXPONENTIAL => {
+            let s = f::sigmoid_of(x);
             mul(s, add(1.0, mul(x, sub(1.0, s))))
         }
-        Activation::Gelu => {
+        Activation::Gelu if built::GAUSSIAN => {
             // Beyond 20 the density is zero, but infinity times zero would not be.
             let z = min(max(x, -20.0), 20.0);
-            add(f::normal(x), mul(z, mul(NORMAL_PEAK, f::exp(mul(-0.5, mul(z, z))))))
+            add(f::normal(x), mul(z, mul(NORMAL_PEAK, f::exp_of(mul(-0.5, mul(z, z))))))
         }
-        Activation::GeluTanh => {
+        Activation::GeluTanh if built::GAUSSIAN => {
             let s = f::gelu_tanh_gate(x);
             let z = min(max(x, -20.0), 20.0);
             // The slope of the gate's argument: 2 sqrt(2 / pi) (1 + 3 * 0.044715 x^2).
             let slope = add(1.595_769_2, mul(0.214_064_43, mul(z, z)));
             add(s, mul(mul(z, slope), mul(s, sub(1.0, s))))
         }
-        Activation::Softsign => {
+        Activation::Softsign if built::FURTHER => {
             let d = add(1.0, abs(x));
             div(1.0, mul(d, d))
         }
-        Activation::ClippedRelu => step(less(0.0, x) && less(x, alpha), 1.0, 0.0),
+        Activation::ClippedRelu if built::FURTHER => step(less(0.0, x) && less(x, alpha), 1.0, 0.0),
+        _ => num::NAN,
     }
 }
 
@@ -231,13 +233,13 @@ fn derivative_operations(kind: Activation) -> (u64, u64) {
     match kind {
         Activation::Linear | Activation::Exponential => (0, 0),
         Activation::Relu | Activation::LeakyRelu => (1, op::COMPARE),
-        // An addition on one side only.
-        Activation::Elu | Activation::Selu => (2, op::COMPARE + op::ADD / 2),
+        Activation::Elu | Activation::Selu => (2, op::COMPARE + op::ADD),
         Activation::Sigmoid | Activation::Tanh => (2, op::MUL + op::ADD),
         Activation::HardSigmoid => (3, 2 * op::COMPARE + op::DIV),
-        Activation::ClippedRelu => (2, 2 * op::COMPARE),
-        Activation::Softplus => (1, cost::SILU),
-        Activation::Silu => (5, cost::SILU + 2 * (op::MUL + op::ADD)),
+        // Below zero one comparison is enough.
+        Activation::ClippedRelu => (1, op::COMPARE),
+        Activation::Softplus => (1, cost::SIGMOID),
+        Activation::Silu => (5, cost::SIGMOID + 2 * (op::MUL + op::ADD)),
         Activation::Gelu => (9, cost::GELU + cost::EXP + 4 * op::MUL + op::ADD + 2 * op::COMPARE),
         Activation::GeluTanh => (11, cost::GELU_TANH + 5 * op::MUL + 3 * op::ADD + 2 * op::COMPARE),
         Activation::Softsign => (3, op::ADD + op::MUL + op::DIV),
@@ -276,13 +278,10 @@ impl Kernel for ActGrad {
             extern "C" fn sigmoid(dy: f32, y: f32) -> f32 {
                 mul(dy, mul(y, sub(1.0, y)))
             }
-            extern "C" fn relu(dy: f32, y: f32) -> f32 {
-                mul(dy, derivative(Activation::Relu, 0.0, y))
-            }
             match kind {
                 Activation::Tanh => crate::arm::zip(tanh, dy, saved, out),
                 Activation::Sigmoid => crate::arm::zip(sigmoid, dy, saved, out),
-                Activation::Relu => crate::arm::zip(relu, dy, saved, out),
+                Activation::Relu => crate::arm::zip(crate::arm::functions::relu_grad, dy, saved, out),
                 _ => {
                     for i in 0..count {
                         let slope = derivative(kind, alpha, load(word(saved, i)));
@@ -307,11 +306,12 @@ impl Kernel for ActGrad {
         let (operations, cycles) = derivative_operations(kind);
         op::ENTRY
             + match kind {
-                Activation::Tanh | Activation::Sigmoid | Activation::Relu => {
+                Activation::Relu => loop_of(count, 13),
+                Activation::Tanh | Activation::Sigmoid => {
                     loop_of(count, 0) + compiled(count, operations + 1, cycles + op::MUL)
                 }
                 // The kind is looked at for each element.
-                _ => compiled(count, operations + 3, cycles + op::MUL),
+                _ => compiled(count, operations + 5, cycles + op::MUL),
             }
     }
 }

@@ -9,7 +9,7 @@ use core::cell::Cell;
 use super::softmax::largest;
 use super::{area, op};
 use crate::call::{Loss as Call, NONE};
-use crate::dtcm::{BadCall, Bounds, below, cells, times, words};
+use crate::dtcm::{BadCall, Bounds, below, cells, part, times, word, words};
 use crate::functions::{self, cycles as cost};
 use crate::num::{self, abs, add, div, from_i64, is_nan, less, load, max, min, mul, neg, store_result, sub};
 use crate::{Kernel, Loss};
@@ -18,7 +18,7 @@ const EPSILON: f32 = 1e-7;
 const ALMOST_ONE: f32 = 1.0 - 1e-7;
 
 fn kind(number: u32) -> Result<Loss, BadCall> {
-    Loss::from_number(number).filter(|kind| kind.is_built()).ok_or(BadCall::value("kind", number))
+    Loss::from_number(number).ok_or(BadCall::value("kind", number))
 }
 
 #[cfg_attr(target_arch = "arm", inline(never))]
@@ -47,6 +47,9 @@ impl Kernel for Call {
         let kind = kind(self.kind)?;
         below("from_logits", self.from_logits, 2)?;
         below("fused", self.fused, 2)?;
+        if !kind.is_built(self.from_logits == 1) {
+            return Err(BadCall::value("kind", self.kind));
+        }
         if is_nan(f32::from_bits(self.smoothing_bits)) {
             return Err(BadCall::value("smoothing_bits", self.smoothing_bits));
         }
@@ -81,10 +84,10 @@ impl Kernel for Call {
         let (keep, base) = (sub(1.0, smoothing), div(smoothing, from_i64(self.cols.into())));
         for r in 0..rows {
             let sample = Sample {
-                pred: &pred[r * cols..][..cols],
-                target: if sparse { &target[r..=r] } else { &target[r * cols..][..cols] },
-                grad: gradient.map(|g| &g[r * cols..][..cols]),
-                weight: if gradient.is_some() { load(&words(dtcm, self.weight, rows)[r]) } else { 0.0 },
+                pred: part(pred, r * cols, cols),
+                target: if sparse { part(target, r, 1) } else { part(target, r * cols, cols) },
+                grad: gradient.map(|g| part(g, r * cols, cols)),
+                weight: if gradient.is_some() { load(word(words(dtcm, self.weight, rows), r)) } else { 0.0 },
                 smoothing,
                 keep,
                 base,
@@ -92,13 +95,13 @@ impl Kernel for Call {
                 fused: self.fused == 1,
             };
             let value = match kind {
+                _ if !kind.is_built(self.from_logits == 1) => num::NAN,
                 Loss::MeanSquaredError => sample.mean_squared(),
                 Loss::MeanAbsoluteError => sample.mean_absolute(),
-                Loss::BinaryCrossentropy if !kind.is_built() => num::NAN,
                 Loss::BinaryCrossentropy => sample.binary(),
                 Loss::CategoricalCrossentropy | Loss::SparseCategoricalCrossentropy => sample.categorical(sparse),
             };
-            store_result(&loss[r], value);
+            store_result(word(loss, r), value);
         }
     }
 
@@ -109,14 +112,16 @@ impl Kernel for Call {
         let logits = self.from_logits == 1;
         let sparse = kind == Loss::SparseCategoricalCrossentropy;
         // The target of a class by label, or from memory with a test for smoothing.
-        let target = if sparse { op::AROUND } else { 3 * op::AROUND };
+        let smoothing = if self.smoothing_bits << 1 == 0 { 0 } else { op::MUL + op::ADD + 2 * op::AROUND };
+        let target = if sparse { op::AROUND } else { 3 * op::AROUND + smoothing };
         let cut = 2 * op::COMPARE + 3 * op::AROUND;
         let subtract_and_scale = grad * (op::ADD + op::MUL + 3 * op::AROUND);
         let element = match kind {
-            Loss::MeanSquaredError => 2 * op::ADD + (1 + grad) * op::MUL + (3 + grad) * op::AROUND,
-            Loss::MeanAbsoluteError => 2 * op::ADD + grad * 2 * op::COMPARE + (2 + 3 * grad) * op::AROUND,
+            // Slopes are worked out also where nobody wants them.
+            Loss::MeanSquaredError => 2 * op::ADD + 2 * op::MUL + (3 + grad) * op::AROUND,
+            Loss::MeanAbsoluteError => 2 * op::ADD + 2 * op::COMPARE + 4 * op::AROUND,
             Loss::BinaryCrossentropy if logits => {
-                let slope = grad * (cost::SILU + op::ADD + op::MUL + 3 * op::AROUND);
+                let slope = grad * (cost::SIGMOID + op::ADD + op::MUL + 3 * op::AROUND);
                 cost::SOFTPLUS + 2 * op::MUL + 3 * op::ADD + 6 * op::AROUND + slope
             }
             Loss::BinaryCrossentropy => {
@@ -145,12 +150,13 @@ impl Kernel for Call {
             }
         };
         let row = match kind {
-            Loss::CategoricalCrossentropy if logits => 200 + cost::LN,
-            Loss::SparseCategoricalCrossentropy => 400 + cost::LN + op::DIV,
-            Loss::CategoricalCrossentropy => 150,
-            _ => 200 + 2 * (op::FROM_INTEGER + op::DIV) + op::MUL,
+            _ if logits => 200 + cost::LN,
+            Loss::SparseCategoricalCrossentropy => 450 + cost::LN + op::DIV,
+            Loss::CategoricalCrossentropy => 130,
+            _ => 130 + 2 * op::DIV + op::MUL + 3 * op::AROUND,
         };
-        op::ENTRY + rows * row + count * element
+        // What smoothing does, once.
+        op::ENTRY + 100 + op::FROM_INTEGER + op::DIV + rows * row + count * element
     }
 }
 
@@ -173,9 +179,10 @@ impl Sample<'_> {
         from_i64(self.pred.len() as i64)
     }
 
+    #[cfg_attr(target_arch = "arm", inline(never))]
     fn put(&self, i: usize, value: f32) {
         if let Some(grad) = self.grad {
-            store_result(&grad[i], value);
+            store_result(word(grad, i), value);
         }
     }
 
@@ -183,7 +190,7 @@ impl Sample<'_> {
         let factor = div(mul(2.0, self.weight), self.cols());
         let mut sum = 0.0;
         for i in 0..self.pred.len() {
-            let d = sub(load(&self.pred[i]), load(&self.target[i]));
+            let d = sub(load(word(self.pred, i)), load(word(self.target, i)));
             sum = add(sum, mul(d, d));
             self.put(i, mul(d, factor));
         }
@@ -194,7 +201,7 @@ impl Sample<'_> {
         let factor = div(self.weight, self.cols());
         let mut sum = 0.0;
         for i in 0..self.pred.len() {
-            let d = sub(load(&self.pred[i]), load(&self.target[i]));
+            let d = sub(load(word(self.pred, i)), load(word(self.target, i)));
             sum = add(sum, abs(d));
             let slope = if less(0.0, d) {
                 factor
@@ -214,13 +221,13 @@ impl Sample<'_> {
         let (keep, base) = (sub(1.0, self.smoothing), mul(0.5, self.smoothing));
         let mut sum = 0.0;
         for i in 0..self.pred.len() {
-            let t = add(mul(load(&self.target[i]), keep), base);
-            let p = load(&self.pred[i]);
+            let t = add(mul(load(word(self.target, i)), keep), base);
+            let p = load(word(self.pred, i));
             if self.from_logits {
                 // max(z, 0) - z t + ln(1 + exp(-|z|)): the softplus of z, less z t.
                 sum = add(sum, sub(functions::softplus(p), mul(p, t)));
                 if self.grad.is_some() {
-                    self.put(i, mul(sub(functions::sigmoid(p), t), factor));
+                    self.put(i, mul(sub(functions::sigmoid_of(p), t), factor));
                 }
                 continue;
             }
@@ -254,7 +261,7 @@ impl Sample<'_> {
                 }
             }
             None => {
-                let t = load(&self.target[i]);
+                let t = load(word(self.target, i));
                 if self.smoothing.to_bits() << 1 == 0 { t } else { add(mul(t, self.keep), self.base) }
             }
         }
@@ -263,7 +270,7 @@ impl Sample<'_> {
     fn categorical(&self, sparse: bool) -> f32 {
         let n = self.pred.len();
         let class = if sparse {
-            let Some(class) = class_of(load(&self.target[0]), n) else {
+            let Some(class) = class_of(load(word(self.target, 0)), n) else {
                 (0..n).for_each(|i| self.put(i, num::NAN));
                 return num::NAN;
             };
@@ -271,7 +278,7 @@ impl Sample<'_> {
         } else {
             None
         };
-        if self.from_logits {
+        if self.from_logits && Loss::CategoricalCrossentropy.is_built(true) {
             return self.categorical_logits(class);
         }
         let sum = (0..n).fold(0.0, |s, i| add(s, self.raw(sparse, i)));
@@ -295,7 +302,7 @@ impl Sample<'_> {
             }
         }
         for i in 0..n {
-            let p = load(&self.pred[i]);
+            let p = load(word(self.pred, i));
             let slope = if self.fused {
                 sub(p, self.target_of(class, i))
             } else if !sparse {
@@ -313,21 +320,21 @@ impl Sample<'_> {
     /// What reaches the logarithm, before the division by the sum.
     #[cfg_attr(target_arch = "arm", inline(never))]
     fn raw(&self, sparse: bool, i: usize) -> f32 {
-        let p = load(&self.pred[i]);
+        let p = load(word(self.pred, i));
         if sparse { cut(p) } else { p }
     }
 
     /// d loss / d share of a class, zero where the share was cut.
     #[cfg_attr(target_arch = "arm", inline(never))]
     fn share_slope(&self, i: usize, sum: f32) -> f32 {
-        let q = div(load(&self.pred[i]), sum);
+        let q = div(load(word(self.pred, i)), sum);
         if inside(q) { neg(div(self.target_of(None, i), q)) } else { 0.0 }
     }
 
     fn categorical_logits(&self, class: Option<usize>) -> f32 {
         let n = self.pred.len();
         let top = largest(self.pred);
-        let power = |i: usize| functions::exp_of(sub(load(&self.pred[i]), top));
+        let power = |i: usize| functions::exp_of(sub(load(word(self.pred, i)), top));
         let sum = (0..n).fold(0.0, |s, i| add(s, power(i)));
         let log_sum = functions::ln(sum);
         let mut loss = 0.0;
@@ -335,7 +342,7 @@ impl Sample<'_> {
             let t = self.target_of(class, i);
             // A class that is not the target's takes no part, even with an infinite logit.
             if class.is_none() || class == Some(i) {
-                loss = add(loss, mul(t, sub(log_sum, sub(load(&self.pred[i]), top))));
+                loss = add(loss, mul(t, sub(log_sum, sub(load(word(self.pred, i)), top))));
             }
             if self.grad.is_some() {
                 self.put(i, mul(sub(div(power(i), sum), t), self.weight));

@@ -78,7 +78,7 @@ impl Kernel for Normalise {
     }
 
     fn cycles(&self) -> u64 {
-        op::ENTRY + compiled(area(self.rows, self.cols), 3, op::ADD + op::MUL + op::NUMBER)
+        op::ENTRY + compiled(area(self.rows, self.cols), 4, op::ADD + op::MUL + op::NUMBER)
     }
 }
 

@@ -4,7 +4,7 @@ use core::cell::Cell;
 
 use super::{compiled, op};
 use crate::call::{NONE, OptimizerStep};
-use crate::dtcm::{BadCall, Bounds, Span, below, cells, words};
+use crate::dtcm::{BadCall, Bounds, Span, below, cells, word, words};
 use crate::num::{add, div, load, mul, sqrt, store_result, sub};
 use crate::optimizer as s;
 use crate::{Kernel, Optimizer};
@@ -46,7 +46,7 @@ impl Kernel for OptimizerStep {
         let count = self.count as usize;
         let scalars: [f32; s::WORDS] = {
             let block = words(dtcm, self.scalars, s::WORDS);
-            core::array::from_fn(|i| load(&block[i]))
+            core::array::from_fn(|i| load(word(block, i)))
         };
         let optional = |address| if address == NONE { None } else { Some(words(dtcm, address, count)) };
         let (w, g) = (words(dtcm, self.w, count), words(dtcm, self.g, count));
@@ -76,7 +76,7 @@ impl Kernel for OptimizerStep {
         let (operations, cycles) = match kind {
             Optimizer::Sgd => {
                 let pairs = 1 + has(self.m);
-                (2 * pairs, pairs * (op::MUL + op::ADD))
+                (1 + 2 * pairs, pairs * (op::MUL + op::ADD))
             }
             Optimizer::SgdNesterov => (6, 3 * op::MUL + 3 * op::ADD),
             Optimizer::RmsProp => (
@@ -97,14 +97,13 @@ impl Kernel for OptimizerStep {
 
 fn sgd(w: &[Cell<u32>], g: &[Cell<u32>], m: Option<&[Cell<u32>]>, scalars: &[f32; s::WORDS], nesterov: bool) {
     let (rate, momentum) = (scalars[s::LEARNING_RATE], scalars[s::MOMENTUM]);
-    let Some(m) = m else {
-        for (w, g) in w.iter().zip(g) {
-            store_result(w, sub(load(w), mul(rate, load(g))));
-        }
-        return;
-    };
-    for ((w, g), m) in w.iter().zip(g).zip(m) {
-        let step = mul(rate, load(g));
+    for i in 0..w.len() {
+        let (w, step) = (word(w, i), mul(rate, load(word(g, i))));
+        let Some(m) = m else {
+            store_result(w, sub(load(w), step));
+            continue;
+        };
+        let m = word(m, i);
         let velocity = sub(mul(momentum, load(m)), step);
         let change = if nesterov { sub(mul(momentum, velocity), step) } else { velocity };
         store_result(m, velocity);
@@ -145,8 +144,9 @@ fn rms_prop(
 fn adam(w: &[Cell<u32>], g: &[Cell<u32>], m: &[Cell<u32>], v: &[Cell<u32>], scalars: &[f32; s::WORDS]) {
     let (rest_1, rest_2) = (scalars[s::ONE_MINUS_BETA_1], scalars[s::ONE_MINUS_BETA_2]);
     let (alpha, epsilon) = (scalars[s::ALPHA], scalars[s::EPSILON]);
-    for (((w, g), m), v) in w.iter().zip(g).zip(m).zip(v) {
-        let gradient = load(g);
+    for i in 0..w.len() {
+        let (w, m, v) = (word(w, i), word(m, i), word(v, i));
+        let gradient = load(word(g, i));
         let (mean, square) = (load(m), load(v));
         let mean = add(mean, mul(sub(gradient, mean), rest_1));
         let square = add(square, mul(sub(mul(gradient, gradient), square), rest_2));

@@ -33,15 +33,15 @@ pub mod cycles {
     /// Natural logarithm.
     pub const LN: u64 = 105;
     /// ln(1 + e^x)
-    pub const SOFTPLUS: u64 = 2000;
+    pub const SOFTPLUS: u64 = 1725;
     /// x * logistic function
-    pub const SILU: u64 = 2000;
+    pub const SILU: u64 = 1725;
     /// Normal distribution times x
-    pub const GELU: u64 = 2000;
+    pub const GELU: u64 = 2070;
     /// The same by tanh
-    pub const GELU_TANH: u64 = 3000;
-    /// e^x - 1
-    pub const EXP_M1: u64 = 1000;
+    pub const GELU_TANH: u64 = 3440;
+    /// Elu and selu: half of the numbers are below zero.
+    pub const ELU: u64 = 635;
 }
 
 /// 1 with 30 fraction bits.
@@ -112,6 +112,15 @@ pub fn exp_of(x: f32) -> f32 {
     return crate::arm::exp(x);
     #[cfg(not(target_arch = "arm"))]
     exp(x)
+}
+
+/// [`sigmoid`], by the core's own form where there is one.
+#[inline(always)]
+pub fn sigmoid_of(x: f32) -> f32 {
+    #[cfg(target_arch = "arm")]
+    return crate::arm::sigmoid(x);
+    #[cfg(not(target_arch = "arm"))]
+    sigmoid(x)
 }
 
 /// Hyperbolic tangent, of magnitude 1 at most.

@@ -36,12 +36,14 @@ fn uniform(table: &[[i32; 5]; 16], u: i32) -> i32 {
 
 /// Sixteen segments for each power of two of `1 + a`; `a` of 0 .. 15 has 27 fraction bits.
 #[inline(always)]
-fn growing(table: &[[i32; 5]; 64], a: i32) -> i32 {
+fn growing<const N: usize>(table: &[[i32; 5]; N], a: i32) -> i32 {
     let v = a + (1 << 27);
     let octave = num::log2_floor(v) - 27;
     // The leading one to bit 30, 4 bits of index, 26 bits of place.
     let normal = v << ((3 - octave) & 31);
     let index = (octave * 16 + ((normal >> 26) & 15)) as usize & 63;
+    // The table ends where its function is not needed any more.
+    let index = if N < 64 && index >= N { N - 1 } else { index };
     polynomial(&table[index], (normal & 0x03FF_FFFF) << 5)
 }
 

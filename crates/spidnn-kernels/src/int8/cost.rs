@@ -3,29 +3,49 @@
 //! LDRB has two stalls into its use, SMULxy and SMLAxy one (none into the accumulator of the next), and all sequences here are interleaved
 //! so that none occurs, but where one is written down.
 
-use crate::call::{PANEL_COLUMNS, Pool8, Product8, Widen, WidenWindow};
+use crate::call::{PANEL_COLUMNS, Pool8, Product8, Widen, WidenColumns, WidenWindow};
 use crate::cost::{CALL, cells};
 use crate::num::cycles as op;
 
-/// Around a tile: operand pointers (8), registers that the finish needs spilled and filled (STM 4, LDM 4), loop (4).
-const TILE: u64 = 20;
-/// Around a segment of terms: pointers of both sides (4), jump into the unrolled loop (4), end of the segments (2).
-const SEGMENT: u64 = 10;
-/// Pairs of terms in one turn of the unrolled loop.
-const UNROLL: u64 = 16;
+/// Around a tile: pointers, counters and the way into the unrolled loop (14), pointers and constants of the finish (7), pointers of the next tile
+/// and loop (14), with what the end of the last segment takes (10).
+const TILE: u64 = 45;
+/// From a segment to the next: end of the loop (9), branch (3), pointers and counters (8), the way into the loop (5).
+const SEGMENT: u64 = 25;
+/// From a turn of the unrolled loop to the next.
+const TURN: u64 = 11;
+/// Set-up of a row of tiles: the kernel's own loop in Rust.
+const LINE: u64 = 150;
+
+/// What the kernels' own loops in Rust take: a window, a row of it by itself, the shifted copy of a row, and the columns of an output.
+const WINDOW: u64 = 210;
+const ROW: u64 = 200;
+const COPY: u64 = 100;
+const COLUMNS: u64 = 295;
+
+/// A row of pooled pixels, likewise.
+const POOL_ROW: u64 = 290;
+
+/// Pairs of terms in a turn of a tile's loop.
+fn unroll(rows: u64, columns: u64) -> u64 {
+    match (rows, columns) {
+        (2, 2) => 16,
+        (2, 1 | 3) => 8,
+        _ => 32,
+    }
+}
 
 /// A finished sum in `acc` to a byte:
 ///
 /// ```text
-/// smulwb h, acc, mult     1
-/// movs   h, h, asr shift  2   the carry is the last bit shifted out
-/// adc    h, h, zero       1
-/// cmp    h, #255          1   unsigned: below zero is large
-/// mvnhi  h, h, asr #31    1   0 or all ones
-/// strb   h, [y], #1       1
+/// smlawb h, acc, mult, round  1   zero point and one half come with it
+/// mov    h, h, asr shift      2
+/// cmp    h, #255              1   unsigned: below zero is large
+/// mvnhi  h, h, asr #31        1   0 or all ones
+/// strb   h, [y], #1           1
 /// ```
-/// and before: bias and multiplier (LDM of two words for each column, 2), the bias moved to the other pixel's accumulator (1).
-const FINISH: u64 = 7;
+/// and before: bias and multiplier of each column (2), the bias moved to the other pixel's accumulator (1).
+const FINISH: u64 = 6;
 const COLUMN: u64 = 3;
 
 /// Inner loop for a pair of terms, `rows` pixels by `columns` (4, or what a last panel has): loads of a word for each, and
@@ -35,33 +55,30 @@ fn pair(rows: u64, columns: u64) -> u64 {
     rows + columns + 2 * rows * columns
 }
 
-/// Turn of a loop: SUBS and the taken branch.
-const TURN: u64 = 4;
-
-/// Cycles of [`Product8`]: tiles of two pixels of a row by a panel; a last single pixel by itself.
+/// Cycles of [`Product8`]: tiles of two pixels of a row by a panel; a last single pixel by a whole panel, or as one of two.
 pub fn product8(call: &Product8) -> u64 {
     let (rows, pixels, n) = (u64::from(call.rows), u64::from(call.pixels), u64::from(call.n));
     if rows == 0 || pixels == 0 || n == 0 {
         return CALL;
     }
     let (segments, pairs) = (u64::from(call.segments), u64::from(call.terms) / 2);
+    let whole = u64::from(PANEL_COLUMNS);
     let tile = |p: u64, columns: u64| {
-        let segment = if pairs == 0 { 0 } else { SEGMENT + pairs * pair(p, columns) + pairs.div_ceil(UNROLL) * TURN };
-        TILE + segments * segment + columns * COLUMN + p * columns * FINISH
+        let turns = pairs.div_ceil(unroll(p, columns)).saturating_sub(1);
+        let segment = pairs * pair(p, columns) + turns * TURN;
+        TILE + segments * segment + segments.saturating_sub(1) * SEGMENT + columns * COLUMN + p * columns * FINISH
     };
-    let line = |p: u64| {
-        let panel = u64::from(PANEL_COLUMNS);
-        n / panel * tile(p, panel) + if n % panel > 0 { tile(p, n % panel) } else { 0 }
+    let line = |columns: u64| {
+        let many = if pixels >= 2 { LINE + pixels / 2 * tile(2, columns) } else { 0 };
+        let last = if pixels % 2 == 1 { LINE + tile(if columns == whole { 1 } else { 2 }, columns) } else { 0 };
+        many + last
     };
-    // Pointers of a row: 8.
-    CALL + rows * (8 + pixels / 2 * line(2) + if pixels % 2 == 1 { line(1) } else { 0 })
+    CALL + rows * (n / whole * line(whole) + if n % whole > 0 { line(n % whole) } else { 0 })
 }
 
-/// Cycles of [`Widen`], for a word of four bytes: LDR (1); `mov t, w, lsl #24`, `mov t, t, asr #24`, .. for each byte a shift up and
-/// one down, the upper one of a pair masked and joined: 3 a pair more; STM of two (2); a turn of four words SUBS, BNE (4).
+/// Cycles of [`Widen`], for a word of four bytes: LDR and SUBS (2), eight shifts, two ORR with a shift and a shift each (3), STM of two (2), BNE (3).
 pub fn widen(call: &Widen) -> u64 {
-    let count = u64::from(call.count);
-    CALL + count * (1 + 2 * 5 + 2) + count.div_ceil(4) * 4
+    CALL + u64::from(call.count) * 18
 }
 
 /// Cycles of [`WidenWindow`], for a word of four bytes:
@@ -73,25 +90,34 @@ pub fn widen(call: &Widen) -> u64 {
 /// orr  p, p, t, lsl #8         1        orr  q, q, t, lsr #16       1
 ///                                       stm  dst!, {p, q}           2
 /// ```
-/// and in the shifted copy, for each word of two halves: `mov s, p, lsr #16`, `orr s, s, q, lsl #16`, store (3). A turn of four words SUBS, BNE
-/// (4). Borders: a store a word. Pointers of a row: 16. A border of an odd number of halves takes a shift more a word (2).
+/// A turn of four words SUBS, BNE (4); a row: pointers and counters (15). Before, all is filled with the border (5 for four words). The shifted copy: in a turn
+/// of four words LDM, STM (8), two operations a word (8), SUBS, BNE (4), for a row [`COPY`]. Rows that do not begin at a word, or hold no whole number
+/// of words, are taken one by one ([`ROW`]).
 pub fn widen_window(call: &WidenWindow) -> u64 {
     let (rows, row) = (u64::from(call.rows), u64::from(call.dst_row));
     let (from, to) = call.held();
-    let (from, to) = (u64::from(from), u64::from(to));
+    let held = u64::from(to - from);
     let words = u64::from(call.columns.div_ceil(4));
-    let odd = if call.left % 2 == 1 { 2 } else { 0 };
-    let copy = if call.dst_odd == crate::call::NONE { 0 } else { 3 * row };
-    let held = words * (10 + 2 * odd) + words.div_ceil(4) * 4;
-    let border = row.saturating_sub(2 * words);
-    CALL + rows * (16 + copy) + (to - from) * (held + border) + (rows - (to - from)) * row
+    let apart = if call.left % 2 == 1 || !call.columns.is_multiple_of(4) { held * ROW } else { 0 };
+    let copy = if call.dst_odd == crate::call::NONE { 0 } else { rows * (COPY + 5 * row) };
+    CALL + WINDOW + rows * row * 5 / 4 + held * (15 + words * 10 + words.div_ceil(4) * 4) + apart + copy
+}
+
+/// Cycles of [`WidenColumns`]: with one channel, for four bytes LDRB and STRH each (8), SUBS, BNE (4), for a row of the kernel pointers and counters (40); with
+/// more, bytes one by one in Rust. The border and the shifted copy as of [`WidenWindow`].
+pub fn widen_columns(call: &WidenColumns) -> u64 {
+    let (outputs, row) = (u64::from(call.outputs), u64::from(call.dst_row));
+    let bytes = u64::from(call.width) * u64::from(call.channels);
+    let copy = if call.dst_odd == crate::call::NONE { 0 } else { COPY + 5 * row };
+    let kernel_row = if call.channels == 1 { 40 + bytes * 3 } else { ROW + bytes * 12 };
+    CALL + outputs * (COLUMNS + row * 5 / 4 + copy + u64::from(call.rows) * kernel_row)
 }
 
 /// Cycles of [`crate::call::Lookup8`], for a word: LDR (1), four times mask or shift (1), LDRB from the table (1), ORR (1), less one ORR; STR (1);
 /// a turn of two words SUBS, BNE (4).
 pub fn lookup8(count: u32) -> u64 {
     let count = u64::from(count);
-    CALL + count * 13 + count.div_ceil(2) * 4
+    CALL + count * 19
 }
 
 /// Cycles of [`crate::call::Add8`], for a byte: two LDRB (2), SMLABB twice (2; the zero points are in the sum's start), shift (2), ADC (1), CMP and MVNHI (2),
@@ -100,12 +126,18 @@ pub fn add8(count: u32) -> u64 {
     CALL + 4 * u64::from(count) * 12
 }
 
-/// Cycles of [`Pool8`]: for each cell and channel LDRB and CMP, MOVHI (3), or LDRB and ADD (2); for each output STRB (1), and
-/// of the average a product with the reciprocal (UMULL 3, ADD 1, shift 1). Bounds of a window: 16.
+/// Cycles of [`Pool8`]. Windows of two by two: for a result four LDRB, three ADD and one of the half, shift, STRB, SUBS, BNE, a stall (16), or the maximum by
+/// CMP and MOVLO (17); for a pixel pointers and loop (8), for a row [`POOL_ROW`]. Others: for each cell and channel LDRB and CMP, MOVHI (3), or LDRB and ADD (2); for
+/// each output STRB (1), and of the average a product with the reciprocal (UMULL 3, ADD 1, shift 1); bounds of a window 16.
 pub fn pool8(call: &Pool8) -> u64 {
     let end = call.oy_end();
-    let outputs = u64::from(end.saturating_sub(call.oy0)) * u64::from(call.out_w);
+    let rows = u64::from(end.saturating_sub(call.oy0));
+    let outputs = rows * u64::from(call.out_w);
     let channels = u64::from(call.channels);
+    if call.is_two_by_two() && call.pad_y == 0 {
+        let each = if call.mode == 0 { 17 } else { 16 };
+        return CALL + rows * POOL_ROW + outputs * (8 + channels * each);
+    }
     let cells = cells(&call.y_axis(), call.oy0, end) * cells(&call.x_axis(), 0, call.out_w);
     let (cell, output) = if call.mode == 0 { (3, 2) } else { (2, 7) };
     CALL + 16 * outputs + channels * (cells * cell + outputs * output)

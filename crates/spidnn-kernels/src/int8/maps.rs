@@ -17,6 +17,11 @@ impl Kernel for Lookup8 {
     fn run(&self, dtcm: &mut [u32]) {
         dtcm::checked(self, dtcm.len());
         let dtcm = dtcm::cells(dtcm);
+        if cfg!(target_arch = "arm") {
+            #[cfg(target_arch = "arm")]
+            crate::arm::int8::lookup(dtcm, self.x, self.out, self.count, self.table);
+            return;
+        }
         let table = dtcm::words(dtcm, self.table, 64);
         let count = self.count as usize;
         for (x, out) in dtcm::words(dtcm, self.x, count).iter().zip(dtcm::words(dtcm, self.out, count)) {
@@ -34,7 +39,7 @@ const MULTIPLIER_END: u32 = 1 << 21;
 
 impl Kernel for Add8 {
     fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
-        check_shift(self.shift)?;
+        check_shift(self.shift, 31)?;
         for (field, zero) in [("zero_a", self.zero_a), ("zero_b", self.zero_b), ("zero", self.zero)] {
             check_zero(field, zero)?;
         }

@@ -22,7 +22,7 @@ fn set_byte(words: &[Cell<u32>], i: usize, value: u32) {
 }
 
 /// Half `i`, signed.
-#[inline(always)]
+#[cfg(test)]
 fn half(words: &[Cell<u32>], i: usize) -> i32 {
     i32::from((words[i / 2].get() >> (16 * (i % 2))) as i16)
 }
@@ -45,9 +45,12 @@ fn check_zero(field: &'static str, zero: u32) -> Result<(), crate::BadCall> {
     crate::dtcm::below(field, zero, 256)
 }
 
-/// An error unless the shift leaves a carry.
-fn check_shift(shift: u32) -> Result<(), crate::BadCall> {
-    if (1..32).contains(&shift) { Ok(()) } else { Err(crate::BadCall::value("shift", shift)) }
+/// Largest last shift of a product: with a zero point before it the sum stays in 32 bits.
+const SHIFT_MAX: u32 = 22;
+
+/// An error unless there is something to round, and not too much.
+fn check_shift(shift: u32, most: u32) -> Result<(), crate::BadCall> {
+    if (1..=most).contains(&shift) { Ok(()) } else { Err(crate::BadCall::value("shift", shift)) }
 }
 
 /// `floor(value / 2^shift + 1/2)`: the shifted value plus the last bit that was shifted out.

@@ -21,6 +21,11 @@ impl Pool8 {
         self.oy_end() <= self.oy0 || self.out_w == 0 || self.channels == 0
     }
 
+    /// Whether windows have two by two cells, touch, and lie inside along a row: the usual case, which has a form of its own.
+    pub(super) fn is_two_by_two(&self) -> bool {
+        [self.kh, self.kw, self.stride_y, self.stride_x] == [2; 4] && self.pad_x == 0 && 2 * self.out_w <= self.in_w
+    }
+
     /// Words of rows `first..end` of bytes, `width` pixels and `row` words each, counted from row `origin`.
     fn rows_span(
         &self,
@@ -67,6 +72,16 @@ impl Kernel for Pool8 {
         for oy in self.oy0..self.oy_end() {
             let (iy_low, iy_end) = window(&y_axis, oy);
             let out = &dtcm[self.y as usize / 4 + (oy - self.oy0) as usize * self.y_row as usize..];
+            #[cfg(target_arch = "arm")]
+            if self.is_two_by_two() && iy_end - iy_low == 2 {
+                let row = |iy: u32| {
+                    let offset = (iy.wrapping_sub(self.iy0 as u32)).wrapping_mul(self.x_row) as usize;
+                    &dtcm[(self.x as usize / 4).wrapping_add(offset)..]
+                };
+                let rows = [row(iy_low), row(iy_low + 1)];
+                crate::arm::int8::pool_two_by_two(self.mode == 0, rows, out, self.out_w, self.channels);
+                continue;
+            }
             for ox in 0..self.out_w {
                 let (ix_low, ix_end) = window(&x_axis, ox);
                 let cells = iy_end.saturating_sub(iy_low) * ix_end.saturating_sub(ix_low);

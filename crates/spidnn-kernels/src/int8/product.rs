@@ -1,12 +1,18 @@
 //! Products of halves, finished to bytes.
 
+#[cfg(not(target_arch = "arm"))]
 use core::cell::Cell;
 
-use super::{check_shift, check_zero, cost, saturate, set_byte, shift_rounding};
+use super::{SHIFT_MAX, check_shift, check_zero, cost};
+#[cfg(not(target_arch = "arm"))]
+use super::{saturate, set_byte, shift_rounding};
 use crate::Kernel;
-use crate::call::{BYTE_TERMS_MAX, PANEL_COLUMNS, Product8};
+#[cfg(not(target_arch = "arm"))]
+use crate::call::PANEL_COLUMNS;
+use crate::call::{BYTE_TERMS_MAX, Product8};
 use crate::dtcm::{self, BadCall, Bounds, Span, times};
 
+#[cfg(not(target_arch = "arm"))]
 const PANEL: usize = PANEL_COLUMNS as usize;
 
 impl Product8 {
@@ -22,9 +28,6 @@ impl Product8 {
     /// Words of operands from the first pixel's first to the last one's last.
     fn operands(&self, d: &Bounds, field: &'static str, address: u32) -> Result<Span, BadCall> {
         let steps = |count: u32, step: u32| times(count.saturating_sub(1), step);
-        if self.pairs() == 0 {
-            return d.span(field, address, 0);
-        }
         let last = steps(self.rows, self.x_row)
             .saturating_add(steps(self.pixels, self.x_pixel))
             .saturating_add(steps(self.segments, self.x_segment));
@@ -45,12 +48,14 @@ impl Product8 {
     }
 
     /// A sum as a byte.
+    #[cfg(not(target_arch = "arm"))]
     fn finish(&self, sum: i32, multiplier: i32) -> u32 {
         let high = ((i64::from(sum) * i64::from(multiplier as i16)) >> 16) as i32;
         saturate(shift_rounding(high, self.shift).wrapping_add(self.zero as i32))
     }
 
     /// Words of a pixel's operands: those of pixels at odd halves are in the copy.
+    #[cfg(not(target_arch = "arm"))]
     fn first_word(&self, row: u32, pixel: u32) -> usize {
         let half = u64::from(row) * u64::from(self.x_row) + u64::from(pixel) * u64::from(self.x_pixel);
         let base = if half.is_multiple_of(2) { self.x } else { self.x_odd };
@@ -58,6 +63,7 @@ impl Product8 {
     }
 
     /// Sums of a panel of `W` columns for pixels whose operands begin at these words.
+    #[cfg(not(target_arch = "arm"))]
     fn sums<const W: usize, const P: usize>(
         &self,
         dtcm: &[Cell<u32>],
@@ -87,6 +93,7 @@ impl Product8 {
     }
 
     /// A panel of `W` columns from column `j0` on.
+    #[cfg(not(target_arch = "arm"))]
     fn panel<const W: usize>(&self, dtcm: &[Cell<u32>], j0: usize) {
         let pairs = self.pairs() as usize;
         let w = dtcm::words(dtcm, self.w, pairs * (j0 + W));
@@ -96,23 +103,22 @@ impl Product8 {
         let finish = |row: u32, pixel: u32, sums: [i32; W]| {
             let at = row as usize * self.y_row as usize + pixel as usize * self.y_pixel as usize + j0;
             for j in 0..W {
-                let sum = sums[j].wrapping_add(scales[2 * j].get() as i32);
-                set_byte(y, at + j, self.finish(sum, scales[2 * j + 1].get() as i32));
+                let sum = sums[j].wrapping_add(scales[j].get() as i32);
+                set_byte(y, at + j, self.finish(sum, scales[W + j].get() as i32));
             }
         };
         for row in 0..self.rows {
             let mut pixel = 0;
             while pixel < self.pixels {
                 const TOGETHER: u32 = 4;
-                if pairs > 0 && self.pixels - pixel >= TOGETHER {
+                if self.pixels - pixel >= TOGETHER {
                     let at = [0, 1, 2, 3].map(|p| self.first_word(row, pixel + p));
                     for (p, sums) in (0..).zip(self.sums::<W, 4>(dtcm, w, at)) {
                         finish(row, pixel + p, sums);
                     }
                     pixel += TOGETHER;
                 } else {
-                    let at = if pairs > 0 { self.first_word(row, pixel) } else { 0 };
-                    let [sums] = if pairs > 0 { self.sums::<W, 1>(dtcm, w, [at]) } else { [[0; W]] };
+                    let [sums] = self.sums::<W, 1>(dtcm, w, [self.first_word(row, pixel)]);
                     finish(row, pixel, sums);
                     pixel += 1;
                 }
@@ -129,7 +135,7 @@ impl Product8 {
                 for j in 0..self.n as usize {
                     let j0 = j / PANEL * PANEL;
                     let width = PANEL.min(self.n as usize - j0);
-                    let scales = &dtcm[self.scales as usize / 4 + 2 * j..];
+                    let scales = &dtcm[self.scales as usize / 4 + 2 * j0 + j - j0..];
                     let mut sum = scales[0].get() as i32;
                     for s in 0..self.segments as usize {
                         for t in 0..self.terms as usize {
@@ -142,7 +148,7 @@ impl Product8 {
                         }
                     }
                     let at = row as usize * self.y_row as usize + pixel as usize * self.y_pixel as usize + j;
-                    set_byte(&dtcm[self.y as usize / 4..], at, self.finish(sum, scales[1].get() as i32));
+                    set_byte(&dtcm[self.y as usize / 4..], at, self.finish(sum, scales[width].get() as i32));
                 }
             }
         }
@@ -150,6 +156,7 @@ impl Product8 {
 }
 
 /// Products of both halves of two words, added.
+#[cfg(not(target_arch = "arm"))]
 #[inline(always)]
 fn dot(x: u32, w: u32) -> i32 {
     let low = i32::from(x as i16) * i32::from(w as i16);
@@ -186,7 +193,7 @@ mod x86 {
 impl Kernel for Product8 {
     fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
         check_zero("zero", self.zero)?;
-        check_shift(self.shift)?;
+        check_shift(self.shift, SHIFT_MAX)?;
         for (field, value) in [("terms", self.terms), ("x_row", self.x_row), ("x_segment", self.x_segment)] {
             if !value.is_multiple_of(2) {
                 return Err(BadCall::value(field, value));
@@ -195,6 +202,9 @@ impl Kernel for Product8 {
         if self.is_empty() {
             return Ok(());
         }
+        // Sums of nothing.
+        dtcm::nonzero("segments", self.segments)?;
+        dtcm::nonzero("terms", self.terms)?;
         let terms = times(self.segments, self.terms);
         if terms > BYTE_TERMS_MAX {
             return Err(BadCall::too_many_terms(terms));
@@ -218,6 +228,20 @@ impl Kernel for Product8 {
             return;
         }
         let dtcm = dtcm::cells(dtcm);
+        #[cfg(target_arch = "arm")]
+        return crate::arm::int8::product8(self, dtcm);
+        #[cfg(not(target_arch = "arm"))]
+        self.run_portable(dtcm);
+    }
+
+    fn cycles(&self) -> u64 {
+        cost::product8(self)
+    }
+}
+
+#[cfg(not(target_arch = "arm"))]
+impl Product8 {
+    fn run_portable(&self, dtcm: &[Cell<u32>]) {
         let n = self.n as usize;
         for j0 in (0..n).step_by(PANEL) {
             match n - j0 {
@@ -227,10 +251,6 @@ impl Kernel for Product8 {
                 _ => self.panel::<4>(dtcm, j0),
             }
         }
-    }
-
-    fn cycles(&self) -> u64 {
-        cost::product8(self)
     }
 }
 
@@ -245,7 +265,7 @@ mod tests {
         #[test]
         fn vectors_and_scalars_agree(
             (rows, pixels, n) in (0u32..4, 0u32..12, 0u32..14),
-            (segments, pairs, x_pixel, extra) in (0u32..4, 0u32..9, 0u32..7, 0u32..3),
+            (segments, pairs, x_pixel, extra) in (1u32..4, 1u32..9, 0u32..7, 0u32..3),
             (shift, zero, apart, seed) in (1u32..20, 0u32..256, 0u32..3, any::<u64>()),
         ) {
             let row = (pixels * x_pixel + 2 * pairs).next_multiple_of(2) + 2 * extra;

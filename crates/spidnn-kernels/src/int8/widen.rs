@@ -1,8 +1,10 @@
 //! Bytes to halves.
 
-use super::{byte, check_zero, cost, half, set_half};
+use core::cell::Cell;
+
+use super::{byte, check_zero, cost, set_half};
 use crate::Kernel;
-use crate::call::{NONE, Widen, WidenWindow};
+use crate::call::{NONE, Widen, WidenColumns, WidenWindow};
 use crate::dtcm::{self, BadCall, Bounds, Span, times};
 
 impl Kernel for Widen {
@@ -16,6 +18,11 @@ impl Kernel for Widen {
     fn run(&self, dtcm: &mut [u32]) {
         dtcm::checked(self, dtcm.len());
         let dtcm = dtcm::cells(dtcm);
+        if cfg!(target_arch = "arm") {
+            #[cfg(target_arch = "arm")]
+            crate::arm::int8::widen_signed(dtcm, self.src, self.dst, self.count);
+            return;
+        }
         let src = dtcm::words(dtcm, self.src, self.count as usize);
         let dst = dtcm::words(dtcm, self.dst, 2 * self.count as usize);
         for (src, dst) in src.iter().zip(dst.chunks_exact(2)) {
@@ -72,12 +79,32 @@ impl Kernel for WidenWindow {
         let (row, columns, left) = (self.dst_row as usize, self.columns as usize, self.left as usize);
         let border = self.zero | self.zero << 16;
         let (from, to) = self.held();
+        fill(dtcm::words(dtcm, self.dst, self.rows as usize * row), border);
+        #[cfg(target_arch = "arm")]
+        let whole = left % 2 == 0 && columns % 4 == 0;
+        #[cfg(target_arch = "arm")]
+        if whole && from < to {
+            let (src, dst) = (self.src / 4 + from * self.src_row, self.dst / 4 + from * self.dst_row + self.left / 2);
+            let (src, dst) = (&dtcm[src as usize..], &dtcm[dst as usize..]);
+            crate::arm::int8::widen_rows(src, dst, self.columns / 4, to - from, self.src_row, self.dst_row);
+        }
+        #[cfg(target_arch = "arm")]
+        if whole && self.dst_odd == NONE {
+            return;
+        }
         for r in 0..self.rows {
             let dst = &dtcm[self.dst as usize / 4 + r as usize * row..][..row];
-            dst.iter().for_each(|d| d.set(border));
+            #[cfg(target_arch = "arm")]
+            let (from, to) = if whole { (0, 0) } else { (from, to) };
             if (from..to).contains(&r) && columns > 0 {
                 let src = &dtcm[self.src as usize / 4 + r as usize * self.src_row as usize..][..columns.div_ceil(4)];
                 let mut i = 0;
+                #[cfg(target_arch = "arm")]
+                if left % 2 == 0 {
+                    crate::arm::int8::widen_unsigned(src, &dst[left / 2..], columns as u32 / 4);
+                    i = columns / 4 * 4;
+                }
+                #[cfg(not(target_arch = "arm"))]
                 if left.is_multiple_of(2) {
                     for (s, d) in src[..columns / 4].iter().zip(dst[left / 2..].chunks_exact(2)) {
                         let s = s.get();
@@ -89,12 +116,7 @@ impl Kernel for WidenWindow {
                 (i..columns).for_each(|i| set_half(dst, left + i, byte(src, i) as i32));
             }
             if self.dst_odd != NONE {
-                let odd = &dtcm[self.dst_odd as usize / 4 + r as usize * row..][..row];
-                for (i, o) in odd.iter().enumerate() {
-                    let next = dst.get(i + 1).map_or(self.zero, |d| d.get() & 0xFFFF);
-                    o.set(dst[i].get() >> 16 | next << 16);
-                }
-                debug_assert!(row == 0 || half(odd, 0) == half(dst, 1));
+                shift(dst, &dtcm[self.dst_odd as usize / 4 + r as usize * row..][..row], self.zero);
             }
         }
     }
@@ -104,9 +126,177 @@ impl Kernel for WidenWindow {
     }
 }
 
+/// Sets all words.
+fn fill(words: &[Cell<u32>], value: u32) {
+    if cfg!(target_arch = "arm") {
+        #[cfg(target_arch = "arm")]
+        // SAFETY: the call was checked.
+        unsafe {
+            crate::arm::fill(words.as_ptr() as u32, words.len() as u32, value)
+        };
+        return;
+    }
+    words.iter().for_each(|w| w.set(value));
+}
+
+/// The copy of a row that begins with its second half.
+fn shift(row: &[Cell<u32>], odd: &[Cell<u32>], zero: u32) {
+    if cfg!(target_arch = "arm") {
+        #[cfg(target_arch = "arm")]
+        crate::arm::int8::shift(row, odd, zero);
+        return;
+    }
+    for (i, o) in odd.iter().enumerate() {
+        let next = row.get(i + 1).map_or(zero, |d| d.get() & 0xFFFF);
+        o.set(row[i].get() >> 16 | next << 16);
+    }
+}
+
+impl WidenColumns {
+    /// Pixels of a row with its borders.
+    pub(super) fn pixels(&self) -> u32 {
+        self.left.saturating_add(self.width).saturating_add(self.right)
+    }
+
+    /// Rows of the picture that some output meets, counted from `first`.
+    fn held(&self) -> (u32, u32) {
+        if self.outputs == 0 || self.rows == 0 {
+            return (0, 0);
+        }
+        let first = i64::from(self.first);
+        let last = first + i64::from(times(self.outputs - 1, self.step).saturating_add(self.rows));
+        let (from, to) = (first.max(0), last.min(self.limit.into()));
+        if from >= to { (0, 0) } else { ((from - first) as u32, (to - first) as u32) }
+    }
+}
+
+impl Kernel for WidenColumns {
+    fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
+        check_zero("zero", self.zero)?;
+        dtcm::nonzero("dst_row", self.dst_row)?;
+        let column = times(self.rows, self.channels);
+        if times(self.pixels(), column) > times(2, self.dst_row) {
+            return Err(BadCall::value("dst_row", self.dst_row));
+        }
+        // Columns of nothing would have no bound.
+        dtcm::nonzero("rows", self.rows)?;
+        dtcm::nonzero("channels", self.channels)?;
+        let d = Bounds { words: dtcm_words };
+        let words = times(self.outputs, self.dst_row);
+        let (from, to) = self.held();
+        let src = if from == to || self.width == 0 {
+            d.span("src", self.src, 0)?
+        } else {
+            let row = |r: u32| i64::from(times(r, self.src_row));
+            let bytes = times(self.width, self.channels);
+            d.part("src", self.src, row(from), row(to - 1) + i64::from(bytes.div_ceil(4)))?
+        };
+        let dst = d.span("dst", self.dst, words)?;
+        dst.apart_from(&[src])?;
+        if self.dst_odd != NONE {
+            d.span("dst_odd", self.dst_odd, words)?.apart_from(&[src, dst])?;
+        }
+        Ok(())
+    }
+
+    fn run(&self, dtcm: &mut [u32]) {
+        dtcm::checked(self, dtcm.len());
+        let dtcm = dtcm::cells(dtcm);
+        let (row, channels, rows) = (self.dst_row as usize, self.channels as usize, self.rows as usize);
+        let (from, to) = self.held();
+        for o in 0..self.outputs {
+            let dst = &dtcm[self.dst as usize / 4 + o as usize * row..][..row];
+            fill(dst, self.zero | self.zero << 16);
+            #[cfg(target_arch = "arm")]
+            if channels == 1 && self.width > 0 {
+                // Rows of this output that exist.
+                let first = times(o, self.step);
+                let (low, high) = (from.max(first), to.min(first.saturating_add(self.rows)));
+                if low < high {
+                    let src = &dtcm[(self.src / 4 + low * self.src_row) as usize..];
+                    let at = self.left * self.rows + (low - first);
+                    let shape = (self.width, self.rows);
+                    crate::arm::int8::spread_rows(src, dst, at, shape, (high - low, self.src_row));
+                }
+                if self.dst_odd != NONE {
+                    shift(dst, &dtcm[self.dst_odd as usize / 4 + o as usize * row..][..row], self.zero);
+                }
+                continue;
+            }
+            for ky in 0..self.rows {
+                let r = times(o, self.step).saturating_add(ky);
+                if !(from..to).contains(&r) || self.width == 0 {
+                    continue;
+                }
+                let src = &dtcm[self.src as usize / 4 + r as usize * self.src_row as usize..];
+                for x in 0..self.width as usize {
+                    let at = ((x + self.left as usize) * rows + ky as usize) * channels;
+                    (0..channels).for_each(|c| set_half(dst, at + c, byte(src, x * channels + c) as i32));
+                }
+            }
+            if self.dst_odd != NONE {
+                shift(dst, &dtcm[self.dst_odd as usize / 4 + o as usize * row..][..row], self.zero);
+            }
+        }
+    }
+
+    fn cycles(&self) -> u64 {
+        cost::widen_columns(self)
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::half;
     use super::*;
+
+    #[test]
+    fn columns_hold_the_operands_of_an_output_together() {
+        // A picture of 3 rows of 4 pixels of 2 channels, byte = 16 * row + 2 * pixel + channel.
+        let mut dtcm = vec![0; 60];
+        for r in 0..3 {
+            for i in 0..8 {
+                let word = &mut dtcm[r * 2 + i / 4];
+                *word |= ((16 * r + i) as u32) << (8 * (i % 4));
+            }
+        }
+        let call = WidenColumns {
+            src: 0,
+            src_row: 2,
+            width: 4,
+            channels: 2,
+            first: -1,
+            rows: 2,
+            limit: 3,
+            step: 1,
+            outputs: 3,
+            dst: 4 * 10,
+            dst_odd: NONE,
+            dst_row: 13,
+            left: 1,
+            right: 1,
+            zero: 7,
+        };
+        // The window begins a row before the picture, which is not there.
+        assert!(WidenColumns { dst: 0, ..call }.check(60).is_err());
+        let call = WidenColumns { src: 0, first: 0, outputs: 2, ..call };
+        call.check(60).unwrap();
+        call.run(&mut dtcm);
+        let cells = dtcm::cells(&mut dtcm);
+        for o in 0..2i32 {
+            for x in 0..6i32 {
+                for ky in 0..2i32 {
+                    for c in 0..2i32 {
+                        let inside = (1..5).contains(&x);
+                        let expected = if inside { 16 * (o + ky) + 2 * (x - 1) + c } else { 7 };
+                        let at = ((x * 2 + ky) * 2 + c) as usize;
+                        assert_eq!(half(&cells[10 + 13 * o as usize..], at), expected);
+                    }
+                }
+            }
+            assert_eq!(half(&cells[10 + 13 * o as usize..], 24), 7);
+        }
+    }
 
     #[test]
     fn signed_bytes_keep_their_sign() {

@@ -1,13 +1,17 @@
 //! Convolutions of bytes. A unit is a block of output rows of one sample and a slice of channels.
 
-use spidnn_core::command::{Dma, dma, reg};
-use spidnn_kernels::call::{NONE, Product8, WidenWindow, product8, widen_window};
+use spidnn_core::command::{Dma, Step, dma, reg};
+use spidnn_kernels::KernelCall;
+use spidnn_kernels::call::{
+    NONE, Pool8, Product8, WidenColumns, WidenWindow, pool8, product8, widen_columns, widen_window,
+};
 
 use super::{ByteTensor, ByteWeights, Split, UNIT_CYCLES, cycles, limited, share_panels, through_table};
 use crate::CompileError;
 use crate::emit::{Emit, StepExt, UnitTransfer, Units, rows, run};
 use crate::report::memory_cycles;
-use crate::stage::conv::ConvShape;
+use crate::stage::conv::{Axis, ConvShape};
+use crate::stage::pool::PoolShape;
 use crate::stage::{CoreSlot, Stage, blocks};
 
 /// `y = table[requantised(x * w + bias)]`, without groups and with neighbouring taps in a row.
@@ -29,7 +33,12 @@ pub struct ByteConv {
     pub zero: u32,
     /// Last shift of the requantisation.
     pub shift: u32,
+    /// Pooling of the result, which then leaves in its place: windows that touch and share nothing, without padding.
+    pub pool: Option<PoolShape>,
 }
+
+/// Windows lie column by column where a kernel's rows have less halves than this.
+const COLUMNS_BELOW: u32 = 16;
 
 /// The window of a block of rows in local memory.
 #[derive(Debug, Clone, Copy)]
@@ -48,13 +57,54 @@ struct Window {
 }
 
 impl ByteConv {
-    /// Halves of a kernel row, rounded up to pairs.
+    /// Whether windows lie column by column: where a kernel's rows are short, so that a sum is one run of terms.
+    pub fn by_columns(shape: &ConvShape) -> bool {
+        shape.y.dilation == 1 && shape.y.kernel > 1 && shape.x.kernel * shape.in_channels < COLUMNS_BELOW
+    }
+
+    /// Halves of a segment, rounded up to pairs: a row of the kernel, or all of it.
     pub fn row_terms(shape: &ConvShape) -> u32 {
-        (shape.x.kernel * shape.in_channels).next_multiple_of(2)
+        let rows = if Self::by_columns(shape) { shape.y.kernel } else { 1 };
+        (rows * shape.x.kernel * shape.in_channels).next_multiple_of(2)
+    }
+
+    /// Halves of a sum.
+    pub fn terms(shape: &ConvShape) -> u32 {
+        Self::row_terms(shape) * if Self::by_columns(shape) { 1 } else { shape.y.kernel }
+    }
+
+    /// The half at which a term of the kernel `[ky][kx][ci]` lies.
+    pub fn place(shape: &ConvShape, term: usize) -> usize {
+        let (ci, kw, kh) = (shape.in_channels as usize, shape.x.kernel as usize, shape.y.kernel as usize);
+        let (tap, c) = (term / ci, term % ci);
+        let (ky, kx) = (tap / kw, tap % kw);
+        if Self::by_columns(shape) {
+            (kx * kh + ky) * ci + c
+        } else {
+            ky * Self::row_terms(shape) as usize + kx * ci + c
+        }
+    }
+
+    /// Pixels that lie beside a picture, before and behind, when it is taken column by column; words of a row.
+    fn columns(&self) -> (u32, u32, u32) {
+        let s = &self.shape;
+        let left = s.x.pad.max(0) as u32;
+        let needed = (s.x.output - 1) * s.x.stride + s.x.kernel;
+        let right = needed.saturating_sub(left + s.x.input);
+        let halves = (left + s.x.input + right) * s.y.kernel * s.in_channels;
+        // One more, so that pairs at odd halves stay in the row.
+        (left, right, halves.div_ceil(2) + 1)
     }
 
     fn window(&self, block: u32) -> Window {
         let s = &self.shape;
+        let rows = (block - 1) * s.y.stride + (s.y.kernel - 1) * s.y.dilation + 1;
+        if Self::by_columns(s) {
+            let (left, _, row_words) = self.columns();
+            let step = s.x.stride * s.y.kernel * s.in_channels;
+            let odd = step % 2 == 1 && s.x.output > 1;
+            return Window { first: -s.y.pad, rows, left, row_words, odd_first: false, odd };
+        }
         let pad = s.x.pad.max(0) as u32 * s.in_channels;
         let left = pad.next_multiple_of(2);
         let skip = left - pad;
@@ -63,7 +113,7 @@ impl ByteConv {
         let row = needed.max(left + s.x.input * s.in_channels);
         Window {
             first: -s.y.pad,
-            rows: (block - 1) * s.y.stride + (s.y.kernel - 1) * s.y.dilation + 1,
+            rows,
             left,
             // One more, so that pairs at odd halves stay in the row.
             row_words: row.div_ceil(2) + 1,
@@ -72,10 +122,28 @@ impl ByteConv {
         }
     }
 
-    fn calls(&self, block: u32, columns: u32) -> (WidenWindow, Product8) {
+    fn calls(&self, block: u32, columns: u32) -> (KernelCall, Product8) {
         let s = &self.shape;
         let w = self.window(block);
-        let widen = WidenWindow {
+        let by_columns = Self::by_columns(s);
+        let (left, right, _) = self.columns();
+        let columns_call = WidenColumns {
+            src_row: self.x.row_words(),
+            width: s.x.input,
+            channels: s.in_channels,
+            first: w.first,
+            rows: s.y.kernel,
+            limit: s.y.input,
+            step: s.y.stride,
+            outputs: block,
+            dst_odd: if w.odd { 0 } else { NONE },
+            dst_row: w.row_words,
+            left,
+            right,
+            zero: self.x_zero,
+            ..Default::default()
+        };
+        let window_call = WidenWindow {
             src_row: self.x.row_words(),
             columns: self.x.values,
             first: w.first,
@@ -87,12 +155,13 @@ impl ByteConv {
             zero: self.x_zero,
             ..Default::default()
         };
-        let y_row = if columns == s.out_channels { self.y.row_bytes() } else { s.x.output * columns };
+        let y_row =
+            if columns == s.out_channels { (s.x.output * columns).next_multiple_of(4) } else { s.x.output * columns };
         let product = Product8 {
-            x_row: s.y.stride * 2 * w.row_words,
-            x_pixel: s.x.stride * s.in_channels,
-            x_segment: s.y.dilation * 2 * w.row_words,
-            segments: s.y.kernel,
+            x_row: if by_columns { 2 * w.row_words } else { s.y.stride * 2 * w.row_words },
+            x_pixel: s.x.stride * s.in_channels * if by_columns { s.y.kernel } else { 1 },
+            x_segment: if by_columns { 0 } else { s.y.dilation * 2 * w.row_words },
+            segments: if by_columns { 1 } else { s.y.kernel },
             terms: Self::row_terms(s),
             shift: self.shift,
             zero: self.zero,
@@ -103,14 +172,55 @@ impl ByteConv {
             n: columns,
             ..Default::default()
         };
-        (widen, product)
+        (if by_columns { columns_call.into() } else { window_call.into() }, product)
+    }
+
+    /// The widening of a window in local memory, of the unit that a loop is at.
+    fn widen(&self, call: KernelCall, (x, halves, copy): (u32, u32, u32), dx: u32, per_block: i32) -> Step {
+        let (b, parity) = (reg::loop_block(0), reg::loop_parity(0));
+        match call {
+            KernelCall::WidenColumns(call) => run(WidenColumns { src: x, dst: halves, dst_odd: copy, ..call })
+                .at(widen_columns::src, parity, dx as i32)
+                .at(widen_columns::first, b, per_block),
+            KernelCall::WidenWindow(call) => run(WidenWindow { src: x, dst: halves, dst_odd: copy, ..call })
+                .at(widen_window::src, parity, dx as i32)
+                .at(widen_window::first, b, per_block),
+            other => run(other),
+        }
+    }
+
+    /// Whether a pooling layer can follow in a core's local memory.
+    pub fn can_pool(pool: &PoolShape) -> bool {
+        let apart = |a: &Axis| a.pad == 0 && a.kernel == a.stride && a.dilation == 1 && a.output * a.stride <= a.input;
+        apart(&pool.y) && apart(&pool.x)
+    }
+
+    /// Pooling of a block of the result, and bytes of its rows.
+    fn pool_call(&self, pool: &PoolShape, block: u32, columns: u32, y_row: u32) -> Pool8 {
+        Pool8 {
+            mode: pool.mode,
+            x_row: y_row / 4,
+            in_h: pool.y.input,
+            in_w: pool.x.input,
+            channels: columns,
+            y_row: (pool.x.output * columns).div_ceil(4),
+            rows: block / pool.y.stride,
+            out_h: pool.y.output,
+            out_w: pool.x.output,
+            kh: pool.y.kernel,
+            kw: pool.x.kernel,
+            stride_y: pool.y.stride,
+            stride_x: pool.x.stride,
+            ..Default::default()
+        }
     }
 
     /// Bytes of the buffers: input, halves, output.
     fn buffers(&self, block: u32, columns: u32) -> [u32; 3] {
         let w = self.window(block);
         let (_, product) = self.calls(block, columns);
-        let halves = w.rows * w.row_words * 4;
+        let rows = if Self::by_columns(&self.shape) { block } else { w.rows };
+        let halves = rows * w.row_words * 4;
         [
             (w.rows * self.x.row_bytes()).next_multiple_of(8),
             // A pair may reach beyond the last row.
@@ -119,7 +229,8 @@ impl ByteConv {
         ]
     }
 
-    fn split(&self, core: CoreSlot) -> Result<Split, CompileError> {
+    /// The best split, and what it costs.
+    fn split(&self, core: CoreSlot) -> Result<(u64, Split), CompileError> {
         let s = &self.shape;
         let free = u64::from(core.buffer_bytes());
         // Slices begin and end at words.
@@ -129,7 +240,8 @@ impl ByteConv {
         for groups in 1..=core.cores.min(panels) {
             let own = if panels == 1 { s.out_channels } else { share_panels(s.out_channels, 0, groups).1 };
             let across = core.cores / groups;
-            for block in 1..=s.y.output.min(8) {
+            let step = self.pool.map_or(1, |p| p.y.stride);
+            for block in (step..=s.y.output.next_multiple_of(step).min(8.max(step))).step_by(step as usize) {
                 for double in [true, false] {
                     let needed = |chunk: u32| {
                         let [x, halves, y] = self.buffers(block, chunk).map(u64::from);
@@ -151,7 +263,8 @@ impl ByteConv {
                     let turns = units.div_ceil(across.into());
                     let (widen, product) = self.calls(block, own);
                     let table = if self.weights.table { u64::from(block * product.y_row) * 4 } else { 0 };
-                    let compute = turns * (cycles(product) + table + chunks * (cycles(widen) + UNIT_CYCLES));
+                    let pool = self.pool.map_or(0, |p| cycles(self.pool_call(&p, block, own, product.y_row)));
+                    let compute = turns * (cycles(product) + table + pool + chunks * (cycles(widen) + UNIT_CYCLES));
                     let [x, _, y] = self.buffers(block, own).map(u64::from);
                     let moved = units * u64::from(groups) * (chunks * x + y)
                         + u64::from(self.weights.terms) * u64::from(s.out_channels) * u64::from(across);
@@ -164,16 +277,17 @@ impl ByteConv {
                 }
             }
         }
-        best.map(|(_, split)| split).ok_or_else(|| CompileError::LayerTooLarge {
-            layer: self.layer.clone(),
-            needed: smallest,
-            available: free,
-        })
+        best.ok_or_else(|| CompileError::LayerTooLarge { layer: self.layer.clone(), needed: smallest, available: free })
     }
 
     /// The split with all of local memory: what the weights' size follows from.
     fn whole_split(&self, core: CoreSlot) -> Result<Split, CompileError> {
-        self.split(CoreSlot::new(core.slot, core.cores, core.samples_max, core.root))
+        self.split(CoreSlot::new(core.slot, core.cores, core.samples_max, core.root)).map(|(_, split)| split)
+    }
+
+    /// Cycles of the stage, as far as they can be told, if it fits.
+    pub fn cost(&self, core: CoreSlot) -> Option<u64> {
+        self.split(core).ok().map(|(cost, _)| cost)
     }
 
     /// Columns of a core: first and number.
@@ -183,11 +297,6 @@ impl ByteConv {
         } else {
             share_panels(self.shape.out_channels, core.slot % split.groups, split.groups)
         }
-    }
-
-    /// Whether a core's local memory takes the smallest part of it.
-    pub fn fits(&self, core: CoreSlot) -> bool {
-        self.split(core).is_ok()
     }
 }
 
@@ -256,21 +365,31 @@ impl Stage for ByteConv {
             )
             .of(&self.x.tensor, 0)
             .at(dma::FIRST, b, per_block);
+            // What leaves: the result, or what is pooled of it.
+            let pooled = self.pool.map(|pool| {
+                let y_row = self.calls(block, columns).1.y_row;
+                self.pool_call(&pool, block, columns, y_row)
+            });
+            let (leaves, out_rows, out_h, out_w, d_out) = match (&pooled, self.pool) {
+                (Some(call), Some(pool)) => {
+                    let bytes = (call.rows * call.y_row * 4).next_multiple_of(8);
+                    (e.alloc(bytes + double(bytes))?, call.rows, pool.y.output, pool.x.output, double(bytes))
+                }
+                _ => (y, block, s.y.output, s.x.output, dy),
+            };
             let output = if columns == s.out_channels {
                 let row = self.y.row_bytes();
-                let to = rows(true, self.y.tensor.address, y, block, row, row, row, 0);
-                UnitTransfer::new(Dma { limit: s.y.output, ..to }, dy).at(dma::FIRST, b, block as i32)
+                let to = rows(true, self.y.tensor.address, leaves, out_rows, row, row, row, 0);
+                UnitTransfer::new(Dma { limit: out_h, ..to }, d_out).at(dma::FIRST, b, out_rows as i32)
             } else {
-                let pixels = block * s.x.output;
-                let to = rows(true, self.y.tensor.address + n0, y, pixels, columns, s.out_channels, columns, 0);
-                UnitTransfer::new(Dma { limit: s.y.output * s.x.output, ..to }, dy).at(dma::FIRST, b, pixels as i32)
+                let pixels = out_rows * out_w;
+                let to = rows(true, self.y.tensor.address + n0, leaves, pixels, columns, s.out_channels, columns, 0);
+                UnitTransfer::new(Dma { limit: out_h * out_w, ..to }, d_out).at(dma::FIRST, b, pixels as i32)
             }
             .of(&self.y.tensor, 0);
             let (widen, product) = self.calls(block, columns);
             let mut compute = vec![
-                run(WidenWindow { src: x, dst: halves, dst_odd: copy, ..widen })
-                    .at(widen_window::src, parity, dx as i32)
-                    .at(widen_window::first, b, per_block),
+                self.widen(widen, (x, halves, copy), dx, per_block),
                 run(Product8 { x: even, x_odd: odd, w: local.w, scales: local.scales, y, ..product }).at(
                     product8::y,
                     parity,
@@ -279,6 +398,15 @@ impl Stage for ByteConv {
             ];
             if let Some(table) = local.table {
                 compute.push(through_table(table, y, block * product.y_row / 4, parity, dy));
+            }
+            if let Some(call) = pooled {
+                compute.push(
+                    run(Pool8 { x: y, y: leaves, ..call })
+                        .at(pool8::x, parity, dy as i32)
+                        .at(pool8::y, parity, d_out as i32)
+                        .at(pool8::iy0, b, block as i32)
+                        .at(pool8::oy0, b, out_rows as i32),
+                );
             }
             let units = Units::dealt(core.slot / split.groups, across, blocks_per_sample);
             e.unit_loop(units, &[input], compute, &[output]);

@@ -1,13 +1,27 @@
 //! Dense layers of bytes.
 
 use spidnn_core::command::{Dma, Loop, Patch, dma, loops, reg};
-use spidnn_kernels::call::{NONE, Product8, WidenWindow, lookup8, product8, widen_window};
+use spidnn_kernels::call::{
+    Dequantise8, NONE, Product8, Softmax, WidenWindow, dequantise8, lookup8, product8, softmax, widen_window,
+};
 
 use super::{ByteTensor, ByteWeights, Split, UNIT_CYCLES, cycles, share_panels, through_table};
 use crate::CompileError;
-use crate::emit::{Emit, StepExt, UnitTransfer, rows, run};
+use crate::emit::{Emit, StepExt, Tensor, UnitTransfer, rows, run};
+use crate::quantise::ByteFormat;
 use crate::report::memory_cycles;
 use crate::stage::{CoreSlot, Stage, blocks};
+
+/// Results that leave as numbers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Numbers {
+    /// Where: rows of all outputs.
+    pub tensor: Tensor,
+    /// What the bytes mean.
+    pub format: ByteFormat,
+    /// Softmax of each row. One core has all of a row's outputs then.
+    pub softmax: bool,
+}
 
 /// `y = table[requantised(x . w + bias)]`.
 #[derive(Debug, Clone)]
@@ -26,6 +40,8 @@ pub struct ByteDense {
     pub zero: u32,
     /// Last shift of the requantisation.
     pub shift: u32,
+    /// Results that leave as numbers, not as bytes.
+    pub numbers: Option<Numbers>,
 }
 
 impl ByteDense {
@@ -65,7 +81,8 @@ impl ByteDense {
     /// Bytes of the buffers of so many rows.
     fn buffer_bytes(&self, block: u32, columns: u32, double: bool) -> u64 {
         let (x, y) = (u64::from(block) * u64::from(self.row_bytes()), u64::from(block) * u64::from(columns + 3));
-        (if double { 2 } else { 1 }) * (x + y + 16) + 2 * x + 64
+        let numbers = if self.numbers.is_some() { 4 * u64::from(block) * u64::from(columns) + 8 } else { 0 };
+        (if double { 2 } else { 1 }) * (x + y + numbers + 16) + 2 * x + 64
     }
 
     fn split(&self, core: CoreSlot) -> Result<Split, CompileError> {
@@ -73,7 +90,9 @@ impl ByteDense {
         let free = u64::from(core.buffer_bytes());
         let mut best: Option<(u64, Split)> = None;
         let mut smallest = u64::MAX;
-        for groups in 1..=core.cores.min(self.weights.outputs.div_ceil(4)) {
+        let whole = self.numbers.is_some_and(|n| n.softmax);
+        let most = if whole { 1 } else { core.cores.min(self.weights.outputs.div_ceil(4)) };
+        for groups in 1..=most {
             let own = share_panels(self.weights.outputs, 0, groups).1;
             let across = core.cores / groups;
             for block in [64, 32, 16, 8, 4, 2, 1] {
@@ -86,7 +105,7 @@ impl ByteDense {
                     smallest = smallest.min(fits(own.min(4)));
                     let chunk = (1..=own.div_ceil(4)).rev().map(|p| (4 * p).min(own)).find(|&c| fits(c) <= free);
                     let Some(chunk) = chunk else { continue };
-                    if core.weights.is_some() && chunk < own {
+                    if (core.weights.is_some() || whole) && chunk < own {
                         continue;
                     }
                     let chunks = u64::from(own.div_ceil(chunk));
@@ -189,7 +208,41 @@ impl Stage for ByteDense {
                 reg::INPUT_BUFFER,
                 self.x.tensor.toggle,
             );
-            let output = range(rows(true, self.y.tensor.address + n0, y, split.block, out_row, y_row, out_row, 0), dy);
+            let (mut output, mut more) = (
+                range(rows(true, self.y.tensor.address + n0, y, split.block, out_row, y_row, out_row, 0), dy),
+                Vec::new(),
+            );
+            if let Some(numbers) = self.numbers {
+                let row = columns * 4;
+                let bytes = (split.block * row).next_multiple_of(8);
+                let (z, dz) = (e.alloc(bytes + double(bytes))?, double(bytes));
+                let to = rows(
+                    true,
+                    numbers.tensor.address + n0 * 4,
+                    z,
+                    split.block,
+                    row,
+                    numbers.tensor.words / self.rows_per_sample * 4,
+                    row,
+                    0,
+                );
+                output = range(to, dz);
+                let (scale_bits, zero) = (numbers.format.scale.to_bits(), numbers.format.zero);
+                more.push(
+                    run(Dequantise8 { x: y, out: z, rows: 0, cols: columns, scale_bits, zero })
+                        .at(dequantise8::x, parity, dy as i32)
+                        .at(dequantise8::out, parity, dz as i32)
+                        .at(dequantise8::rows, count, 1),
+                );
+                if numbers.softmax {
+                    more.push(
+                        run(Softmax { x: z, out: z, rows: 0, cols: columns })
+                            .at(softmax::x, parity, dz as i32)
+                            .at(softmax::out, parity, dz as i32)
+                            .at(softmax::rows, count, 1),
+                    );
+                }
+            }
             let (widen, product) = self.calls(0, columns);
             let mut compute = vec![
                 run(WidenWindow { src: x, dst: halves, ..widen }).at(widen_window::src, parity, dx as i32).at(
@@ -204,6 +257,7 @@ impl Stage for ByteDense {
             if let Some(table) = local.table {
                 compute.push(through_table(table, y, 0, parity, dy).at(lookup8::count, count, (out_row / 4) as i32));
             }
+            compute.extend(more);
             let header = Loop {
                 depth: 0,
                 start: core.slot / split.groups,

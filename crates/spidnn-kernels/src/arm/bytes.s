@@ -1,0 +1,243 @@
+@ Bytes to halves, and through tables.
+
+    .section .text.spidnn_bytes, "ax", %progbits
+    .arm
+    .balign 4
+
+@ One word of bytes in \w to two of halves in r4, r5; r12 is used.
+    .macro unsigned w
+    and   r4, \w, #0xff
+    and   r5, \w, #0xff00
+    mov   r12, \w, lsr #24
+    and   \w, \w, #0xff0000
+    orr   r4, r4, r5, lsl #8
+    mov   r12, r12, lsl #16
+    orr   r5, r12, \w, lsr #16
+    stmia r1!, {r4, r5}
+    .endm
+
+    .global spidnn_widen_unsigned
+    .type spidnn_widen_unsigned, %function
+@ widen_unsigned(from: r0, to: r1, words: r2)
+spidnn_widen_unsigned:
+    stmfd sp!, {r4-r9, lr}
+    subs  r2, r2, #4
+    blo   2f
+1:  ldmia r0!, {r6-r9}
+    unsigned r6
+    unsigned r7
+    unsigned r8
+    unsigned r9
+    subs  r2, r2, #4
+    bhs   1b
+2:  adds  r2, r2, #4
+    beq   4f
+3:  ldr   r6, [r0], #4
+    subs  r2, r2, #1
+    unsigned r6
+    bne   3b
+4:  ldmfd sp!, {r4-r9, pc}
+
+    .global spidnn_widen_signed
+    .type spidnn_widen_signed, %function
+@ widen_signed(from: r0, to: r1, words: r2): at least one; `from` may be the upper half of `to`.
+spidnn_widen_signed:
+    stmfd sp!, {r4-r7, lr}
+1:  ldr   r3, [r0], #4
+    subs  r2, r2, #1
+    mov   r4, r3, lsl #24
+    mov   r5, r3, lsl #16
+    mov   r6, r3, lsl #8
+    mov   r7, r3, asr #24
+    mov   r4, r4, asr #8
+    mov   r5, r5, asr #24
+    mov   r6, r6, asr #8
+    mov   r5, r5, lsl #16
+    mov   r7, r7, lsl #16
+    orr   r4, r5, r4, lsr #16
+    orr   r5, r7, r6, lsr #16
+    stmia r1!, {r4, r5}
+    bne   1b
+    ldmfd sp!, {r4-r7, pc}
+
+    .global spidnn_shift_halves
+    .type spidnn_shift_halves, %function
+@ shift_halves(from: r0, to: r1, words: r2, zero: r3): each word from the half behind its first; `zero` at the end. At least one word.
+spidnn_shift_halves:
+    stmfd sp!, {r4-r8, lr}
+    ldr   r12, [r0], #4
+    subs  r2, r2, #5
+    blo   2f
+1:  ldmia r0!, {r5-r8}
+    mov   r4, r12, lsr #16
+    mov   r12, r8
+    orr   r4, r4, r5, lsl #16
+    mov   r5, r5, lsr #16
+    orr   r5, r5, r6, lsl #16
+    mov   r6, r6, lsr #16
+    orr   r6, r6, r7, lsl #16
+    mov   r7, r7, lsr #16
+    orr   r7, r7, r8, lsl #16
+    stmia r1!, {r4-r7}
+    subs  r2, r2, #4
+    bhs   1b
+2:  adds  r2, r2, #4
+    beq   4f
+3:  mov   r4, r12, lsr #16
+    ldr   r12, [r0], #4
+    subs  r2, r2, #1
+    orr   r4, r4, r12, lsl #16
+    str   r4, [r1], #4
+    bne   3b
+4:  mov   r12, r12, lsr #16
+    orr   r12, r12, r3, lsl #16
+    str   r12, [r1]
+    ldmfd sp!, {r4-r8, pc}
+
+    .global spidnn_widen_rows
+    .type spidnn_widen_rows, %function
+@ widen_rows(from: r0, to: r1, words: r2, rows: r3; on the stack bytes from row to row of both): words and rows are at least one.
+spidnn_widen_rows:
+    stmfd sp!, {r4-r11, lr}
+    ldr   r10, [sp, #36]
+    ldr   r11, [sp, #40]
+    sub   r10, r10, r2, lsl #2
+    sub   r11, r11, r2, lsl #3
+    mov   lr, r2
+1:  subs  r2, lr, #4
+    blo   3f
+2:  ldmia r0!, {r6-r9}
+    unsigned r6
+    unsigned r7
+    unsigned r8
+    unsigned r9
+    subs  r2, r2, #4
+    bhs   2b
+3:  adds  r2, r2, #4
+    beq   5f
+4:  ldr   r6, [r0], #4
+    subs  r2, r2, #1
+    unsigned r6
+    bne   4b
+5:  subs  r3, r3, #1
+    add   r0, r0, r10
+    add   r1, r1, r11
+    bne   1b
+    ldmfd sp!, {r4-r11, pc}
+
+    .global spidnn_spread_rows
+    .type spidnn_spread_rows, %function
+@ spread_rows(from: r0, to: r1, count: r2, step: r3; on the stack rows, bytes from row to row of both): `spread` for several rows, at least one.
+spidnn_spread_rows:
+    stmfd sp!, {r4-r10, lr}
+    ldr   r8, [sp, #32]
+    ldr   r9, [sp, #36]
+    ldr   r10, [sp, #40]
+    mov   r7, r2
+1:  stmfd sp!, {r0, r1}
+    mov   r2, r7
+    bl    spidnn_spread
+    ldmfd sp!, {r0, r1}
+    subs  r8, r8, #1
+    add   r0, r0, r9
+    add   r1, r1, r10
+    bne   1b
+    ldmfd sp!, {r4-r10, pc}
+
+    .global spidnn_spread
+    .type spidnn_spread, %function
+@ spread(from: r0, to: r1, count: r2, step: r3): bytes to halves `step` bytes from one another.
+spidnn_spread:
+    stmfd sp!, {r4-r6, lr}
+    subs  r2, r2, #4
+    blo   2f
+1:  ldrb  r4, [r0], #1
+    ldrb  r5, [r0], #1
+    ldrb  r6, [r0], #1
+    ldrb  r12, [r0], #1
+    strh  r4, [r1], r3
+    strh  r5, [r1], r3
+    strh  r6, [r1], r3
+    subs  r2, r2, #4
+    strh  r12, [r1], r3
+    bhs   1b
+2:  adds  r2, r2, #4
+    beq   4f
+3:  ldrb  r4, [r0], #1
+    subs  r2, r2, #1
+    strh  r4, [r1], r3
+    bne   3b
+4:  ldmfd sp!, {r4-r6, pc}
+
+    .global spidnn_lookup
+    .type spidnn_lookup, %function
+@ lookup(from: r0, to: r1, words: r2, table: r3): at least one.
+spidnn_lookup:
+    stmfd sp!, {r4-r7, lr}
+    ldr   r4, [r0], #4
+1:  and   r5, r4, #0xff
+    ldrb  r5, [r3, r5]
+    mov   r6, r4, lsl #16
+    mov   r7, r4, lsl #8
+    ldrb  r6, [r3, r6, lsr #24]
+    ldrb  r7, [r3, r7, lsr #24]
+    ldrb  r12, [r3, r4, lsr #24]
+    subs  r2, r2, #1
+    orr   r5, r5, r6, lsl #8
+    ldrne r4, [r0], #4
+    orr   r5, r5, r7, lsl #16
+    orr   r5, r5, r12, lsl #24
+    str   r5, [r1], #4
+    bne   1b
+    ldmfd sp!, {r4-r7, pc}
+
+    .global spidnn_pool_average
+    .type spidnn_pool_average, %function
+@ pool_average(upper row: r0, lower row: r1, results: r2, pixels: r3, channels: on the stack): windows of two by two that touch.
+spidnn_pool_average:
+    stmfd sp!, {r4-r9, lr}
+    ldr   r8, [sp, #28]
+1:  mov   r9, r8
+2:  ldrb  r4, [r0, r8]
+    ldrb  r5, [r0], #1
+    ldrb  r6, [r1, r8]
+    ldrb  r7, [r1], #1
+    add   r4, r4, r5
+    add   r4, r4, #2
+    add   r4, r4, r6
+    add   r4, r4, r7
+    subs  r9, r9, #1
+    mov   r4, r4, lsr #2
+    strb  r4, [r2], #1
+    bne   2b
+    add   r0, r0, r8
+    add   r1, r1, r8
+    subs  r3, r3, #1
+    bne   1b
+    ldmfd sp!, {r4-r9, pc}
+
+    .global spidnn_pool_maximum
+    .type spidnn_pool_maximum, %function
+@ As pool_average.
+spidnn_pool_maximum:
+    stmfd sp!, {r4-r9, lr}
+    ldr   r8, [sp, #28]
+1:  mov   r9, r8
+2:  ldrb  r4, [r0, r8]
+    ldrb  r5, [r0], #1
+    ldrb  r6, [r1, r8]
+    ldrb  r7, [r1], #1
+    cmp   r4, r5
+    movlo r4, r5
+    cmp   r4, r6
+    movlo r4, r6
+    cmp   r4, r7
+    movlo r4, r7
+    subs  r9, r9, #1
+    strb  r4, [r2], #1
+    bne   2b
+    add   r0, r0, r8
+    add   r1, r1, r8
+    subs  r3, r3, #1
+    bne   1b
+    ldmfd sp!, {r4-r9, pc}

@@ -1,0 +1,230 @@
+//! Products of halves to bytes in assembly.
+
+use core::arch::global_asm;
+use core::cell::{Cell, UnsafeCell};
+
+use super::address;
+use crate::call::{PANEL_COLUMNS, Product8};
+
+global_asm!(include_str!("int8.s"), options(raw));
+
+/// What a row of tiles works through, and counts on in. Addresses and steps in bytes. (See the offsets in int8.s.)
+#[repr(C)]
+struct Panel {
+    /// Results of the first pixel of a tile.
+    y: u32,
+    /// Its operands.
+    x: u32,
+    /// From tile to tile.
+    y_step: u32,
+    x_step: u32,
+    /// From the operands of the first pixel to the second's; weights.
+    dx: u32,
+    w: u32,
+    /// Biases, then multipliers.
+    scales: u32,
+    /// Where the unrolled loop is entered for the first turn of a segment.
+    entry: u32,
+    /// Further turns.
+    turns: u32,
+    segments: u32,
+    /// From behind a segment to the next.
+    x_next: u32,
+    /// From the results of the first pixel to the second's.
+    dy: u32,
+    /// Zero point and one half, before the last shift; the shift.
+    round: u32,
+    shift: u32,
+    /// Tiles.
+    count: u32,
+    /// Working variables: turns and segments left, the stack.
+    work: [u32; 3],
+}
+
+/// The one that the assembly knows.
+#[repr(transparent)]
+struct Place(UnsafeCell<Panel>);
+
+// SAFETY: a core has one thread, and interrupts run no kernels.
+unsafe impl Sync for Place {}
+
+#[unsafe(no_mangle)]
+#[allow(non_upper_case_globals)]
+static spidnn_panel: Place = Place(UnsafeCell::new(Panel {
+    y: 0,
+    x: 0,
+    y_step: 0,
+    x_step: 0,
+    dx: 0,
+    w: 0,
+    scales: 0,
+    entry: 0,
+    turns: 0,
+    segments: 0,
+    x_next: 0,
+    dy: 0,
+    round: 0,
+    shift: 0,
+    count: 0,
+    work: [0; 3],
+}));
+
+unsafe extern "C" {
+    fn spidnn_panel_24();
+    fn spidnn_panel_23();
+    fn spidnn_panel_22();
+    fn spidnn_panel_21();
+    fn spidnn_panel_14();
+    static spidnn_pairs_24: u32;
+    static spidnn_pairs_23: u32;
+    static spidnn_pairs_22: u32;
+    static spidnn_pairs_21: u32;
+    static spidnn_pairs_14: u32;
+}
+
+/// A form of the tile: its function, its loop, the bytes of a pair in it, and the logarithm of the pairs in a turn.
+type Form = (unsafe extern "C" fn(), *const u32, u32, u32);
+
+/// The whole product. The call was checked.
+pub fn product8(call: &Product8, dtcm: &[Cell<u32>]) {
+    let forms: [Form; 5] = [
+        (spidnn_panel_21, &raw const spidnn_pairs_21, 28, 3),
+        (spidnn_panel_22, &raw const spidnn_pairs_22, 48, 4),
+        (spidnn_panel_23, &raw const spidnn_pairs_23, 68, 3),
+        (spidnn_panel_24, &raw const spidnn_pairs_24, 88, 5),
+        (spidnn_panel_14, &raw const spidnn_pairs_14, 52, 5),
+    ];
+    let pairs = call.terms / 2;
+    let all = call.segments * pairs;
+    let x = address(dtcm, call.x);
+    let odd = call.x_pixel % 2 == 1;
+    // The second pixel of a tile is at an odd half if the step is odd.
+    let dx = if odd {
+        address(dtcm, call.x_odd).wrapping_sub(x).wrapping_add(2 * (call.x_pixel - 1))
+    } else {
+        2 * call.x_pixel
+    };
+    // SAFETY: the only user of the place.
+    let panel = unsafe { &mut *spidnn_panel.0.get() };
+    panel.y_step = 2 * call.y_pixel;
+    panel.x_step = 4 * call.x_pixel;
+    panel.segments = call.segments;
+    panel.x_next = (2 * call.x_segment).wrapping_sub(4 * pairs);
+    panel.round = (2 * call.zero + 1) << (call.shift - 1);
+    panel.shift = call.shift;
+    let (w, scales, y) = (address(dtcm, call.w), address(dtcm, call.scales), address(dtcm, call.y));
+    let mut run = |form: usize, row: u32, pixel: u32, count: u32, j0: u32, alone: bool| {
+        let (function, pairs_at, bytes, log) = forms[form];
+        let unroll = 1 << log;
+        // Pairs of the first turn, and turns after it.
+        panel.turns = pairs - 1 >> log;
+        panel.entry = pairs_at as u32 + (unroll - 1 - (pairs - 1 & (unroll - 1))) * bytes;
+        panel.x = x.wrapping_add(2 * (row * call.x_row + pixel * call.x_pixel));
+        panel.y = y + row * call.y_row + pixel * call.y_pixel + j0;
+        // Weights and scales of the panels before.
+        panel.w = w + 4 * all * j0;
+        panel.scales = scales + 8 * j0;
+        (panel.dx, panel.dy) = if alone { (0, 0) } else { (dx, call.y_pixel) };
+        panel.count = count;
+        // SAFETY: the call was checked.
+        unsafe { function() }
+    };
+    for row in 0..call.rows {
+        let mut j0 = 0;
+        while j0 < call.n {
+            let width = PANEL_COLUMNS.min(call.n - j0);
+            if call.pixels >= 2 {
+                run(width as usize - 1, row, 0, call.pixels / 2, j0, false);
+            }
+            if call.pixels % 2 == 1 {
+                let form = if width == PANEL_COLUMNS { 4 } else { width as usize - 1 };
+                run(form, row, call.pixels - 1, 1, j0, true);
+            }
+            j0 += width;
+        }
+    }
+}
+
+global_asm!(include_str!("bytes.s"), options(raw));
+
+unsafe extern "C" {
+    fn spidnn_widen_unsigned(from: u32, to: u32, words: u32);
+    fn spidnn_widen_signed(from: u32, to: u32, words: u32);
+    fn spidnn_shift_halves(from: u32, to: u32, words: u32, zero: u32);
+    fn spidnn_widen_rows(from: u32, to: u32, words: u32, rows: u32, from_row: u32, to_row: u32);
+    fn spidnn_spread_rows(from: u32, to: u32, count: u32, step: u32, rows: u32, from_row: u32, to_row: u32);
+    fn spidnn_pool_average(upper: u32, lower: u32, to: u32, pixels: u32, channels: u32);
+    fn spidnn_pool_maximum(upper: u32, lower: u32, to: u32, pixels: u32, channels: u32);
+    fn spidnn_lookup(from: u32, to: u32, words: u32, table: u32);
+}
+
+/// Signed bytes of `words` words at byte offset `from` to halves.
+pub fn widen_signed(dtcm: &[Cell<u32>], from: u32, to: u32, words: u32) {
+    if words > 0 {
+        // SAFETY: the call was checked.
+        unsafe { spidnn_widen_signed(address(dtcm, from), address(dtcm, to), words) }
+    }
+}
+
+/// Unsigned bytes to halves: whole words.
+pub fn widen_unsigned(from: &[Cell<u32>], to: &[Cell<u32>], words: u32) {
+    // SAFETY: the call was checked.
+    unsafe { spidnn_widen_unsigned(from.as_ptr() as u32, to.as_ptr() as u32, words) }
+}
+
+/// The copy of a row of words that begins with its second half.
+pub fn shift(row: &[Cell<u32>], odd: &[Cell<u32>], zero: u32) {
+    if !row.is_empty() {
+        // SAFETY: the call was checked.
+        unsafe { spidnn_shift_halves(row.as_ptr() as u32, odd.as_ptr() as u32, row.len() as u32, zero) }
+    }
+}
+
+/// Rows of whole words of bytes to halves; strides in words.
+pub fn widen_rows(from: &[Cell<u32>], to: &[Cell<u32>], words: u32, rows: u32, from_row: u32, to_row: u32) {
+    if words > 0 && rows > 0 {
+        // SAFETY: the call was checked.
+        unsafe { spidnn_widen_rows(from.as_ptr() as u32, to.as_ptr() as u32, words, rows, 4 * from_row, 4 * to_row) }
+    }
+}
+
+/// For `rows` rows of bytes, `from_row` words from one another: `count` bytes of each to halves `step` halves from one another, from half `at` on,
+/// of the next row one half further.
+pub fn spread_rows(
+    from: &[Cell<u32>],
+    to: &[Cell<u32>],
+    at: u32,
+    (count, step): (u32, u32),
+    (rows, from_row): (u32, u32),
+) {
+    if rows > 0 {
+        // SAFETY: the call was checked.
+        unsafe {
+            spidnn_spread_rows(
+                from.as_ptr() as u32,
+                to.as_ptr() as u32 + 2 * at,
+                count,
+                2 * step,
+                rows,
+                4 * from_row,
+                2,
+            )
+        }
+    }
+}
+
+/// Bytes of `words` words through a table, by byte offsets.
+pub fn lookup(dtcm: &[Cell<u32>], from: u32, to: u32, words: u32, table: u32) {
+    if words > 0 {
+        // SAFETY: the call was checked.
+        unsafe { spidnn_lookup(address(dtcm, from), address(dtcm, to), words, address(dtcm, table)) }
+    }
+}
+
+/// A row of `pixels` results of windows of two by two that touch, from two rows of the picture (their first bytes).
+pub fn pool_two_by_two(maximum: bool, rows: [&[Cell<u32>]; 2], y: &[Cell<u32>], pixels: u32, channels: u32) {
+    let [upper, lower] = rows.map(|row| row.as_ptr() as u32);
+    let function = if maximum { spidnn_pool_maximum } else { spidnn_pool_average };
+    // SAFETY: the call was checked, and has pixels and channels.
+    unsafe { function(upper, lower, y.as_ptr() as u32, pixels, channels) }
+}
