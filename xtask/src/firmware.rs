@@ -51,7 +51,13 @@ pub fn build(root: &Path, check: bool) -> Vec<String> {
     }
     let mut problems = Vec::new();
     for &(name, features, paged) in VARIANTS {
-        let packed = compile(root, name, features).and_then(|o| link(root, name, &o, paged)).and_then(|elf| pack(&elf));
+        let packed = compile(root, name, features).and_then(|o| link(root, name, &o, paged)).and_then(|elf| {
+            let code = sizes_of(&elf)?.code;
+            if code > CODE_BYTES_MAX {
+                return Err(format!("{code} bytes of code, {CODE_BYTES_MAX} fit"));
+            }
+            pack(&elf)
+        });
         let file = root.join("crates/spidnn-firmware/artefacts").join(format!("{name}.aplx"));
         let outcome = packed.and_then(|bytes| if check { compare(&file, &bytes) } else { write(&file, &bytes) });
         problems.extend(outcome.err().map(|problem| format!("{name}: {problem}")));

@@ -79,7 +79,11 @@ const _: () = {
     assert!(core::mem::offset_of!(Rings, long_words) == 256);
     assert!(core::mem::offset_of!(Rings, short_keys) == 512);
     assert!(core::mem::offset_of!(Rings, long_head) == 640);
-    assert!(core::mem::offset_of!(Rings, counted_key) == 640 + 20 && core::mem::offset_of!(Rings, blocks) == 640 + 48 && size_of::<Block>() == 24);
+    assert!(
+        core::mem::offset_of!(Rings, counted_key) == 640 + 20
+            && core::mem::offset_of!(Rings, blocks) == 640 + 48
+            && size_of::<Block>() == 24
+    );
 };
 
 macro_rules! word {

@@ -573,7 +573,8 @@ impl Links {
             r.first = r.next;
             r.bitmaps = [[0; BITMAP_WORDS]; WINDOW as usize];
         }
-        let senders = if active.up { self.config.child_count as usize } else { usize::from(self.config.parent.is_some()) };
+        let senders =
+            if active.up { self.config.child_count as usize } else { usize::from(self.config.parent.is_some()) };
         for sender in 0..senders {
             let receiver = if active.up { &self.streams.from_children[sender] } else { &self.streams.from_parent };
             let next = receiver.next;
