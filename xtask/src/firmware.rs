@@ -22,7 +22,7 @@ const LINKER: &str = "ld.lld";
 /// The firmware's variants: binary, features, whether it has pages.
 const VARIANTS: &[(&str, &str, bool)] = &[
     ("predict", "usual-units,exponential-units", false),
-    ("train", "exchanges,usual-units", true),
+    ("train", "exchanges,usual-units,exponential-units", true),
     ("kernels", "usual-units", false),
     ("kernels_train", "usual-units", false),
     ("kernels_formats", "usual-units", false),
@@ -95,7 +95,11 @@ pub fn sizes(root: &Path) -> Result<String, Vec<String>> {
             Err(problem) => problems.push(format!("{name}: {problem}")),
         }
     }
-    if problems.is_empty() { Ok(table) } else { Err(problems) }
+    if problems.is_empty() {
+        return Ok(table);
+    }
+    problems.insert(0, table);
+    Err(problems)
 }
 
 fn compiler_path() -> String {
@@ -200,6 +204,10 @@ fn section<'a>(file: &object::File<'a>, name: &str) -> Option<(u64, u64, &'a [u8
 /// Packs an ELF file as the monitor's loader takes it: vectors, what starts the core, resident code, data; and behind it what the loader does not look at:
 /// the pages.
 fn pack(elf: &[u8]) -> Result<Vec<u8>, String> {
+    let sizes = sizes_of(elf)?;
+    if sizes.code > CODE_BYTES_MAX {
+        return Err(format!("{} bytes of code, {CODE_BYTES_MAX} fit", sizes.code));
+    }
     let file = object::File::parse(elf).map_err(|e| e.to_string())?;
     let mut entries: Vec<Entry> = Vec::new();
     let mut content = Vec::new();

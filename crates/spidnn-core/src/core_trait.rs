@@ -131,7 +131,17 @@ pub trait Core {
     }
     /// Next packets that arrived, oldest first.
     fn take(&self) -> Option<Arrival<Self::Words>>;
-    /// Sleeps until a packet is there to take, or until the cycle count `deadline`.
+    /// From now on the core may itself put away packets with the keys `key` to `key + 127` as they come: payloads to the words from
+    /// the DTCM offset `dtcm` on, of which there are 128. What it puts away is not there to [`Core::take`]. `place`, below 12, tells
+    /// such blocks apart; a new one takes the place of an old one.
+    fn open(&self, _place: usize, _key: u32, _dtcm: u32) {}
+    /// Which words of an opened block the core has put away: a bit for each.
+    fn put_away(&self, _place: usize) -> [u32; 4] {
+        [0; 4]
+    }
+    /// From now on the core puts away nothing.
+    fn close(&self) {}
+    /// Sleeps until a packet is there to take, something was put away since the core was last asked for that, or until the cycle count `deadline`.
     async fn event(&self, deadline: Option<u64>);
     /// Tells the host that the core is ready, and sleeps until the host's start signal: `true`. A packet wakes it, too:
     /// `false`; the core then takes it and calls again.

@@ -13,7 +13,7 @@ pub const COUNT: usize = 5;
 pub enum Page {
     /// Convolutions, and what goes with products of any kind.
     Product,
-    /// Pooling, and gradients of pooling and activations.
+    /// Pooling, and gradients of pooling, activations and weights.
     Shape,
     /// Losses, and the normalisation that comes with them.
     Loss,
@@ -40,8 +40,8 @@ macro_rules! pages {
 }
 
 pages! {
-    Product: Conv ConvWgrad PrepConvBackward BiasAct ColumnSum;
-    Shape: Pool PoolGrad ActGrad;
+    Product: Conv BiasAct;
+    Shape: Pool PoolGrad ActGrad ConvWgrad PrepConvBackward ColumnSum;
     Loss: Loss Softmax SoftmaxGrad;
     Update: OptimizerStep SumParts Norms Clip CountNonFinite NormCoefficients;
     Norm: NormGrad Normalise Lerp Dropout ScaleShift Scale;

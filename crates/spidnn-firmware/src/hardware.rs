@@ -27,6 +27,8 @@ pub struct Hardware<K> {
     expected: Cell<u32>,
     /// When the run began.
     run_began: Cell<u64>,
+    /// Packets put away when the runtime last asked.
+    put_away: Cell<u32>,
     /// The next start signal is SYNC1 (they alternate).
     second_signal: Cell<bool>,
 }
@@ -39,6 +41,7 @@ impl<K: Kernels> Hardware<K> {
             kernels: PhantomData,
             cycles: Cell::new(0),
             run_began: Cell::new(0),
+            put_away: Cell::new(0),
             expected: Cell::new(0),
             second_signal: Cell::new(false),
         }
@@ -163,10 +166,25 @@ impl<K: Kernels> Core for Hardware<K> {
         packets::take().map(|(key, words)| Arrival { key, words })
     }
 
+    fn open(&self, place: usize, key: u32, dtcm: u32) {
+        packets::open(place, key, DTCM + dtcm);
+    }
+
+    fn put_away(&self, place: usize) -> [u32; 4] {
+        self.put_away.set(packets::count_put_away());
+        packets::put_away(place)
+    }
+
+    fn close(&self) {
+        packets::close();
+    }
+
     fn event(&self, deadline: Option<u64>) {
         let here = || {
             let expected = self.expected.get();
-            !packets::is_empty() || (expected != 0 && packets::counted() & expected == expected)
+            !packets::is_empty()
+                || packets::count_put_away() != self.put_away.get()
+                || (expected != 0 && packets::counted() & expected == expected)
         };
         let Some(deadline) = deadline else { return sleep_until(here) };
         let now = self.now_cycles();

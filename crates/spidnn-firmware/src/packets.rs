@@ -12,11 +12,26 @@ use crate::device::{comms, vic};
 use crate::interrupt;
 
 /// Packets with payload that the ring holds (one place stays empty).
-const LONG: usize = 128;
+const LONG: usize = 64;
+/// Blocks that the handler may put away by itself.
+const BLOCKS: usize = if cfg!(feature = "exchanges") { 12 } else { 0 };
+/// A block that is none: no key gives it, and the search goes on behind it.
+const CLOSED: u32 = u32::MAX;
 /// Packets without.
 const SHORT: usize = 32;
 
-/// The rings, as `fiq.s` knows them. Their section begins at a multiple of 1024 (`link.x`): a place wraps by clearing one bit.
+/// A block of a stream that is put away as it comes.
+#[repr(C)]
+struct Block {
+    /// Its keys without the lowest 7 bits, or [`CLOSED`]; 0 ends the table.
+    key: u32,
+    /// Address of its words.
+    address: u32,
+    /// A bit for each word that has come.
+    bitmap: [u32; 4],
+}
+
+/// The rings, as `fiq.s` knows them. Their section begins at a multiple of 512 (`link.x`): a place wraps by clearing one bit.
 #[repr(C)]
 struct Rings {
     long_keys: [u32; LONG],
@@ -31,6 +46,11 @@ struct Rings {
     counted_key: u32,
     counted_mask: u32,
     counted: u32,
+    /// Packets put away.
+    put_away: u32,
+    /// Registers of whom the handler interrupts.
+    saved: [u32; 3],
+    blocks: [Block; BLOCKS + 1],
 }
 
 struct Shared(UnsafeCell<Rings>);
@@ -50,12 +70,20 @@ static RINGS: Shared = Shared(UnsafeCell::new(Rings {
     counted_key: 1,
     counted_mask: 0,
     counted: 0,
+    put_away: 0,
+    saved: [0; 3],
+    blocks: [const { Block { key: 0, address: 0, bitmap: [0; 4] } }; BLOCKS + 1],
 }));
 
 const _: () = {
-    assert!(core::mem::offset_of!(Rings, long_words) == 512);
-    assert!(core::mem::offset_of!(Rings, short_keys) == 1024);
-    assert!(core::mem::offset_of!(Rings, long_head) == 1152);
+    assert!(core::mem::offset_of!(Rings, long_words) == 256);
+    assert!(core::mem::offset_of!(Rings, short_keys) == 512);
+    assert!(core::mem::offset_of!(Rings, long_head) == 640);
+    assert!(
+        core::mem::offset_of!(Rings, counted_key) == 640 + 20
+            && core::mem::offset_of!(Rings, blocks) == 640 + 48
+            && size_of::<Block>() == 24
+    );
 };
 
 macro_rules! word {
@@ -85,12 +113,16 @@ pub fn prepare() {
         (word!(short_head), short),
         (word!(short_tail), short),
         (word!(stopped), 0),
+        (word!(put_away), 0),
         // No key has a bit outside of an empty mask: nothing is counted.
         (word!(counted_key), 1),
         (word!(counted_mask), u32::MAX),
         (word!(counted), 0),
     ] {
         write(place, value);
+    }
+    for place in 0..=BLOCKS {
+        write(block_word(place, 0), 0);
     }
     let variables = word!(long_head) as u32;
     // SAFETY: only registers of FIQ mode are changed, and the mode is restored.
@@ -101,20 +133,57 @@ pub fn prepare() {
             "mov r8, r0",
             "mov r9, r1",
             "mov r10, r2",
-            "mov r13, r3",
             "msr cpsr_c, r4",
             out("r4") _,
             in("r0") comms::BASE,
             in("r1") long,
             in("r2") variables,
-            in("r3") short,
         );
     }
 }
 
-/// Where the handler puts the next packets, and what it has counted: changes when one comes.
-pub fn heads() -> (u32, u32, u32) {
-    (read(word!(long_head)), read(word!(short_head)), counted())
+/// A word of a block's entry.
+fn block_word(place: usize, word: usize) -> *mut u32 {
+    // SAFETY: callers stay in the table: `place` is at most BLOCKS, `word` below 6.
+    unsafe { word!(blocks).cast::<u32>().add(6 * place.min(BLOCKS) + word) }
+}
+
+/// Lets the handler put away the packets with keys from `key` on, 128 of them, at an address.
+pub fn open(place: usize, key: u32, address: u32) {
+    if place >= BLOCKS {
+        return;
+    }
+    // Last the key: from then on the handler uses the entry.
+    write(block_word(place, 0), CLOSED);
+    write(block_word(place, 1), address);
+    for word in 2..6 {
+        write(block_word(place, word), 0);
+    }
+    write(block_word(place, 0), key >> 7);
+}
+
+/// The words of a block that the handler has put away.
+pub fn put_away(place: usize) -> [u32; 4] {
+    core::array::from_fn(|word| if place < BLOCKS { read(block_word(place, 2 + word)) } else { 0 })
+}
+
+/// Packets that the handler has put away, of all blocks.
+pub fn count_put_away() -> u32 {
+    read(word!(put_away))
+}
+
+/// Lets the handler put away nothing.
+pub fn close() {
+    for place in 0..BLOCKS {
+        if read(block_word(place, 0)) != 0 {
+            write(block_word(place, 0), CLOSED);
+        }
+    }
+}
+
+/// What changes when a packet comes.
+pub fn heads() -> (u32, u32, u32, u32) {
+    (read(word!(long_head)), read(word!(short_head)), counted(), count_put_away())
 }
 
 /// Counts packets from now on, instead of keeping them.

@@ -15,7 +15,20 @@ const TIMEOUT_CYCLES: u64 = 40_000;
 /// Blocks a receiver has room for.
 const WINDOW: u32 = 2;
 const BLOCK: u32 = STREAM_BLOCK_WORDS;
+/// A bit for each word of a block.
+type Bitmap = [u32; BITMAP_WORDS];
 const BITMAP_WORDS: usize = (BLOCK / 32) as usize;
+
+/// Whether all of a block's first words are there.
+fn complete(bitmap: &Bitmap, words: u32) -> bool {
+    let part = |n: usize| words.saturating_sub(32 * n as u32).min(32);
+    bitmap.iter().enumerate().all(|(n, bits)| part(n) == 0 || bits | !(u32::MAX >> (32 - part(n))) == u32::MAX)
+}
+
+/// Whether a word is there.
+fn has(bitmap: &Bitmap, word: u32) -> bool {
+    bitmap[(word / 32) as usize % BITMAP_WORDS] >> (word % 32) & 1 == 1
+}
 
 /// Every child.
 const ALL: u32 = 7;
@@ -37,7 +50,8 @@ struct Receiver {
     next: u32,
     /// Number of the first block of the exchange that is going on.
     first: u32,
-    bitmaps: [[u32; BITMAP_WORDS]; WINDOW as usize],
+    /// A bit for each word that the runtime has put away; the core may have put away more (see [`Core::put_away`]).
+    bitmaps: [Bitmap; WINDOW as usize],
 }
 
 impl Receiver {
@@ -48,10 +62,19 @@ impl Receiver {
     }
     /// The block of the window with this number modulo 16.
     fn in_window(&self, low: u32) -> Option<u32> {
-        (self.next..self.next.wrapping_add(WINDOW)).find(|n| n & 15 == low)
+        let ahead = low.wrapping_sub(self.next) & 15;
+        (ahead < WINDOW).then(|| self.next.wrapping_add(ahead))
     }
-    fn received(&self, number: u32) -> u32 {
-        self.bitmaps[Self::slot(number)].iter().map(|w| w.count_ones()).sum()
+    /// Words of a block have come.
+    fn mark(&mut self, number: u32, from: u32, to: u32) {
+        let slot = Self::slot(number);
+        let mut at = from;
+        while at < to {
+            let end = to.min((at | 31) + 1);
+            let mask = (u32::MAX >> (32 - (end - at))) << (at & 31);
+            self.bitmaps[slot][(at / 32) as usize] |= mask;
+            at = end;
+        }
     }
     /// The block is used: its room is free.
     fn used(&mut self) {
@@ -110,8 +133,12 @@ struct Active {
 impl Active {
     /// Words of the block with this number, in a stream in which the vector begins with number `first`.
     fn block_words(&self, number: u32, first: u32) -> u32 {
-        let before = u64::from(number.wrapping_sub(first)) * u64::from(BLOCK);
-        u64::from(self.words).saturating_sub(before).min(u64::from(BLOCK)) as u32
+        let (before, blocks) = (number.wrapping_sub(first), self.words / BLOCK);
+        match before {
+            _ if before < blocks => BLOCK,
+            _ if before == blocks => self.words % BLOCK,
+            _ => 0,
+        }
     }
     fn blocks(&self) -> u32 {
         self.words.div_ceil(BLOCK)
@@ -215,19 +242,55 @@ impl Links {
         let slot = Receiver::slot(number);
         let place = active.received + ((child as u32 * WINDOW) + slot as u32) * BLOCK * 4;
         core.write(place + offset * 4, words);
-        for i in offset..end {
-            receiver.bitmaps[slot][(i / 32) as usize] |= 1 << (i % 32);
-        }
+        receiver.mark(number, offset, end);
         // The end of the block is here and something is missing: say so at once.
-        if end == length && receiver.received(number) < length {
+        if end == length && !complete(&self.here(core, up, child, number), length) {
             self.status(core, up, child as u32, number).await;
         }
+    }
+
+    /// Which words of a block are here.
+    fn here<C: Core>(&self, core: &C, up: bool, child: usize, number: u32) -> Bitmap {
+        let slot = Receiver::slot(number);
+        let receiver = if up { &self.streams.from_children[child] } else { &self.streams.from_parent };
+        let mut bitmap = core.put_away(child * WINDOW as usize + slot);
+        for (all, own) in bitmap.iter_mut().zip(&receiver.bitmaps[slot]) {
+            *all |= own;
+        }
+        bitmap
+    }
+
+    /// Lets the core put away a block of the window by itself.
+    fn open<C: Core>(&self, core: &C, up: bool, child: usize, number: u32) {
+        let Some(active) = self.streams.active else { return };
+        let (sender, kind) = if up {
+            (self.config.children[child], kind::UP_DATA)
+        } else {
+            (self.config.parent.unwrap_or_default(), kind::DOWN_DATA)
+        };
+        let place = child * WINDOW as usize + Receiver::slot(number);
+        core.open(place, sender | kind << 12 | (number & 15) << 7, active.received + place as u32 * BLOCK * 4);
+    }
+
+    /// The next block of a sender has been used: there is room for another, which the sender is told.
+    async fn block_used<C: Core>(&mut self, core: &C, up: bool, child: usize) {
+        let receiver = if up { &mut self.streams.from_children[child] } else { &mut self.streams.from_parent };
+        receiver.used();
+        let last = receiver.next.wrapping_add(WINDOW - 1);
+        self.open(core, up, child, last);
+        self.tell(core, up, child).await;
+    }
+
+    /// The exchange is over.
+    fn end<C: Core>(&mut self, core: &C) {
+        self.streams.active = None;
+        core.close();
     }
 
     /// Tells a sender which words of a block arrived.
     async fn status<C: Core>(&self, core: &C, up: bool, child: u32, number: u32) {
         let receiver = if up { &self.streams.from_children[child as usize] } else { &self.streams.from_parent };
-        let bitmap = receiver.bitmaps[Receiver::slot(number)];
+        let bitmap = self.here(core, up, child as usize, number);
         let length = self.streams.active.map_or(0, |a| a.block_words(number, receiver.first));
         for (part, &bits) in bitmap.iter().enumerate() {
             // Only what lacks something is told.
@@ -359,22 +422,29 @@ impl Links {
     async fn wait_block<C: Core>(&mut self, core: &C, up: bool, child: usize) -> Result<(), Failure> {
         let peer = if up { self.config.children[child] } else { self.config.parent.unwrap_or_default() };
         let mut watch = Watch::new(core, peer, 0, TIMEOUT_CYCLES);
-        let mut before = 0;
+        let receiver = if up { &self.streams.from_children[child] } else { &self.streams.from_parent };
+        let number = receiver.next;
+        let length = self.streams.active.map_or(0, |a| a.block_words(number, receiver.first));
+        let mut before = [0; BITMAP_WORDS];
+        let mut told = false;
         loop {
-            let receiver = if up { &self.streams.from_children[child] } else { &self.streams.from_parent };
-            let (number, received) = (receiver.next, receiver.received(receiver.next));
-            let length = self.streams.active.map_or(0, |a| a.block_words(number, receiver.first));
-            if received >= length {
+            let here = self.here(core, up, child, number);
+            if complete(&here, length) {
                 return Ok(());
+            }
+            // The end of the block is here and something is missing: say so at once.
+            if !told && has(&here, length - 1) {
+                told = true;
+                self.status(core, up, child as u32, number).await;
             }
             if self.wait(core, &mut watch).await? {
                 // The word that opened this exchange may have been lost.
                 self.tell(core, up, child).await;
                 // The end of the block may have been lost while the sender, itself a receiver, is not in a position to ask.
-                if received > 0 && received == before {
+                if here != [0; BITMAP_WORDS] && here == before {
                     self.status(core, up, child as u32, number).await;
                 }
-                before = received;
+                before = here;
             }
         }
     }
@@ -404,7 +474,7 @@ impl Links {
         let own = |b: u32| e.scratch + (b % 2) * BLOCK * 4;
         let sums = e.scratch + 2 * BLOCK * 4;
         let received = e.scratch + 4 * BLOCK * 4;
-        self.begin(Active { words: e.words, received, sent: sums, up: true });
+        self.begin(core, Active { words: e.words, received, sent: sums, up: true });
         for child in 0..children {
             self.tell(core, true, child).await;
         }
@@ -433,8 +503,7 @@ impl Links {
                 let from = received + block * BLOCK * 4;
                 let left = if child == 0 { own(b) } else { sum };
                 core.kernel(&KernelCall::from(Map2 { op: 0, a: left, b: from, out: sum, count: length(b) })).await;
-                self.streams.from_children[child].used();
-                self.tell(core, true, child).await;
+                self.block_used(core, true, child).await;
             }
             if parent {
                 self.send_block(core, true, length(b)).await;
@@ -447,7 +516,7 @@ impl Links {
         }
         core.dma_done(2).await;
         core.dma_done(3).await;
-        self.streams.active = None;
+        self.end(core);
         Ok(())
     }
 
@@ -462,7 +531,7 @@ impl Links {
         // Scratch: sent [2], received [2] (the places of `reduce_up`).
         let sent = e.scratch + 2 * BLOCK * 4;
         let received = e.scratch + 4 * BLOCK * 4;
-        self.begin(Active { words: e.words, received, sent, up: false });
+        self.begin(core, Active { words: e.words, received, sent, up: false });
         if parent {
             self.tell(core, false, 0).await;
         }
@@ -479,8 +548,7 @@ impl Links {
                 self.wait_block(core, false, 0).await?;
                 let from = received + Receiver::slot(self.streams.from_parent.next) as u32 * BLOCK * 4;
                 core.kernel(&copy(from, out, length(b))).await;
-                self.streams.from_parent.used();
-                self.tell(core, false, 0).await;
+                self.block_used(core, false, 0).await;
                 core.dma(transfer(Direction::Out, e.sdram + b * BLOCK * 4, out, length(b), 2 + slot as u8)).await;
             } else {
                 core.dma(transfer(Direction::In, e.sdram + b * BLOCK * 4, out, length(b), 0)).await;
@@ -494,16 +562,25 @@ impl Links {
         }
         core.dma_done(2).await;
         core.dma_done(3).await;
-        self.streams.active = None;
+        self.end(core);
         Ok(())
     }
 
     /// Marks where the streams stand at the beginning of an exchange.
-    fn begin(&mut self, active: Active) {
+    fn begin<C: Core>(&mut self, core: &C, active: Active) {
         self.streams.active = Some(active);
         for r in self.streams.from_children.iter_mut().chain([&mut self.streams.from_parent]) {
             r.first = r.next;
             r.bitmaps = [[0; BITMAP_WORDS]; WINDOW as usize];
+        }
+        let senders =
+            if active.up { self.config.child_count as usize } else { usize::from(self.config.parent.is_some()) };
+        for sender in 0..senders {
+            let receiver = if active.up { &self.streams.from_children[sender] } else { &self.streams.from_parent };
+            let next = receiver.next;
+            for ahead in 0..WINDOW {
+                self.open(core, active.up, sender, next.wrapping_add(ahead));
+            }
         }
         self.streams.to_parent.first = self.streams.to_parent.next;
         self.streams.to_children.first = self.streams.to_children.next;
