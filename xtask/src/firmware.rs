@@ -28,6 +28,8 @@ const VARIANTS: &[(&str, &str, bool)] = &[
     ("kernels_formats", "usual-units", false),
     ("kernels_rest", "all-units", false),
 ];
+/// Set in the environment of a compiler that is wrapped.
+const WRAPPED: &str = "SPIDNN_FIRMWARE_WRAPPED";
 /// Where the linker script wants the part that is written here.
 const PAGES_MARK: &str = "/* PAGES";
 /// Code that fits beside the monitor's loader, and what the runtime's own data may take of local memory: segments, statics, stacks.
@@ -102,6 +104,27 @@ pub fn sizes(root: &Path) -> Result<String, Vec<String>> {
     Err(problems)
 }
 
+/// Whether this process stands in for the compiler, as `RUSTC_WRAPPER` of [`compile`].
+pub fn is_wrapper() -> bool {
+    std::env::var_os(WRAPPED).is_some()
+}
+
+/// Runs the compiler that the arguments name. Cargo gives every crate a number that depends on the folder it lies in, and names and
+/// order of functions depend on that number: here each crate gets one by its name, so that the same source gives the same bytes
+/// in any folder.
+pub fn wrap(arguments: &[String]) -> std::process::ExitCode {
+    let Some((compiler, arguments)) = arguments.split_first() else { return std::process::ExitCode::FAILURE };
+    let name = arguments.iter().skip_while(|a| *a != "--crate-name").nth(1).cloned().unwrap_or_default();
+    let fixed = arguments.iter().map(|argument| match argument.strip_prefix("metadata=") {
+        Some(_) if name.starts_with("spidnn") || VARIANTS.iter().any(|v| v.0 == name) => format!("metadata={name}"),
+        _ => argument.clone(),
+    });
+    match Command::new(compiler).args(fixed).env_remove(WRAPPED).status() {
+        Ok(status) if status.success() => std::process::ExitCode::SUCCESS,
+        _ => std::process::ExitCode::FAILURE,
+    }
+}
+
 fn compiler_path() -> String {
     std::env::var("FIRMWARE_RUSTC").unwrap_or_else(|_| COMPILER_PATH.into())
 }
@@ -138,6 +161,8 @@ fn compile(root: &Path, name: &str, features: &str) -> Result<PathBuf, String> {
         .env("RUSTC", compiler_path())
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+        .env("RUSTC_WRAPPER", std::env::current_exe().map_err(|e| e.to_string())?)
+        .env(WRAPPED, "1")
         .env_remove("RUSTFLAGS")
         .env_remove("RUSTUP_TOOLCHAIN")
         .env_remove("CARGO_TARGET_DIR")

@@ -45,6 +45,9 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if firmware::is_wrapper() {
+        return firmware::wrap(&arguments);
+    }
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let problems = match arguments[..] {
         ["arrows"] => arrows(&workspace().join("crates")),
