@@ -25,6 +25,7 @@ const VARIANTS: &[(&str, &str, bool)] = &[
     ("train", "exchanges,usual-units,exponential-units", true),
     ("kernels", "usual-units", false),
     ("kernels_train", "usual-units", false),
+    ("kernels_formats", "usual-units", false),
     ("kernels_rest", "all-units", false),
 ];
 /// Where the linker script wants the part that is written here.

@@ -102,7 +102,7 @@ impl Bench {
     /// The kernels of the formats `int8` and `bfp16`.
     #[must_use]
     pub fn formats() -> Bench {
-        Self::with(include_bytes!("../../spidnn-firmware/artefacts/kernels_formats.bin"))
+        Self::with(include_bytes!("../../spidnn-firmware/artefacts/kernels_formats.aplx"))
     }
 
     /// What the others leave out: other kernels, and all activations, losses and optimizers.

@@ -1,5 +1,6 @@
 //! Every kernel on the instruction-level core gives the host's bits.
 
+use spidnn_kernels::call::{BiasAct, Map2, NONE};
 use spidnn_kernels::{Activation, KernelCall, Loss, Optimizer};
 use spidnn_truth::cases::{self, Case, Data};
 use spidnn_truth::{Bench, Verdict, formats};
@@ -138,4 +139,33 @@ fn a_matrix_product_takes_five_cycles_a_multiplication() {
         panic!("it did not run")
     };
     assert!(run_cycles as f64 <= 5.0 * product.units as f64, "{run_cycles} cycles");
+}
+
+#[test]
+fn functions_give_the_hosts_bits_for_many_numbers() {
+    const COUNT: u32 = 7000;
+    let mut bench = Bench::train();
+    for seed in 0..6 {
+        let mut random = spidnn_truth::Random::new(seed);
+        let mut memory = vec![0; spidnn_truth::PROGRAM_WORDS];
+        for word in &mut memory {
+            // Exponents near 1, where functions bend; else all bits.
+            *word = match random.between(0, 2) {
+                0 => random.any_number(),
+                1 => random.word(),
+                _ => (random.word() & 0x807F_FFFF) | random.between(100, 135) << 23,
+            };
+        }
+        let mut calls: Vec<KernelCall> = Vec::new();
+        for unit in cases::ACTIVATIONS {
+            let whole = BiasAct { y: 0, rows: 1, cols: 2 * COUNT, stride: 0, bias: NONE, ..BiasAct::default() };
+            calls.push(BiasAct { activation: *unit as u32, alpha_bits: 0.3f32.to_bits(), ..whole }.into());
+        }
+        for op in 0..5 {
+            calls.push(Map2 { op, a: 0, b: 4 * COUNT, out: 0, count: COUNT }.into());
+        }
+        for call in calls {
+            compare(&mut bench, &Case { call, memory: memory.clone() });
+        }
+    }
 }

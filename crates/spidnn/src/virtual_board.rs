@@ -25,6 +25,8 @@ pub struct VirtualBoard {
     occupied: bool,
     /// When the last start signal went out.
     signal_s: f64,
+    /// How long the messages of a start and of its end are under way.
+    messages_s: f64,
     /// Cores that are to die, and when.
     deaths: Vec<(ChipXy, u8, u64)>,
 }
@@ -49,7 +51,14 @@ impl VirtualBoard {
         // The firmware handles the end of each row, and submits the next row then.
         config.timing.dma_interrupt_cycles = spidnn_core::ROW_CYCLES.into();
         config.timing.dma_setup_ns = spidnn_core::ROW_SETUP_NS.into();
-        VirtualBoard { simulator: Simulator::new(machine, config), occupied: false, signal_s: 0.0, deaths: Vec::new() }
+        let messages_s = config.timing.host_round_trip_ns as f64 * 1e-9;
+        VirtualBoard {
+            simulator: Simulator::new(machine, config),
+            occupied: false,
+            signal_s: 0.0,
+            messages_s,
+            deaths: Vec::new(),
+        }
     }
 
     /// Makes a core die without a word when it is loaded and the machine is so old (seconds of machine time): to see what becomes of
@@ -131,7 +140,7 @@ impl Board for VirtualBoard {
     fn wait(&mut self) -> Result<f64, Error> {
         let outcome = self.simulator.run(RUN_LIMIT_NS)?;
         let trouble = match outcome.end {
-            RunEnd::AllReady => return Ok(self.time_s() - self.signal_s),
+            RunEnd::AllReady => return Ok((self.time_s() - self.signal_s - self.messages_s).max(0.0)),
             RunEnd::CoreFailed => CoreTrouble::Failed,
             RunEnd::LimitReached => CoreTrouble::TooLong { limit_s: RUN_LIMIT_NS / 1_000_000_000 },
             RunEnd::Stalled => CoreTrouble::Stalled,

@@ -128,9 +128,63 @@ pack_half:
 
     .section .text.spidnn_sigmoid, "ax", %progbits
     .balign 4
+@ The segment of the table of tanh, 27 fraction bits: r12 its number, r3 the table, r4 the place in it. r5 is lost.
+    .macro segment_of_tanh magnitude
+    add   r3, \magnitude, #0x08000000
+    clz   r4, r3
+    sub   r5, r4, #1
+    mov   r5, r3, lsl r5
+    ldr   r3, =spidnn_table_TANH_RATIO
+    rsb   r12, r4, #3
+    mov   r12, r12, lsl #4
+    add   r12, r12, r5, lsr #26
+    mov   r4, r5, lsl #6
+    mov   r4, r4, lsr #1
+    .endm
+
     .global spidnn_sigmoid
     .type spidnn_sigmoid, %function
 spidnn_sigmoid:
+    mov   r1, r0, lsl #1
+    cmp   r1, #0x83000000
+    bhs   sigmoid_far
+    cmp   r0, #0
+    bmi   3f
+2:  stmfd sp!, {r4-r7}
+    mov   r2, r1, lsr #24
+    mov   r3, #0x80000000
+    orr   r3, r3, r0, lsl #8
+    mov   r7, r0
+    rsb   r2, r2, #132
+    mov   r6, r3, lsr r2            @ half of it with 27 fraction bits
+    segment_of_tanh r6
+    polynomial
+    smull r1, r2, r6, r0
+    cmp   r7, #0
+    mov   r1, r1, lsr #27
+    orr   r1, r1, r2, lsl #5
+    rsbmi r1, r1, #0
+    add   r0, r1, #0x40000000
+    ldmfd sp!, {r4-r7}
+    clz   r2, r0
+    mov   r0, r0, lsl r2
+    rsb   r1, r2, #126
+    tst   r0, #0x7F
+    beq   4f
+    movs  r0, r0, lsr #8
+    adc   r0, r0, r1, lsl #23
+    bx    lr
+3:  cmp   r1, #0x80000000
+    blo   2b
+    b     sigmoid_far
+4:  mov   r3, #0x80000000           @ exact, or exactly half
+    teq   r3, r0, lsl #24
+    biceq r0, r0, #0x80
+    beq   pack_half
+    mov   r0, r0, lsr #8
+    add   r0, r0, r1, lsl #23
+    bx    lr
+sigmoid_far:
     argument
     stmfd sp!, {r4-r9}
     mov   r7, r0
@@ -177,16 +231,7 @@ spidnn_tanh:
     rsb   r3, r2, #131
     mov   r3, r6, lsr r3
     orr   r7, r7, r2                @ and exponent
-    add   r3, r3, #0x08000000
-    clz   r4, r3
-    sub   r5, r4, #1
-    mov   r5, r3, lsl r5
-    ldr   r3, =spidnn_table_TANH_RATIO
-    rsb   r12, r4, #3
-    mov   r12, r12, lsl #4
-    add   r12, r12, r5, lsr #26
-    mov   r4, r5, lsl #6
-    mov   r4, r4, lsr #1
+    segment_of_tanh r3
     polynomial
     add   r0, r0, #1
     mov   r0, r0, lsr #1

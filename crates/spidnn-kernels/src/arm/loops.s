@@ -45,11 +45,12 @@ spidnn_zip:
 spidnn_relu:
     mov   r1, r0, lsl #1
     cmp   r1, #0xFF000000
-    bhi   1f
+    bhi   nan
     cmp   r0, #0
     movlt r0, #0
     bx    lr
-1:  mov   r0, #0x7F000000
+nan:
+    mov   r0, #0x7F000000
     orr   r0, r0, #0x00C00000
     bx    lr
 
@@ -79,16 +80,13 @@ spidnn_number:
     mov   r3, #0xFF000000
     cmp   r3, r0, lsl #1
     cmphs r3, r1, lsl #1
-    blo   1f
+    blo   nan
     movs  r2, r0
     rsbmi r2, r2, #0x80000000
     movs  r3, r1
     rsbmi r3, r3, #0x80000000
     cmp   \first, \second
     movge r0, r1
-    bx    lr
-1:  mov   r0, #0x7F000000
-    orr   r0, r0, #0x00C00000
     bx    lr
     .endm
     extreme spidnn_max, r3, r2
@@ -136,13 +134,11 @@ spidnn_less:
 spidnn_relu_grad:
     mov   r2, r1, lsl #1
     cmp   r2, #0xFF000000
-    bhi   1f
+    bhi   nan
     cmp   r1, #0
     bgt   spidnn_number
     mov   r2, r0, lsl #1
     cmp   r2, #0xFF000000
     andlo r0, r0, #0x80000000
     bxlo  lr
-1:  mov   r0, #0x7F000000
-    orr   r0, r0, #0x00C00000
-    bx    lr
+    b     nan

@@ -134,11 +134,11 @@ pub type Function = unsafe extern "C" fn(f32, f32) -> f32;
 /// Functions for [`map`] and [`zip`]. All are safe, and give no NaN but the one that is stored.
 pub mod functions {
     /// e^x
-    pub(crate) use super::spidnn_exp as exp_cells;
+    pub(crate) use super::spidnn_exp as exp;
     /// Logistic function
-    pub(crate) use super::spidnn_sigmoid as sigmoid_cells;
+    pub(crate) use super::spidnn_sigmoid as sigmoid;
     /// Hyperbolic tangent
-    pub(crate) use super::spidnn_tanh as tanh_cells;
+    pub(crate) use super::spidnn_tanh as tanh;
     pub(crate) use super::{
         spidnn_add as add, spidnn_div as div, spidnn_leaky_relu as leaky_relu, spidnn_max as max, spidnn_min as min,
         spidnn_mul as mul, spidnn_number as number, spidnn_relu as relu, spidnn_relu_grad as relu_grad,

@@ -10,6 +10,7 @@ use crate::dtcm::{self, BadCall, Bounds, times};
 use crate::{Kernel, cost, num};
 
 /// Numbers in the order of integers: both zeros are equal, NaNs beyond the infinity of their sign.
+#[cfg(not(target_arch = "arm"))]
 fn key(bits: u32) -> i32 {
     if bits >> 31 == 1 { 0x8000_0000u32.wrapping_sub(bits) as i32 } else { bits as i32 }
 }

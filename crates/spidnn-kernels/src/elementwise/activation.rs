@@ -9,7 +9,9 @@ use crate::dtcm::word;
 use crate::dtcm::{BadCall, Bounds, cells, part, words};
 use crate::functions::{self as f, cycles as cost};
 use crate::kind::built;
-use crate::num::{self, abs, add, div, is_nan, less, load, max, min, mul, store, sub};
+#[cfg(not(target_arch = "arm"))]
+use crate::num::store;
+use crate::num::{self, abs, add, div, is_nan, less, load, max, min, mul, sub};
 use crate::{Activation, Kernel};
 
 /// Keras' scale of selu.
@@ -60,19 +62,19 @@ fn activate(x: &[Cell<u32>], activation: Activation, alpha: f32) {
         Activation::Relu => map(g::relu, x, 0.0),
         Activation::LeakyRelu if built::FURTHER => map(g::leaky_relu, x, alpha),
         Activation::Elu if built::EXPONENTIAL => map(elu, x, alpha),
-        Activation::Sigmoid => map(g::sigmoid_cells, x, 0.0),
+        Activation::Sigmoid => map(g::sigmoid, x, 0.0),
         Activation::HardSigmoid if built::FURTHER => {
             map(g::add, x, 3.0);
             map(g::relu, x, 0.0);
             map(g::min, x, 6.0);
             map(g::div, x, 6.0);
         }
-        Activation::Tanh => map(g::tanh_cells, x, 0.0),
+        Activation::Tanh => map(g::tanh, x, 0.0),
         Activation::Softplus if built::EXPONENTIAL => map(softplus, x, 0.0),
         Activation::Silu if built::EXPONENTIAL => map(silu, x, 0.0),
         Activation::Gelu if built::GAUSSIAN => map(gelu, x, 0.0),
         Activation::GeluTanh if built::GAUSSIAN => map(gelu_tanh, x, 0.0),
-        Activation::Exponential if built::FURTHER => map(g::exp_cells, x, 0.0),
+        Activation::Exponential if built::FURTHER => map(g::exp, x, 0.0),
         Activation::Selu if built::EXPONENTIAL => map(selu, x, 0.0),
         Activation::Softsign if built::FURTHER => map(softsign, x, 0.0),
         Activation::ClippedRelu if built::FURTHER => {

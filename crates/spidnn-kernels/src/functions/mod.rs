@@ -26,8 +26,8 @@ pub mod cycles {
     pub const EXP: u64 = 88;
     /// Hyperbolic tangent: fixed point (10), segment (12), polynomial (28), product and pack (20), registers (8).
     pub const TANH: u64 = 79;
-    /// Logistic function: an exponential and the segments of 1 / (1 + u), negative numbers 7 more.
-    pub const SIGMOID: u64 = 147;
+    /// Logistic function of numbers from -2 to 16, as of tanh; beyond, by an exponential and the segments of 1 / (1 + u), 155.
+    pub const SIGMOID: u64 = 87;
     /// x / (1 + |x|)
     pub const SOFTSIGN: u64 = 138;
     /// Natural logarithm.
@@ -135,12 +135,25 @@ pub fn tanh(x: f32) -> f32 {
 }
 
 /// `1 / (1 + e^-x)`.
+///
+/// Down to -2, and below 16, this is `1/2 + tanh(x / 2) / 2`; elsewhere by an exponential.
 #[inline(always)]
 pub fn sigmoid(x: f32) -> f32 {
-    let a = clamp(num::abs(x), 0.0, EXPONENT_LIMIT);
-    let (m, n) = sigmoid_fixed(num::to_fixed(a, 41), num::less(x, 0.0));
-    let y = num::pack(i64::from(m), n - 30);
-    if num::is_nan(x) { num::NAN } else { y }
+    let a = num::abs(x);
+    let negative = num::less(x, 0.0);
+    let (m, n) = sigmoid_fixed(num::to_fixed(clamp(a, 0.0, EXPONENT_LIMIT), 41), negative);
+    let far = num::pack(i64::from(m), n - 30);
+    // a / 2 with 27 fraction bits, and its tanh with 57.
+    let half = num::to_fixed_small(if num::less(a, 16.0) { a } else { 0.0 }, 26);
+    let tanh = (i64::from(half) * i64::from(segments::tanh_ratio(half))) >> 27;
+    let near = num::pack(i64::from(ONE) + if negative { -tanh } else { tanh }, -31);
+    if num::is_nan(x) {
+        num::NAN
+    } else if num::less(a, if negative { 2.0 } else { 16.0 }) {
+        near
+    } else {
+        far
+    }
 }
 
 /// `ln(1 + e^x)`.
@@ -321,8 +334,9 @@ pub fn softsign(x: f32) -> f32 {
 }
 
 /// Defines a function over words of memory, in vector code where the processor has it.
+#[cfg(not(target_arch = "arm"))]
 macro_rules! over_cells {
-    ($(#[$doc:meta])* $name:ident, $function:expr) => {
+    ($(#[$doc:meta])* $name:ident, $function:ident) => {
         $(#[$doc])*
         pub fn $name(x: &[Cell<u32>]) {
             #[inline(always)]
@@ -331,10 +345,6 @@ macro_rules! over_cells {
                     num::store(cell, $function(num::load(cell)));
                 }
             }
-            #[cfg(target_arch = "arm")]
-            crate::arm::map(crate::arm::functions::$name, x, 0.0);
-            #[cfg(not(target_arch = "arm"))]
-            {
             #[cfg(all(target_arch = "x86_64", any(test, feature = "std")))]
             {
                 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bw,avx512cd")]
@@ -361,7 +371,17 @@ macro_rules! over_cells {
                 }
             }
             body(x);
-            }
+        }
+    };
+}
+
+/// Defines a function over words of memory, by the core's own form.
+#[cfg(target_arch = "arm")]
+macro_rules! over_cells {
+    ($(#[$doc:meta])* $name:ident, $function:ident) => {
+        $(#[$doc])*
+        pub fn $name(x: &[Cell<u32>]) {
+            crate::arm::map(crate::arm::functions::$function, x, 0.0);
         }
     };
 }
