@@ -262,3 +262,31 @@ pub fn content(file: &object::File<'_>) -> ([u32; COUNT], Vec<u8>) {
     });
     (lengths, all)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn branches_are_read_as_the_core_does() {
+        // From disassemblies: `bl 0x70b4` and `blx 0x1a14` in Thumb code, `b 0x18c` and `bl 0x2000` in ARM code.
+        assert_eq!(branch_target(R_ARM_THM_CALL, 0x266, &[0x06, 0xF0, 0x25, 0xFF]), Some(0x70B4));
+        assert_eq!(branch_target(R_ARM_THM_CALL, 0x3A4, &[0x01, 0xF0, 0x36, 0xEB]), Some(0x1A14));
+        assert_eq!(branch_target(R_ARM_JUMP24, 0, &[0x61, 0, 0, 0xEA]), Some(0x18C));
+        assert_eq!(branch_target(R_ARM_CALL, 0x2008, &[0xFC, 0xFF, 0xFF, 0xEB]), Some(0x2000));
+        assert_eq!(branch_target(R_ARM_CALL, 0x2008, &[0xFC, 0xFF, 0xFF, 0xFB]), Some(0x2002), "blx to a half-word");
+        assert_eq!(branch_target(2, 0, &[0; 4]), None);
+    }
+
+    #[test]
+    fn pages_begin_with_checks_and_runs_of_their_kernels() {
+        let name = |verb: &str, kernel: &str| {
+            format!(".text._RINvCs1_15spidnn_firmware{verb}NtNtCs2_14spidnn_kernels4call{kernel}ECs3_5train")
+        };
+        assert_eq!(root(&name("7execute", "4Loss")), Some(2));
+        assert_eq!(root(&name("7accepts", "13OptimizerStep")), Some(3));
+        assert_eq!(root(&name("7execute", "4Gemm")), None);
+        assert_eq!(root(".text._RINvMsj_NtNtCs9_11spidnn_core8exchange6streamNtB8_5Links9reduce_upE"), Some(3));
+        assert_eq!(root(".text._RNvNtCs1_15spidnn_firmware5start7prepare"), Some(START));
+    }
+}

@@ -79,3 +79,26 @@ impl Shelf {
         self.lengths[..page as usize].iter().sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_brought_when_another_is_there() {
+        let mut shelf = Shelf::new([800, 0, 1600, 8, 16]);
+        assert_eq!(shelf.need(Page::Product), Some(800));
+        assert_eq!(shelf.need(Page::Product), None);
+        assert_eq!(shelf.need(Page::Shape), None, "resident");
+        assert_eq!(shelf.need(Page::Loss), Some(1600));
+        assert_eq!(shelf.need(Page::Product), Some(800));
+        assert_eq!((shelf.offset(Page::Product), shelf.offset(Page::Update)), (0, 2400));
+    }
+
+    #[test]
+    fn kernels_of_products_are_resident() {
+        use spidnn_kernels::call::{Conv, Gemm, Loss, Prep2d};
+        assert_eq!([Gemm::NUMBER, Prep2d::NUMBER].map(of), [None, None]);
+        assert_eq!([Conv::NUMBER, Loss::NUMBER].map(of), [Some(Page::Product), Some(Page::Loss)]);
+    }
+}

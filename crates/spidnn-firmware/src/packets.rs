@@ -1,6 +1,7 @@
 //! Multicast packets that came, between the FIQ handler (`fiq.s`), which puts them into two rings, and the runtime.
 //!
-//! When a ring is nearly full the handler stops listening: packets then wait in the network, which drops them when it takes too
+//! Words of the blocks that an exchange is waiting for go to their places in data memory at once, and packets of a barrier are counted:
+//! neither comes into a ring. When a ring is nearly full the handler stops listening: packets then wait in the network, which drops them when it takes too
 //! long; the runtime's protocols live with that.
 
 use core::arch::asm;
