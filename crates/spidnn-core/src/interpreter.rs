@@ -19,8 +19,9 @@ const WORD_CYCLES: u32 = 8;
 const PATCH_CYCLES: u32 = 20;
 /// Cycles for the registers of a loop's turn.
 const TURN_CYCLES: u32 = 150;
-/// Cycles more for a kernel: its call read and checked.
-const KERNEL_CYCLES: u32 = 190;
+/// Cycles more for a kernel, and for each of its parameters: the call is read, and every buffer that they name is checked.
+const KERNEL_CYCLES: u32 = 60;
+const KERNEL_WORD_CYCLES: u32 = 85;
 /// Cycles more for a transfer: rows clamped, memories checked, queued.
 const TRANSFER_CYCLES: u32 = 600;
 /// Conditions of commands.
@@ -257,7 +258,7 @@ impl Interpreter {
         let bad = Failure::new(ErrorCode::BadCommand, head, place);
         Ok(match (head & 0xFF, &self.parameters[..count]) {
             (code, p) if code >= opcode::KERNEL => {
-                self.charged += KERNEL_CYCLES;
+                self.charged += KERNEL_CYCLES + KERNEL_WORD_CYCLES * count as u32;
                 self.kernel = (code - opcode::KERNEL, p.len());
                 Deed::Kernel
             }

@@ -11,9 +11,10 @@ use spidnn::{Error, VirtualBoard};
 use spidnn_compiler::ChipImage;
 use spidnn_core::command::{Command, Dma, Item, Loop, Step, When};
 use spidnn_core::program::{CoreConfig, CoreImage, RunBlock, memory};
-use spidnn_kernels::call::Fill;
+use spidnn_kernels::KernelCall;
+use spidnn_kernels::call::{BiasAct, Conv, Fill, Gemm, PrepWindow};
 use spinnaker_host::{BootOptions, Options, Transceiver};
-use spinnaker_machine::{ChipXy, Link, Machine, Route, RoutingEntry};
+use spinnaker_machine::{ChipXy, Machine, Route, RoutingEntry};
 use spinnaker_sim::SimConfig;
 use spinnaker_sim::cycle::{CycleConfig, CycleMachine};
 
@@ -79,10 +80,42 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     host.boot(&spidnn::boot_image::find()?, &options)?;
     let mut cycle = WireBoard::new(host, machine.clone())?;
     let mut fast = VirtualBoard::with_config(machine, SimConfig::default());
-    let _ = Link::E;
 
     let empty = repeated(vec![step(Command::Wait { tag: 0 })]);
     let kernel = repeated(vec![step(Command::Kernel(Fill { dst: 0, count: 0, value_bits: 0 }.into()))]);
+    // Numbers that are mantissas as well as normal floats, and small exponents: the usual paths of the kernels.
+    let fill = |dst: u32, count: u32, value_bits: u32| step(Command::Kernel(Fill { dst, count, value_bits }.into()));
+    let small = |call: KernelCall| {
+        let mut list = vec![fill(0, 2048, 0x0200_0000), fill(512, 32, 5), fill(2048, 16, 5), fill(3072, 16, 5)];
+        list.extend(repeated(vec![step(Command::Kernel(call))]));
+        list
+    };
+    let one_pixel = Conv {
+        x: 0,
+        in_h: 1,
+        in_w: 4,
+        in_c: 2,
+        up_y: 1,
+        up_x: 1,
+        w: 1024,
+        w_exps: 2048,
+        w_stride: 4,
+        kh: 1,
+        kw: 1,
+        ci_group: 2,
+        co_group: 4,
+        co_tile: 4,
+        y: 4096,
+        rows: 1,
+        out_h: 1,
+        out_w: 1,
+        x_exp: 3072,
+        stride_y: 1,
+        stride_x: 1,
+        dilation_y: 1,
+        dilation_x: 1,
+        ..Conv::default()
+    };
     let barrier = repeated(vec![step(Command::Barrier)]);
     let dma = |bytes: u32, rows: u32, stride: u32, out: u32| {
         let dma = Dma {
@@ -100,6 +133,38 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let cases: Vec<(String, u8, Vec<Item>)> = vec![
         ("a command that has nothing to wait for".into(), 1, empty),
         ("an empty kernel".into(), 1, kernel),
+        (
+            "a product of 1x4x4".into(),
+            1,
+            small(
+                Gemm {
+                    a: 0,
+                    a_stride: 4,
+                    b: 64,
+                    b_stride: 4,
+                    c: 256,
+                    c_stride: 4,
+                    a_exps: 512,
+                    b_exps: 576,
+                    m: 1,
+                    k: 4,
+                    n: 4,
+                    accumulate: 0,
+                }
+                .into(),
+            ),
+        ),
+        (
+            "mantissas of a row of 4".into(),
+            1,
+            small(PrepWindow { x: 0, first: 0, rows: 1, limit: 1, row_words: 4, exp: 64 }.into()),
+        ),
+        ("a convolution of one pixel, 2 to 4 channels".into(), 1, small(one_pixel.into())),
+        (
+            "a bias for 4 numbers".into(),
+            1,
+            small(BiasAct { y: 0, rows: 1, cols: 4, stride: 4, bias: 64, activation: 0, alpha_bits: 0 }.into()),
+        ),
         ("barrier of 2 cores".into(), 2, barrier.clone()),
         ("barrier of 16 cores".into(), 16, barrier.clone()),
         ("barrier of 17 cores".into(), 17, barrier),
