@@ -330,7 +330,7 @@ fn a_program_in_many_segments_runs_whole_and_again() {
     assert_eq!(end.scalars, block().scalars.map(f32::to_bits));
     // The interpreter is paid for: some hundred cycles for a kernel, as the firmware takes.
     let each = end.cycles / 18_000;
-    assert!((300..600).contains(&each), "{each} cycles a command");
+    assert!((300..900).contains(&each), "{each} cycles a command");
 }
 
 #[test]
