@@ -83,10 +83,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let empty = repeated(vec![step(Command::Wait { tag: 0 })]);
     let kernel = repeated(vec![step(Command::Kernel(Fill { dst: 0, count: 0, value_bits: 0 }.into()))]);
-    // Numbers that are mantissas as well as normal floats, and small exponents: the usual paths of the kernels.
+    // Mantissas or floats, and small exponents: the usual paths of the kernels.
+    let (mantissas, ones) = (0x0200_0000, 0x3F80_0000);
     let fill = |dst: u32, count: u32, value_bits: u32| step(Command::Kernel(Fill { dst, count, value_bits }.into()));
-    let small = |call: KernelCall| {
-        let mut list = vec![fill(0, 2048, 0x0200_0000), fill(512, 32, 5), fill(2048, 16, 5), fill(3072, 16, 5)];
+    let small = |numbers: u32, call: KernelCall| {
+        let mut list = vec![fill(0, 2048, numbers), fill(512, 32, 5), fill(2048, 16, 5), fill(3072, 16, 5)];
         list.extend(repeated(vec![step(Command::Kernel(call))]));
         list
     };
@@ -137,6 +138,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "a product of 1x4x4".into(),
             1,
             small(
+                mantissas,
                 Gemm {
                     a: 0,
                     a_stride: 4,
@@ -157,13 +159,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         (
             "mantissas of a row of 4".into(),
             1,
-            small(PrepWindow { x: 0, first: 0, rows: 1, limit: 1, row_words: 4, exp: 64 }.into()),
+            small(ones, PrepWindow { x: 0, first: 0, rows: 1, limit: 1, row_words: 4, exp: 64 }.into()),
         ),
-        ("a convolution of one pixel, 2 to 4 channels".into(), 1, small(one_pixel.into())),
+        ("a convolution of one pixel, 2 to 4 channels".into(), 1, small(mantissas, one_pixel.into())),
         (
             "a bias for 4 numbers".into(),
             1,
-            small(BiasAct { y: 0, rows: 1, cols: 4, stride: 4, bias: 64, activation: 0, alpha_bits: 0 }.into()),
+            small(ones, BiasAct { y: 0, rows: 1, cols: 4, stride: 4, bias: 64, activation: 0, alpha_bits: 0 }.into()),
         ),
         ("barrier of 2 cores".into(), 2, barrier.clone()),
         ("barrier of 16 cores".into(), 16, barrier.clone()),
