@@ -21,7 +21,13 @@ pub enum Code {
     SoftwareError = 13,
 }
 
+/// This core, once it knows who it is.
 static VCPU: Global<Option<Vcpu>> = Global::new(None);
+
+/// This core, once [`prepare`] has been told.
+pub fn this_core() -> Option<Vcpu> {
+    VCPU.get()
+}
 
 /// Gives the abort modes the address of this core's block as their stack pointer (see the vectors).
 #[instruction_set(arm::a32)]
@@ -49,7 +55,7 @@ pub fn report(error: ErrorCode, detail: u32) -> ! {
 
 /// Records an error of this program; the caller goes on to its end.
 pub fn fail(code: Code, error: u32, detail: [u32; 2]) {
-    if let Some(vcpu) = VCPU.get() {
+    if let Some(vcpu) = this_core() {
         for (register, value) in [error, detail[0], detail[1]].into_iter().enumerate() {
             Register::at(vcpu.address + Field::Registers as u32 + 4 * register as u32).write(value);
         }
@@ -71,7 +77,7 @@ pub fn stop() -> ! {
 /// What the vectors of faults come to: registers and code are in the block.
 #[unsafe(no_mangle)]
 extern "C" fn fault_stop() -> ! {
-    if let Some(vcpu) = VCPU.get() {
+    if let Some(vcpu) = this_core() {
         vcpu.set_state(State::Error);
         monitor::alarm_light();
     }
@@ -92,7 +98,7 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     let mut line = 0;
     if let Some(place) = info.location() {
         line = place.line();
-        if let Some(vcpu) = VCPU.get() {
+        if let Some(vcpu) = this_core() {
             vcpu.field(Field::Line).write(line);
         }
         text::write("panic at ");

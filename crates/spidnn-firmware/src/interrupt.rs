@@ -9,10 +9,8 @@ use crate::device::{dma, timer};
 use crate::fault;
 use crate::global::Global;
 use crate::mailbox;
-use crate::monitor::Vcpu;
 use crate::packets;
 
-static VCPU: Global<Option<Vcpu>> = Global::new(None);
 /// Something has happened since the runtime last looked: here, and in `dma.s` for a transfer that has ended.
 #[unsafe(no_mangle)]
 static EVENT: Global<bool> = Global::new(false);
@@ -20,8 +18,7 @@ static EVENT: Global<bool> = Global::new(false);
 static STARTED: Global<bool> = Global::new(false);
 
 /// Enables everything.
-pub fn prepare(vcpu: Vcpu) {
-    VCPU.set(Some(vcpu));
+pub fn prepare() {
     packets::prepare();
     vic::enable(source::DMA_DONE | source::DMA_ERROR | source::TIMER_2 | source::MONITOR | source::MULTICAST);
     unmask();
@@ -82,7 +79,7 @@ extern "C" fn irq() {
         timer::clear_alarm();
     }
     if pending & source::MONITOR != 0
-        && let Some(vcpu) = VCPU.get()
+        && let Some(vcpu) = fault::this_core()
     {
         mailbox::serve(vcpu);
     }

@@ -143,10 +143,9 @@ pub fn prepare() {
     }
 }
 
-/// A word of a block's entry.
+/// A word of a block's entry: `place` is at most BLOCKS, `word` below 6.
 fn block_word(place: usize, word: usize) -> *mut u32 {
-    // SAFETY: callers stay in the table: `place` is at most BLOCKS, `word` below 6.
-    unsafe { word!(blocks).cast::<u32>().add(6 * place.min(BLOCKS) + word) }
+    word!(blocks).cast::<u32>().wrapping_add(6 * place.min(BLOCKS) + word)
 }
 
 /// Lets the handler put away the packets with keys from `key` on, 128 of them, at an address.

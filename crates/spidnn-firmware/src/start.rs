@@ -127,7 +127,7 @@ fn prepare(vcpu: Vcpu, argument: u32) -> u32 {
     comms::reset();
     dma::reset();
     timer::reset();
-    interrupt::prepare(vcpu);
+    interrupt::prepare();
     if argument & FLAG_WAIT != 0 {
         vcpu.set_state(State::Wait);
         sleep::sleep_until(interrupt::start_signal_came);
