@@ -40,7 +40,10 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("spidnn-truth", &["spidnn-kernels", "spinnaker-sim", "spinnaker-wire"]),
-    ("spidnn-cli", &["spidnn", "spidnn-import", "spinnaker-machine", "spinnaker-sim", "spinnaker-wire"]),
+    (
+        "spidnn-cli",
+        &["spidnn", "spidnn-import", "spinnaker-host", "spinnaker-machine", "spinnaker-sim", "spinnaker-wire"],
+    ),
 ];
 
 fn main() -> ExitCode {

@@ -17,7 +17,8 @@ pub struct Cli {
 const MACHINE_HELP: &str = "\
 Machine to run on. `virtual:spin5` (48 chips), `virtual:spin3`, `virtual:8x8`, `virtual:3boards`; options after `?`, joined \
 by `&`: seed=N, drop=P (probability that a packet is lost on a link), hostdrop=P, dead=x,y[,core] and \
-deadlink=x,y,dir (repeatable), cores=N, host_mbps=N, threads=N";
+deadlink=x,y,dir (repeatable), cores=N, host_mbps=N, threads=N. `board:HOST[:PORT]`: a board on the network, or a `spidnn board`; \
+options: version=3|5 (what a board that is not booted is), boot_port=N";
 
 /// Options of every command.
 #[derive(Debug, Args)]
@@ -135,6 +136,14 @@ pub enum Command {
         #[arg(value_name = "M", long_help = MACHINE_HELP)]
         locator: Option<String>,
     },
+    /// What stands between this computer and a machine, and what to do about it
+    Doctor {
+        /// Machine (as --machine)
+        #[arg(value_name = "M", long_help = MACHINE_HELP)]
+        locator: Option<String>,
+    },
+    /// Load an application of any kind, run it, and show what its cores do: their states and their text (`io_buf`)
+    App(App),
     /// A virtual board on UDP for any client; with --json the first line of standard output says where it listens. On standard
     /// input it takes the words `snapshot` and `quit`
     Board(Board),
@@ -144,6 +153,32 @@ pub enum Command {
         #[arg(long, value_name = "TEXT")]
         only: Option<String>,
     },
+}
+
+/// Options of `app`.
+#[derive(Debug, Args)]
+pub struct App {
+    /// Machine (as --machine)
+    #[arg(value_name = "M", long_help = MACHINE_HELP)]
+    pub locator: String,
+    /// The application (APLX)
+    #[arg(value_name = "FILE.aplx", required_unless_present = "stop")]
+    pub file: Option<PathBuf>,
+    /// Cores to start it on: `0,0:1-16`, `1,2:3,5`, or `all:1-16` for every chip (repeatable)
+    #[arg(long, value_name = "X,Y:CORES", required_unless_present = "stop")]
+    pub cores: Vec<String>,
+    /// Wait so many seconds at most for all cores to end, before their states are shown
+    #[arg(long, value_name = "S", default_value_t = 1.0)]
+    pub wait: f64,
+    /// Number of the application on the machine, 17 to 254; default: the first that is free
+    #[arg(long, value_name = "ID")]
+    pub app_id: Option<u8>,
+    /// Leave it running; else it is stopped when its cores have been shown
+    #[arg(long)]
+    pub keep: bool,
+    /// Stop the application of this number instead, and free what it holds
+    #[arg(long, value_name = "ID", conflicts_with_all = ["file", "cores", "app_id", "keep"])]
+    pub stop: Option<u8>,
 }
 
 /// Options of `board`.

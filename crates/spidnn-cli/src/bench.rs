@@ -93,7 +93,7 @@ pub fn run(only: Option<&str>, common: &Common) -> Result<Answer, Error> {
     }
     let mut json = output::idle(&Machine::virtual_spin5(), started);
     json.insert("figures".into(), Value::Array(rows));
-    Ok(Answer { text, json })
+    Ok(Answer::new(text, json))
 }
 
 const LOSS: Loss = Loss::SparseCategoricalCrossentropy { from_logits: false };

@@ -17,7 +17,7 @@ use spidnn::{
 
 use crate::args::{self, Cli, Command, Common, Format};
 use crate::output::{self, Answer};
-use crate::{bench, board, progress, trace};
+use crate::{app, bench, board, doctor, machine, progress, trace};
 
 /// Carries out a command.
 ///
@@ -38,7 +38,9 @@ pub fn run(cli: &Cli) -> Result<Answer, Error> {
             evaluate(model, data, loss.as_deref(), metrics.as_deref(), *samples, common)
         }
         Command::Fit(fit) => train(fit, common),
-        Command::Machine { locator } => machine(locator.as_deref().unwrap_or(&common.machine)),
+        Command::Machine { locator } => machine::run(locator.as_deref().unwrap_or(&common.machine)),
+        Command::Doctor { locator } => doctor::run(locator.as_deref().unwrap_or(&common.machine)),
+        Command::App(options) => app::run(options),
         Command::Board(options) => board::run(options, common),
         Command::Bench { only } => bench::run(only.as_deref(), common),
     }
@@ -122,7 +124,7 @@ fn info(model: &str, common: &Common) -> Result<Answer, Error> {
         graph.total_macs(),
         weights_line(&model)
     ));
-    Ok(Answer { text, json })
+    Ok(Answer::new(text, json))
 }
 
 fn weights_line(model: &Model) -> String {
@@ -195,7 +197,7 @@ fn compile(
     }
     json.insert("plan".into(), plan_json(report));
     json.insert("cores".into(), cores_json(&compiled));
-    let answer = Answer { text: format!("{report}{}", accuracy_text(&accuracy)), json };
+    let answer = Answer::new(format!("{report}{}", accuracy_text(&accuracy)), json);
     if let Some(folder) = &common.report {
         output::write_text(&folder.join("plan.txt"), &answer.text)?;
         output::write_text(&folder.join("plan.json"), &plan_json(report).to_string())?;
@@ -397,7 +399,7 @@ fn predict(
         }
     }
     text.push_str(&output::usage_line(&session.usage()));
-    let answer = Answer { text, json };
+    let answer = Answer::new(text, json);
     write_extras(common, opened.events.as_ref(), &session, &answer)?;
     Ok(answer)
 }
@@ -461,7 +463,7 @@ fn evaluate(
         json.insert("metrics_f32".into(), output::logs_json(&same));
         json.insert("layer_accuracy".into(), accuracy_json(&accuracy));
     }
-    let answer = Answer { text, json };
+    let answer = Answer::new(text, json);
     write_extras(common, opened.events.as_ref(), &session, &answer)?;
     Ok(answer)
 }
@@ -595,7 +597,7 @@ fn train(args: &args::Fit, common: &Common) -> Result<Answer, Error> {
         }
     }
     text.push_str(&output::usage_line(&session.usage()));
-    let answer = Answer { text, json };
+    let answer = Answer::new(text, json);
     write_extras(common, opened.events.as_ref(), &session, &answer)?;
     Ok(answer)
 }
@@ -625,62 +627,6 @@ fn interrupt_flag() -> Result<Arc<AtomicBool>, Error> {
     })
     .map_err(|e| Error::Argument(format!("the handler for Ctrl-C cannot be set: {e}")))?;
     Ok(flag)
-}
-
-fn machine(locator: &str) -> Result<Answer, Error> {
-    let started = Instant::now();
-    let machine = Machine::open(locator)?;
-    let found = machine.board().machine();
-    let mut json = output::idle(&machine, started);
-    let chips: Vec<Value> = found
-        .chips
-        .iter()
-        .map(|(xy, chip)| {
-            json!({
-                "chip": [xy.x, xy.y],
-                "cores": chip.cores,
-                "links": chip.links.iter().enumerate().filter(|(_, l)| **l).map(|(i, _)| link_name(i)).collect::<Vec<_>>(),
-                "sdram_bytes": chip.sdram_bytes,
-                "ethernet": chip.ethernet,
-            })
-        })
-        .collect();
-    let links: usize = found.working_links().len();
-    let whole = usize::from(spinnaker_machine::CORE_MAX);
-    let dead_cores: usize = found.chips.values().map(|c| whole.saturating_sub(c.cores.len())).sum();
-    json.insert("boards".into(), json!(found.board_count()));
-    json.insert("width".into(), json!(found.width));
-    json.insert("height".into(), json!(found.height));
-    json.insert("chip_count".into(), json!(found.chips.len()));
-    json.insert("core_count".into(), json!(found.core_count()));
-    json.insert("link_count".into(), json!(links));
-    json.insert("chips".into(), json!(chips));
-    json.insert("version".into(), json!({ "spidnn": env!("CARGO_PKG_VERSION"), "monitor": "virtual" }));
-    let mut text = format!(
-        "{}: {} board{}, {} chips ({} x {}), {} application cores, {} link ends\nspidnn {}, virtual machine, fidelity fast\n",
-        machine.locator(),
-        found.board_count(),
-        if found.board_count() == 1 { "" } else { "s" },
-        found.chips.len(),
-        found.width,
-        found.height,
-        found.core_count(),
-        links,
-        env!("CARGO_PKG_VERSION"),
-    );
-    for (xy, chip) in &found.chips {
-        if chip.cores.len() < whole {
-            text.push_str(&format!("chip {xy}: {} of {whole} application cores work\n", chip.cores.len()));
-        }
-    }
-    if dead_cores == 0 {
-        text.push_str(&format!("every chip has all {whole} application cores\n"));
-    }
-    Ok(Answer { text, json })
-}
-
-fn link_name(index: usize) -> String {
-    spinnaker_machine::Link::from_index(index).map_or_else(|| index.to_string(), |l| l.to_string())
 }
 
 #[cfg(test)]

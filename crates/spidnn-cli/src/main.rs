@@ -3,11 +3,14 @@
 //! Exit status: 0 done, 1 the run failed, 2 bad arguments or bad input.
 #![forbid(unsafe_code)]
 
+mod app;
 mod args;
 mod bench;
 mod board;
 mod commands;
 mod debugging;
+mod doctor;
+mod machine;
 mod output;
 mod profile;
 mod progress;
@@ -27,7 +30,7 @@ fn main() -> ExitCode {
         .init();
     match commands::run(&cli) {
         Ok(answer) => match answer.print(cli.common.json) {
-            Ok(()) => ExitCode::SUCCESS,
+            Ok(()) => ExitCode::from(u8::from(answer.failed)),
             // Whoever read our output has gone: nothing is left to be said to them.
             Err(_) => ExitCode::from(1),
         },

@@ -12,12 +12,19 @@ pub struct Answer {
     pub text: String,
     /// For programs.
     pub json: Map<String, Value>,
+    /// Whether what was found makes the command fail.
+    pub failed: bool,
 }
 
 impl Answer {
     /// Nothing more to say.
     pub fn said() -> Self {
-        Self { text: String::new(), json: Map::new() }
+        Self::new(String::new(), Map::new())
+    }
+
+    /// All that was asked for.
+    pub fn new(text: String, json: Map<String, Value>) -> Self {
+        Self { text, json, failed: false }
     }
 
     /// Writes one of the forms to standard output.

@@ -33,10 +33,10 @@ impl Served {
         Self { child, line }
     }
 
-    fn transceiver(&self) -> Transceiver<spinnaker_host::UdpLink> {
+    async fn transceiver(&self) -> Transceiver<spinnaker_host::UdpLink> {
         let port = |name: &str| self.line[name].as_u64().expect("a port") as u16;
         let address = self.line["address"].as_str().expect("an address");
-        Transceiver::connect_ports(address, port("scp_port"), port("boot_port")).expect("sockets")
+        Transceiver::connect_ports(address, port("scp_port"), port("boot_port")).await.expect("sockets")
     }
 
     /// Says a word, and everything that it has said on standard error when it has ended.
@@ -59,12 +59,12 @@ impl Drop for Served {
 
 const ROOT: Endpoint = Endpoint::core(ChipAddress::ROOT, 0);
 
-#[test]
-fn a_blank_board_says_nothing_but_is_there() {
+#[tokio::test]
+async fn a_blank_board_says_nothing_but_is_there() {
     let served = Served::start(&["--machine", "virtual:spin3?fidelity=cycle", "--listen", "127.0.51.1:0"]);
     assert_eq!(served.line["machine"]["chips"], 4);
     assert_eq!(served.line["boards"].as_array().map(Vec::len), Some(1));
-    assert!(matches!(served.transceiver().version(ROOT), Err(HostError::Silent { .. })));
+    assert!(matches!(served.transceiver().await.version(ROOT).await, Err(HostError::Silent { .. })));
     let log = served.quit("what\nsnapshot\nquit\n");
     for text in ["core", "is monitor", "client 127.0.0.1:", "chip 1,1: monitor", "`what`: the words are"] {
         assert!(log.contains(text), "no `{text}` in {log}");
@@ -89,25 +89,25 @@ fn boot_image() -> Option<String> {
     path
 }
 
-#[test]
-fn the_official_monitor_is_booted_over_sockets() {
+#[tokio::test]
+async fn the_official_monitor_is_booted_over_sockets() {
     let Some(path) = boot_image() else { return };
     let machine = "virtual:spin3?fidelity=cycle";
     let served = Served::start(&["--machine", machine, "--listen", "127.0.52.1:0", "--pace", "4", "--packets"]);
     let image = std::fs::read(path).expect("reads");
-    let mut board = served.transceiver();
-    let kernel = board.boot(&image, &BootOptions::new(Board::Spin3, 0x5F00_0000)).expect("boots");
+    let mut board = served.transceiver().await;
+    let kernel = board.boot(&image, &BootOptions::new(Board::Spin3, 0x5F00_0000)).await.expect("boots");
     assert_eq!((kernel.name.as_str(), kernel.version), ("SC&MP", (4, 0, 0)));
-    let found = board.discover().expect("discovers");
+    let found = board.discover().await.expect("discovers");
     assert_eq!(found.chips.len(), 4);
     let ethernet = found.chips.iter().find(|chip| chip.info.ip.is_some()).expect("an Ethernet chip");
     assert_eq!(ethernet.info.ip, Some([127, 0, 52, 1]), "a board knows its address");
-    let address = board.alloc_sdram(ChipAddress::new(1, 1), AppId(30), 20_000, 1).expect("memory");
+    let address = board.alloc_sdram(ChipAddress::new(1, 1), AppId(30), 20_000, 1).await.expect("memory");
     let data: Vec<u8> = (0..20_000u32).map(|i| (i * 31 / 7) as u8).collect();
     let monitor = Endpoint::core(ChipAddress::new(1, 1), 0);
-    board.write(monitor, address, &data).expect("writes");
-    assert!(board.read(monitor, address, data.len()).expect("reads") == data);
-    let idle = board.wait_for(ChipAddress::new(0, 0), AppId(0), CoreState::Idle, 68, Duration::from_secs(5));
+    board.write(monitor, address, &data).await.expect("writes");
+    assert!(board.read(monitor, address, data.len()).await.expect("reads") == data);
+    let idle = board.wait_for(ChipAddress::new(0, 0), AppId(0), CoreState::Idle, 68, Duration::from_secs(5)).await;
     idle.expect("all cores idle");
     let log = served.quit("q\n");
     for text in ["boot start 30 blocks", "INFO", "scp reply ok"] {
@@ -122,17 +122,17 @@ fn the_official_monitor_is_booted_over_sockets() {
     assert_eq!(up.iter().map(|who| chips(who)).sum::<u32>(), 4, "{up:?}");
 }
 
-#[test]
-fn an_image_given_at_the_start_boots_the_machine() {
+#[tokio::test]
+async fn an_image_given_at_the_start_boots_the_machine() {
     let Some(path) = boot_image() else { return };
     let machine = "virtual:spin3?fidelity=cycle";
     let served =
         Served::start(&["--machine", machine, "--listen", "127.0.53.1:0", "--pace", "fast", "--boot-image", &path]);
-    let mut board = served.transceiver();
+    let mut board = served.transceiver().await;
     let mut tries = 20;
     // Before the monitor is up nobody answers.
     let kernel = loop {
-        match board.wait_ready(Duration::from_secs(20)) {
+        match board.wait_ready(Duration::from_secs(20)).await {
             Err(HostError::Silent { .. }) if tries > 0 => tries -= 1,
             ready => break ready.expect("boots"),
         }

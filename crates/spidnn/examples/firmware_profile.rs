@@ -12,7 +12,7 @@ use spidnn::wire_board::WireBoard;
 use spidnn::{Error, VirtualBoard, builtin};
 use spidnn_compiler::{Options, compile};
 use spidnn_core::program::RunBlock;
-use spinnaker_host::{BootOptions, Transceiver};
+use spinnaker_host::{Boards, BootOptions, Transceiver};
 use spinnaker_machine::{ChipXy, Machine};
 use spinnaker_sim::SimConfig;
 use spinnaker_sim::cycle::{CycleConfig, CycleMachine};
@@ -32,10 +32,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let machine = Machine::spin3();
     let link = CycleLink::new(CycleMachine::new(&machine, &CycleConfig::default()));
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let mut host = Transceiver::over(link, spinnaker_host::Options::default());
     let options = BootOptions::new(spinnaker_wire::sv::Board::Spin3, 0x5F00_0000);
-    host.boot(&spidnn::boot_image::find()?, &options)?;
-    let mut board = WireBoard::new(host, machine)?;
+    runtime.block_on(host.boot(&spidnn::boot_image::find()?, &options))?;
+    let boards = runtime.block_on(Boards::single(host))?;
+    let mut board = WireBoard::new(runtime, boards, None)?;
     let graph = builtin::graph(&model).ok_or(Error::Argument(format!("no built-in model {model}")))?;
     let options = Options { chips_max: Some(1), ..Options::inference(samples as usize) };
     let compiled = compile(&graph, board.machine(), &options)?;
@@ -75,7 +77,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 /// Switches the profile of virtual core 1 on or off; addresses, cycles and instructions so far.
 fn watch(board: &mut WireBoard<CycleLink>, chip: ChipXy, on: bool) -> Vec<(u32, u64, u64)> {
-    let machine = board.transceiver().link().machine();
+    let mut machine = board.boards().root().link().machine();
     let Some(core) = machine.physical(chip, 1) else { return Vec::new() };
     let Some(cpu) = machine.cpu(chip, core) else { return Vec::new() };
     let spent = cpu.profile().map(|p| p.iter().map(|(a, s)| (*a, s.cycles, s.instructions)).collect());

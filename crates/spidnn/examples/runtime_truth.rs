@@ -13,7 +13,7 @@ use spidnn_core::command::{Command, Dma, Item, Loop, Step, When};
 use spidnn_core::program::{CoreConfig, CoreImage, RunBlock, memory};
 use spidnn_kernels::KernelCall;
 use spidnn_kernels::call::{BiasAct, Conv, Fill, Gemm, PrepWindow};
-use spinnaker_host::{BootOptions, Options, Transceiver};
+use spinnaker_host::{Boards, BootOptions, Options, Transceiver};
 use spinnaker_machine::{ChipXy, Machine, Route, RoutingEntry};
 use spinnaker_sim::SimConfig;
 use spinnaker_sim::cycle::{CycleConfig, CycleMachine};
@@ -77,8 +77,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let link = CycleLink::new(CycleMachine::new(&machine, &CycleConfig::default()));
     let mut host = Transceiver::over(link, Options::default());
     let options = BootOptions::new(spinnaker_wire::sv::Board::Spin3, 0x5F00_0000);
-    host.boot(&spidnn::boot_image::find()?, &options)?;
-    let mut cycle = WireBoard::new(host, machine.clone())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    runtime.block_on(host.boot(&spidnn::boot_image::find()?, &options))?;
+    let boards = runtime.block_on(Boards::single(host))?;
+    let mut cycle = WireBoard::new(runtime, boards, None)?;
     let mut fast = VirtualBoard::with_config(machine, SimConfig::default());
 
     let empty = repeated(vec![step(Command::Wait { tag: 0 })]);

@@ -3,9 +3,11 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use spinnaker_host::HostError;
 use spinnaker_machine::ChipXy;
 
 use crate::data::DataError;
+use crate::lease::Running;
 use crate::metrics::MetricError;
 use crate::names::NameError;
 
@@ -88,6 +90,27 @@ pub enum Error {
         /// Machine time of the run until it was noticed, in seconds.
         time_s: f64,
     },
+    /// Another application runs on the machine.
+    #[error(
+        "{board}: application {} (`{}`) runs on {} cores (the first: chip {} core {}). End it with `spidnn app board:{board} --stop {}`, or boot the board anew",
+        running.app.0, running.name, running.cores, running.first.0, running.first.1, running.app.0
+    )]
+    Busy {
+        /// The board.
+        board: String,
+        /// The application.
+        running: Running,
+    },
+    /// Another session has the machine.
+    #[error(
+        "{board} is in use by {holder}: wait for its end, or end what it has loaded with `spidnn app board:{board} --stop 30`"
+    )]
+    Held {
+        /// The board.
+        board: String,
+        /// Who has it.
+        holder: String,
+    },
     /// A machine does not answer, or refuses.
     #[error(transparent)]
     Host(#[from] spinnaker_host::HostError),
@@ -153,7 +176,12 @@ fn list(cores: &[CoreFailure]) -> String {
 impl Error {
     /// Whether the input was bad (exit status 2), rather than the run (exit status 1).
     pub fn is_input(&self) -> bool {
-        !matches!(self, Error::NotFinite { .. } | Error::Core { .. } | Error::Simulation(_))
+        match self {
+            Error::Host(error) => matches!(error, HostError::NoSuchHost { .. } | HostError::Argument(_)),
+            Error::NotFinite { .. } | Error::Core { .. } | Error::Simulation(_) => false,
+            Error::Busy { .. } | Error::Held { .. } => false,
+            _ => true,
+        }
     }
 }
 

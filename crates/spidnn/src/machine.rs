@@ -2,14 +2,12 @@
 
 use std::fmt;
 
-use spinnaker_host::{BootOptions, Options, Transceiver};
-use spinnaker_machine::{Fidelity, Locator, VirtualLocator};
-use spinnaker_sim::cycle::{CycleConfig, CycleMachine};
+use spinnaker_machine::{CORE_MAX, Fidelity, Locator, VirtualLocator};
 
 use crate::Error;
 use crate::board::Board;
-use crate::boot_image;
-use crate::cycle_link::CycleLink;
+use crate::lease::Lease;
+use crate::reach::{self, Reached};
 use crate::virtual_board::VirtualBoard;
 use crate::wire_board::WireBoard;
 
@@ -50,10 +48,18 @@ impl Machine {
                 Ok(Machine { board, locator: parsed.to_string() })
             }
             Locator::Virtual(v) => {
-                let board = Box::new(instruction_level(v, &boot_image::find()?)?);
+                let Reached { runtime, boards } = reach::instruction_level(v)?;
+                let mut board = WireBoard::new(runtime, boards, None)?;
+                board.cap_cores(v.cores.unwrap_or(CORE_MAX).into());
+                Ok(Machine { board: Box::new(board), locator: parsed.to_string() })
+            }
+            Locator::Board(b) => {
+                let lease = Lease::take(&b.name())?;
+                let Reached { runtime, boards } = reach::network(b)?;
+                let board = Box::new(WireBoard::new(runtime, boards, Some(lease))?);
                 Ok(Machine { board, locator: parsed.to_string() })
             }
-            Locator::Board(_) | Locator::Spalloc(_) => Err(Error::Argument(format!(
+            Locator::Spalloc(_) => Err(Error::Argument(format!(
                 "`{locator}` names a machine of the real world, which this version does not reach yet: use a virtual machine such as virtual:spin5"
             ))),
         }
@@ -79,20 +85,6 @@ impl Machine {
         &mut *self.board
     }
 }
-
-/// An instruction-level machine in this process, booted with the official monitor.
-fn instruction_level(locator: &VirtualLocator, image: &[u8]) -> Result<WireBoard<CycleLink>, Error> {
-    let machine = locator.machine()?;
-    let link = CycleLink::new(CycleMachine::new(&machine, &CycleConfig::from(locator)));
-    let kind =
-        if machine.chips.len() <= 4 { spinnaker_wire::sv::Board::Spin3 } else { spinnaker_wire::sv::Board::Spin5 };
-    let mut host = Transceiver::over(link, Options::default());
-    host.boot(image, &BootOptions::new(kind, BOOT_TIME_S))?;
-    WireBoard::new(host, machine)
-}
-
-/// The time that a virtual machine is told at boot (Unix seconds): always the same, so that its runs are.
-const BOOT_TIME_S: u32 = 1_577_836_800;
 
 impl fmt::Debug for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

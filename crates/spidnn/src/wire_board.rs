@@ -1,24 +1,27 @@
 //! A machine that is reached by SCP through its monitors, as a [`Board`]: a real one, or an instruction-level virtual one. The
 //! cores run the firmware.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use spidnn_compiler::ChipImage;
 use spidnn_core::program::directory;
 use spidnn_core::{ErrorCode, Failure};
-use spinnaker_host::{Link, RouteEntry, Transceiver};
-use spinnaker_machine::{ChipXy, Machine, SDRAM_USER_BASE};
+use spinnaker_host::{Boards, FoundMachine, HostError, Link, Place, RouteEntry};
+use spinnaker_machine::{Chip, ChipXy, Machine, SDRAM_USER_BASE, SDRAM_USER_BYTES};
 use spinnaker_wire::router::Route;
 use spinnaker_wire::scp::{Signal, SignalWord, StartWord};
 use spinnaker_wire::sdp::Endpoint;
 use spinnaker_wire::vcpu::{self, CoreState, RunTimeError, Vcpu};
 use spinnaker_wire::{AppId, ChipAddress, CoreMask};
+use tokio::runtime::Runtime;
 
 use crate::Error;
 use crate::board::{Board, Counters};
 use crate::error::{CoreFailure, CoreTrouble};
 use crate::firmware::Firmware;
+use crate::lease::{self, Lease};
 
 /// The application's number on the machine.
 const APP: AppId = AppId(30);
@@ -35,17 +38,18 @@ const CORE_HZ: f64 = 200e6;
 const USER_RESENT: usize = 0;
 const USER_RUN_CYCLES: usize = 2;
 
-/// A machine behind a transceiver.
+/// A machine behind its monitors.
 pub struct WireBoard<L: Link> {
-    host: Transceiver<L>,
+    runtime: Runtime,
+    host: Boards<L>,
     machine: Machine,
-    /// Ethernet chips, which count the cores of their boards.
-    ethernet: Vec<ChipAddress>,
     /// Cores that run the firmware.
     cores: Vec<(ChipXy, u8)>,
     /// The next start signal is SYNC1.
     second_signal: bool,
     loaded: bool,
+    /// The right to a machine that outlives this; then nothing may be left on it.
+    lease: Option<Lease>,
     host_bytes: u64,
     packets_resent: u64,
 }
@@ -54,58 +58,74 @@ fn address(chip: ChipXy) -> ChipAddress {
     ChipAddress::new(chip.x, chip.y)
 }
 
-fn monitor(chip: ChipXy) -> Endpoint {
-    Endpoint::core(address(chip), 0)
+fn xy(chip: ChipAddress) -> ChipXy {
+    ChipXy::new(chip.x(), chip.y())
 }
 
-/// What is left of a machine as it is meant to be, when it is compared with what answers: chips, links and cores.
-fn found(mut machine: Machine, host: &mut Transceiver<impl Link>) -> Result<Machine, Error> {
-    let answers = host.discover()?;
-    let mut working = BTreeSet::new();
-    for found in &answers.chips {
-        let chip = ChipXy::new(found.chip.x(), found.chip.y());
-        let Some(entry) = machine.chips.get_mut(&chip) else { continue };
-        working.insert(chip);
-        // The monitor numbers the cores that work without gaps.
-        entry.cores = (1..found.info.cores.min(18)).collect();
-        for (number, works) in entry.links.iter_mut().enumerate() {
-            *works &= found.info.links >> number & 1 == 1;
-        }
-    }
-    machine.chips.retain(|chip, _| working.contains(chip));
-    Ok(machine)
+/// The machine that was found, as the compiler wants it: links that work both ways, cores by the monitor's numbers.
+pub fn machine_of(found: &FoundMachine) -> Machine {
+    let chips = found.chips.iter().map(|found| {
+        let info = &found.info;
+        let chip = Chip {
+            // The monitor numbers the cores that work without gaps.
+            cores: (1..info.cores.min(18)).collect(),
+            links: std::array::from_fn(|link| info.links >> link & 1 == 1),
+            sdram_bytes: info.sdram_bytes.min(SDRAM_USER_BYTES),
+            ethernet: info.ethernet_up,
+            nearest_ethernet: xy(info.ethernet_chip),
+        };
+        (xy(found.chip), chip)
+    });
+    Machine::of_chips(found.width.into(), found.height.into(), chips.collect())
 }
 
 impl<L: Link> WireBoard<L> {
-    /// A machine that is booted, and should be as described.
+    /// A machine that is booted. `runtime` drives its link. Of a machine that outlives this, and therefore has a lease, everything is
+    /// taken off at the beginning and in the end.
     ///
     /// # Errors
-    /// If it does not answer.
-    pub fn new(mut host: Transceiver<L>, expected: Machine) -> Result<WireBoard<L>, Error> {
-        let machine = found(expected, &mut host)?;
-        let ethernet = machine.chips.iter().filter(|(_, chip)| chip.ethernet).map(|(xy, _)| address(*xy)).collect();
-        Ok(WireBoard {
+    /// If somebody else uses it.
+    pub fn new(runtime: Runtime, host: Boards<L>, lease: Option<Lease>) -> Result<WireBoard<L>, Error> {
+        let machine = machine_of(host.found());
+        let mut board = WireBoard {
+            runtime,
             host,
             machine,
-            ethernet,
             cores: Vec::new(),
             second_signal: false,
             loaded: false,
+            lease,
             host_bytes: 0,
             packets_resent: 0,
-        })
+        };
+        if board.lease.is_some() {
+            let name = board.host.root().link().board();
+            if board.runtime.block_on(lease::leftovers(&mut board.host, &name, APP))? {
+                board.clear()?;
+            }
+        }
+        Ok(board)
     }
 
     /// The connection.
-    pub fn transceiver(&mut self) -> &mut Transceiver<L> {
+    pub fn boards(&mut self) -> &mut Boards<L> {
         &mut self.host
+    }
+
+    /// Uses so many application cores of a chip at most.
+    pub fn cap_cores(&mut self, count: usize) {
+        self.machine.cap_cores(count);
     }
 
     /// Reads what the cores have counted: the cycles of the last run of the core that took longest.
     fn read_counters(&mut self) -> Result<u32, Error> {
         let (mut cycles, mut resent) = (0, 0);
-        for chip in self.chips_used() {
-            let blocks = self.host.read(monitor(chip), vcpu::BASE_ADDRESS, 18 * vcpu::BYTES)?;
+        let chips: Vec<ChipXy> = self.chips_used().into_iter().collect();
+        let place =
+            |chip: &ChipXy| Place { chip: address(*chip), address: vcpu::BASE_ADDRESS, length_bytes: 18 * vcpu::BYTES };
+        let places: Vec<Place> = chips.iter().map(place).collect();
+        let all = self.runtime.block_on(self.host.read_many(&places))?;
+        for (chip, blocks) in chips.into_iter().zip(all) {
             for &(_, core) in self.cores.iter().filter(|(at, _)| *at == chip) {
                 let block = blocks.get(usize::from(core) * vcpu::BYTES..).unwrap_or_default();
                 let block = Vcpu::read(block).map_err(spinnaker_host::HostError::from)?;
@@ -120,64 +140,73 @@ impl<L: Link> WireBoard<L> {
     /// Takes the firmware off the cores, and frees what it had.
     fn unload(&mut self) -> Result<(), Error> {
         if std::mem::replace(&mut self.loaded, false) {
-            for chip in self.chips_used() {
-                self.host.free_routes_of(address(chip), APP)?;
-            }
-            self.host.stop(APP)?;
-            self.wait_for(CoreState::Idle, AppId(0), None)?;
+            self.clear()?;
         }
         self.cores.clear();
         Ok(())
+    }
+
+    /// Ends whatever runs as this application.
+    fn clear(&mut self) -> Result<(), Error> {
+        let chips: Vec<ChipAddress> = self.machine.chips.keys().map(|chip| address(*chip)).collect();
+        self.runtime.block_on(async {
+            for chip in chips {
+                self.host.at(chip).free_routes_of(chip, APP).await?;
+            }
+            self.host.root().stop(APP).await
+        })?;
+        self.wait_for(CoreState::Idle, AppId(0), None)
+    }
+
+    /// Writes to whom the cores belong.
+    fn sign(&mut self) -> Result<(), Error> {
+        let word = lease::word().to_le_bytes();
+        let offset = (std::mem::offset_of!(Vcpu, user) + 4 * lease::USER_LEASE) as u32;
+        let place = |(chip, core): &(ChipXy, u8)| (address(*chip), vcpu::address(*core) + offset, &word[..]);
+        let writes: Vec<_> = self.cores.iter().map(place).collect();
+        Ok(self.runtime.block_on(self.host.write_many(&writes))?)
     }
 
     fn chips_used(&self) -> BTreeSet<ChipXy> {
         self.cores.iter().map(|(chip, _)| *chip).collect()
     }
 
-    /// Writes what a chip's cores need, with the pages of their firmware behind it.
-    fn load_chip(&mut self, chip: ChipXy, image: &ChipImage, pages: &[u8]) -> Result<(), Error> {
+    /// Gives a chip's image its memory and routes; what has to be written there, with the pages of the firmware behind it.
+    fn place<'a>(
+        &mut self,
+        chip: ChipXy,
+        image: &'a ChipImage,
+        pages: &'a [u8],
+    ) -> Result<Vec<(u32, Cow<'a, [u8]>)>, Error> {
         let end = image.sdram.iter().map(|(at, words)| at + 4 * words.len() as u32).max().unwrap_or(SDRAM_USER_BASE);
         let pages_at = end.next_multiple_of(16);
         let end = pages_at + pages.len() as u32;
-        let (free, largest) = self.host.sdram_space(address(chip))?;
-        let block = self.host.alloc_sdram(address(chip), APP, largest & !3, directory::TAG)?;
+        let at = address(chip);
+        let host = self.host.at(at);
+        let (free, block, length) = self.runtime.block_on(async {
+            let (free, largest) = host.sdram_space(at).await?;
+            let block = host.alloc_sdram(at, APP, largest & !3, directory::TAG).await?;
+            Ok::<_, HostError>((free, block, largest))
+        })?;
         let first = SDRAM_USER_BASE + directory::RESERVED_BYTES;
-        let in_place = block + directory::TEXT <= first - 18 * directory::TEXT_BYTES && block + largest >= end;
+        let in_place = block + directory::TEXT <= first - 18 * directory::TEXT_BYTES && block + length >= end;
         if !in_place {
             return Err(Error::Argument(format!(
                 "chip {chip}: {free} bytes of SDRAM are free, but not from {first:#x} to {end:#x}: another application holds some; stop it, or boot the machine anew"
             )));
         }
-        let pages_at = if pages.is_empty() || image.cores.is_empty() { 0 } else { pages_at };
-        self.write_words(chip, block, &directory::words(&image.cores, pages_at))?;
-        if pages_at != 0 {
-            self.host_bytes += pages.len() as u64;
-            self.host.write(monitor(chip), pages_at, pages)?;
-        }
-        for (at, words) in &image.sdram {
-            self.write_words(chip, *at, words)?;
-        }
         if !image.routes.is_empty() {
             let routes: Vec<RouteEntry> = image.routes.iter().map(route_entry).collect();
-            self.host.load_routes(address(chip), APP, &routes)?;
+            self.runtime.block_on(self.host.at(at).load_routes(at, APP, &routes))?;
         }
         self.cores.extend(image.cores.iter().map(|&(core, _)| (chip, core)));
-        Ok(())
-    }
-
-    fn write_words(&mut self, chip: ChipXy, at: u32, words: &[u32]) -> Result<(), Error> {
-        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        self.host_bytes += bytes.len() as u64;
-        Ok(self.host.write(monitor(chip), at, &bytes)?)
-    }
-
-    /// How many cores of an application are in a state.
-    fn count(&mut self, app: AppId, state: CoreState) -> Result<usize, Error> {
-        let mut total = 0;
-        for &chip in &self.ethernet {
-            total += self.host.count(chip, app, state)? as usize;
+        let pages_at = if pages.is_empty() || image.cores.is_empty() { 0 } else { pages_at };
+        let mut writes = vec![(block, bytes(&directory::words(&image.cores, pages_at)).into())];
+        if pages_at != 0 {
+            writes.push((pages_at, pages.into()));
         }
-        Ok(total)
+        writes.extend(image.sdram.iter().map(|(at, words)| (*at, bytes(words).into())));
+        Ok(writes)
     }
 
     /// Waits until all cores of an application are in a state (`wanted`: so many; `None`: no other is left).
@@ -186,17 +215,20 @@ impl<L: Link> WireBoard<L> {
         let (wanted, limit) = wanted.unwrap_or((self.machine.core_count(), START_LIMIT));
         let mut pause = PAUSE_MIN;
         loop {
-            if self.count(app, state)? >= wanted {
+            let (there, failed) = self.runtime.block_on(async {
+                let there = self.host.count(app, state).await? as usize;
+                let failed = app == APP && there < wanted && self.host.count(app, CoreState::RunTimeError).await? > 0;
+                Ok::<_, HostError>((there, failed))
+            })?;
+            if there >= wanted {
                 return Ok(());
-            }
-            if app == APP && self.count(app, CoreState::RunTimeError)? > 0 {
+            } else if failed {
                 return Err(self.trouble(CoreTrouble::Failed, began, state)?);
-            }
-            if self.host.now().saturating_sub(began) > limit {
+            } else if self.host.now().saturating_sub(began) > limit {
                 let trouble = CoreTrouble::TooLong { limit_s: limit.as_secs() };
                 return Err(self.trouble(trouble, began, state)?);
             }
-            self.host.pause(pause)?;
+            self.runtime.block_on(self.host.pause(pause))?;
             pause = (pause * 2).min(PAUSE_MAX);
         }
     }
@@ -205,14 +237,15 @@ impl<L: Link> WireBoard<L> {
     fn trouble(&mut self, trouble: CoreTrouble, began: Duration, state: CoreState) -> Result<Error, Error> {
         let mut cores = Vec::new();
         for (chip, core) in self.cores.clone() {
-            let vcpu = self.host.vcpu(address(chip), core)?;
+            let at = address(chip);
+            let vcpu = self.runtime.block_on(self.host.at(at).vcpu(at, core))?;
             let is_bad = if trouble == CoreTrouble::Failed {
                 vcpu.state() == CoreState::RunTimeError
             } else {
                 vcpu.state() != state
             };
             if is_bad {
-                let log = self.host.text(address(chip), core)?;
+                let log = self.runtime.block_on(self.host.at(at).text(at, core))?;
                 cores.push(CoreFailure { chip, core, state: state_text(&vcpu), log });
             }
         }
@@ -223,6 +256,10 @@ impl<L: Link> WireBoard<L> {
     fn ready_state(&self) -> CoreState {
         if self.second_signal { CoreState::Sync1 } else { CoreState::Sync0 }
     }
+}
+
+fn bytes(words: &[u32]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_le_bytes()).collect()
 }
 
 fn route_entry(entry: &spinnaker_machine::RoutingEntry) -> RouteEntry {
@@ -251,30 +288,52 @@ impl<L: Link> Board for WireBoard<L> {
         let firmware = Firmware::of(chips)?;
         let (application, pages) = firmware.parts();
         self.loaded = true;
+        let mut writes = Vec::new();
         for (&chip, image) in chips {
-            self.load_chip(chip, image, pages)?;
+            let places = self.place(chip, image, pages)?;
+            writes.extend(places.into_iter().map(|(at, bytes)| (address(chip), at, bytes)));
         }
+        let writes: Vec<(ChipAddress, u32, &[u8])> =
+            writes.iter().map(|(chip, at, bytes)| (*chip, *at, &**bytes)).collect();
+        self.host_bytes += writes.iter().map(|(.., bytes)| bytes.len() as u64).sum::<u64>();
+        self.runtime.block_on(self.host.write_many(&writes))?;
         let mask = self.cores.iter().fold(0, |mask, (_, core)| mask | 1 << core);
         self.host_bytes += application.len() as u64;
-        self.host.flood_fill(application, StartWord { app: APP, flags: 0, cores: CoreMask(mask) })?;
+        let start = StartWord { app: APP, flags: 0, cores: CoreMask(mask) };
+        self.runtime.block_on(self.host.root().flood_fill(application, start))?;
         self.second_signal = false;
-        self.wait_for(CoreState::Sync0, APP, Some((self.cores.len(), START_LIMIT)))
+        self.wait_for(CoreState::Sync0, APP, Some((self.cores.len(), START_LIMIT)))?;
+        if self.lease.is_some() {
+            self.sign()?;
+        }
+        Ok(())
     }
 
     fn write(&mut self, chip: ChipXy, at: u32, words: Vec<u32>) -> Result<(), Error> {
-        self.write_words(chip, at, &words)
+        let bytes = bytes(&words);
+        self.host_bytes += bytes.len() as u64;
+        let chip = address(chip);
+        Ok(self.runtime.block_on(self.host.at(chip).write(Endpoint::core(chip, 0), at, &bytes))?)
     }
 
     fn read(&mut self, chip: ChipXy, at: u32, words: usize) -> Result<Vec<u32>, Error> {
-        let bytes = self.host.read(monitor(chip), at, 4 * words)?;
-        self.host_bytes += bytes.len() as u64;
-        Ok(bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+        self.read_many(&[(chip, at, words)]).map(|mut all| all.pop().unwrap_or_default())
+    }
+
+    fn read_many(&mut self, places: &[(ChipXy, u32, usize)]) -> Result<Vec<Vec<u32>>, Error> {
+        let place = |&(chip, at, words): &_| Place { chip: address(chip), address: at, length_bytes: 4 * words };
+        let places: Vec<Place> = places.iter().map(place).collect();
+        let all = self.runtime.block_on(self.host.read_many(&places))?;
+        self.host_bytes += places.iter().map(|place| place.length_bytes as u64).sum::<u64>();
+        let words =
+            |bytes: Vec<u8>| bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        Ok(all.into_iter().map(words).collect())
     }
 
     fn start(&mut self) -> Result<(), Error> {
         let signal = if self.second_signal { Signal::Sync1 } else { Signal::Sync0 };
         self.second_signal = !self.second_signal;
-        Ok(self.host.signal(SignalWord::to_app(signal, APP))?)
+        Ok(self.runtime.block_on(self.host.root().signal(SignalWord::to_app(signal, APP)))?)
     }
 
     fn wait(&mut self) -> Result<f64, Error> {
@@ -292,5 +351,14 @@ impl<L: Link> Board for WireBoard<L> {
 
     fn energy_model(&self) -> &'static str {
         "none"
+    }
+}
+
+impl<L: Link> Drop for WireBoard<L> {
+    fn drop(&mut self) {
+        if self.lease.is_some() {
+            // Nobody is left to be told.
+            let _ = self.unload();
+        }
     }
 }

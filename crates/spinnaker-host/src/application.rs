@@ -30,10 +30,10 @@ impl<L: Link> Transceiver<L> {
     /// # Errors
     /// [`HostError::Wire`] for a file that is none, [`HostError::Argument`] for the monitor's core, and those of
     /// [`Transceiver::request`].
-    pub fn load(&mut self, chip: ChipAddress, file: &[u8], start: StartWord) -> Result<()> {
+    pub async fn load(&mut self, chip: ChipAddress, file: &[u8], start: StartWord) -> Result<()> {
         check_application(file, start.cores)?;
-        self.write(Endpoint::core(chip, 0), SDRAM_SYS_ADDRESS, file)?;
-        self.start(chip, Command::ApplicationRun(start), start).map(drop)
+        self.write(Endpoint::core(chip, 0), SDRAM_SYS_ADDRESS, file).await?;
+        self.start(chip, Command::ApplicationRun(start), start).await.map(drop)
     }
 
     /// Lets a chip copy the application that its neighbour was loaded with ([`Transceiver::load`] or this), and start it. The way
@@ -43,7 +43,7 @@ impl<L: Link> Transceiver<L> {
     /// # Errors
     /// [`HostError::Refused`] with [`spinnaker_wire::scp::ReturnCode::BadSum`] (SC&MP 3) or [`HostError::CopyDiffers`]
     /// (SC&MP 4) if the copy differs, and those of [`Transceiver::load`].
-    pub fn copy_from_neighbour(
+    pub async fn copy_from_neighbour(
         &mut self,
         chip: ChipAddress,
         link: LinkId,
@@ -56,7 +56,7 @@ impl<L: Link> Transceiver<L> {
         // A sum of 0 would mean that there is none.
         let checksum = Aplx::new_checked(file)?.checksum() & 0x1FFF_FFFF;
         let command = Command::ApplicationCopyRun { link, checksum, length_bytes, start };
-        let payload = self.start(chip, command, start)?;
+        let payload = self.start(chip, command, start).await?;
         // SC&MP 4 says "done" in any case, but adds the sum that it got where it is another.
         if payload.is_empty() { Ok(()) } else { Err(HostError::CopyDiffers { chip }) }
     }
@@ -65,20 +65,20 @@ impl<L: Link> Transceiver<L> {
     ///
     /// # Errors
     /// As [`Transceiver::request`].
-    pub fn start_at(&mut self, chip: ChipAddress, address: u32, start: StartWord) -> Result<()> {
-        self.start(chip, Command::ApplicationStart { address, start }, start).map(drop)
+    pub async fn start_at(&mut self, chip: ChipAddress, address: u32, start: StartWord) -> Result<()> {
+        self.start(chip, Command::ApplicationStart { address, start }, start).await.map(drop)
     }
 
     /// A start whose reply is lost must not be repeated blindly: the cores would start twice. Their blocks tell.
-    fn start(&mut self, chip: ChipAddress, command: Command<'_>, start: StartWord) -> Result<Vec<u8>> {
+    async fn start(&mut self, chip: ChipAddress, command: Command<'_>, start: StartWord) -> Result<Vec<u8>> {
         let first = (0..18).find(|core| start.cores.0 & 1 << core != 0);
         let mut tries = 3;
         loop {
-            match (self.request(Endpoint::core(chip, 0), &command), first) {
+            match (self.request(Endpoint::core(chip, 0), &command).await, first) {
                 // A copy without a start may be repeated.
                 (Err(HostError::Silent { .. }), None) if tries > 1 => {}
                 (Err(HostError::Silent { .. }), Some(core)) if tries > 1 => {
-                    if self.vcpu(chip, core)?.app() == start.app {
+                    if self.vcpu(chip, core).await?.app() == start.app {
                         return Ok(Vec::new());
                     }
                 }
@@ -93,7 +93,7 @@ impl<L: Link> Transceiver<L> {
     ///
     /// # Errors
     /// As [`Transceiver::load`].
-    pub fn flood_fill(&mut self, file: &[u8], start: StartWord) -> Result<()> {
+    pub async fn flood_fill(&mut self, file: &[u8], start: StartWord) -> Result<()> {
         check_application(file, start.cores)?;
         let root = Endpoint::core(ChipAddress::ROOT, 0);
         let mut padded = file.to_vec();
@@ -105,8 +105,8 @@ impl<L: Link> Transceiver<L> {
         let id = u32::from(FILL_ID);
         let nnp = |key, payload, control| Command::NearestNeighbour { key, payload, control };
         let fresh = NnpControl(FILL_CONTROL.0 | 1 << 31);
-        self.request(root, &nnp(0x0600_0000 | id << 16 | blocks << 8, 0xFFFF, fresh))?;
-        self.request(root, &nnp(0x0700_0000 | start.cores.0, 0, FILL_CONTROL))?;
+        self.request(root, &nnp(0x0600_0000 | id << 16 | blocks << 8, 0xFFFF, fresh)).await?;
+        self.request(root, &nnp(0x0700_0000 | start.cores.0, 0, FILL_CONTROL)).await?;
         // In order: a chip's relay holds only a few packets.
         for (number, data) in padded.chunks(DATA_BYTES_MAX).enumerate() {
             let command = Command::FloodFillData(FloodBlock {
@@ -117,47 +117,47 @@ impl<L: Link> Transceiver<L> {
                 address: SDRAM_SYS_ADDRESS + (number * DATA_BYTES_MAX) as u32,
                 data,
             });
-            self.request(root, &command)?;
+            self.request(root, &command).await?;
         }
-        self.request(root, &nnp(0x0F00_0000 | id, start.word(), FILL_CONTROL)).map(drop)
+        self.request(root, &nnp(0x0F00_0000 | id, start.word(), FILL_CONTROL)).await.map(drop)
     }
 
     /// Sends a signal to the cores of an application, everywhere.
     ///
     /// # Errors
     /// As [`Transceiver::request`].
-    pub fn signal(&mut self, word: SignalWord) -> Result<()> {
+    pub async fn signal(&mut self, word: SignalWord) -> Result<()> {
         let command = Command::Signal { transport: word.signal.transport(), word };
-        self.request(Endpoint::core(ChipAddress::ROOT, 0), &command).map(drop)
+        self.request(Endpoint::core(ChipAddress::ROOT, 0), &command).await.map(drop)
     }
 
     /// Ends an application everywhere and frees what it holds.
     ///
     /// # Errors
     /// As [`Transceiver::request`].
-    pub fn stop(&mut self, app: AppId) -> Result<()> {
+    pub async fn stop(&mut self, app: AppId) -> Result<()> {
         let word = SignalWord::to_app(Signal::Stop, app).word();
         let command = Command::NearestNeighbour {
             key: 0x003F_0000,
             payload: 0x5000_0000 | word,
             control: NnpControl::new(true, FILL_LINKS, 0, 0),
         };
-        self.request(Endpoint::core(ChipAddress::ROOT, 0), &command).map(drop)
+        self.request(Endpoint::core(ChipAddress::ROOT, 0), &command).await.map(drop)
     }
 
     /// How many cores of an application are in a state, on the board of an Ethernet chip.
     ///
     /// # Errors
     /// As [`Transceiver::request_data`].
-    pub fn count(&mut self, ethernet_chip: ChipAddress, app: AppId, state: CoreState) -> Result<u32> {
-        self.request_word(Endpoint::core(ethernet_chip, 0), &Command::Count { app, state })
+    pub async fn count(&mut self, ethernet_chip: ChipAddress, app: AppId, state: CoreState) -> Result<u32> {
+        self.request_word(Endpoint::core(ethernet_chip, 0), &Command::Count { app, state }).await
     }
 
     /// Waits until so many cores of an application are in a state, on one board.
     ///
     /// # Errors
     /// [`HostError::Waiting`] with what was counted last, and those of [`Transceiver::count`].
-    pub fn wait_for(
+    pub async fn wait_for(
         &mut self,
         ethernet_chip: ChipAddress,
         app: AppId,
@@ -167,14 +167,14 @@ impl<L: Link> Transceiver<L> {
     ) -> Result<()> {
         let start = self.link.now();
         loop {
-            let got = self.count(ethernet_chip, app, state)?;
+            let got = self.count(ethernet_chip, app, state).await?;
             let waited = self.link.now().saturating_sub(start);
             if got == wanted {
                 return Ok(());
             } else if waited >= within {
                 return Err(HostError::Waiting { state: state.to_string(), wanted, got, waited });
             }
-            self.pause(Duration::from_millis(20))?;
+            self.pause(Duration::from_millis(20)).await?;
         }
     }
 
@@ -182,8 +182,8 @@ impl<L: Link> Transceiver<L> {
     ///
     /// # Errors
     /// As [`Transceiver::read_into`].
-    pub fn vcpu(&mut self, chip: ChipAddress, core: u8) -> Result<Vcpu> {
-        let bytes = self.read(Endpoint::core(chip, 0), vcpu::address(core), vcpu::BYTES)?;
+    pub async fn vcpu(&mut self, chip: ChipAddress, core: u8) -> Result<Vcpu> {
+        let bytes = self.read(Endpoint::core(chip, 0), vcpu::address(core), vcpu::BYTES).await?;
         Vcpu::read_from_bytes(&bytes).map_err(|_| HostError::Argument("a VCPU block has another size".to_string()))
     }
 
@@ -191,19 +191,19 @@ impl<L: Link> Transceiver<L> {
     ///
     /// # Errors
     /// As [`Transceiver::read_into`].
-    pub fn text(&mut self, chip: ChipAddress, core: u8) -> Result<String> {
-        let size_bytes = self.system_variables(chip)?.boot.iobuf_size.get() as usize;
-        let mut address = self.vcpu(chip, core)?.iobuf.get();
+    pub async fn text(&mut self, chip: ChipAddress, core: u8) -> Result<String> {
+        let size_bytes = self.system_variables(chip).await?.boot.iobuf_size.get() as usize;
+        let mut address = self.vcpu(chip, core).await?.iobuf.get();
         let monitor = Endpoint::core(chip, 0);
         let mut text = Vec::new();
         for _ in 0..IOBUF_BLOCKS_MAX {
             if address == 0 {
                 break;
             }
-            let head = self.read(monitor, address, IOBUF_HEADER_BYTES)?;
+            let head = self.read(monitor, address, IOBUF_HEADER_BYTES).await?;
             let Ok((header, _)) = IoBufHeader::ref_from_prefix(&head) else { break };
             let used_bytes = (header.length_bytes.get() as usize).min(size_bytes);
-            let block = self.read(monitor, address, IOBUF_HEADER_BYTES + used_bytes)?;
+            let block = self.read(monitor, address, IOBUF_HEADER_BYTES + used_bytes).await?;
             // The count may have grown in between.
             text.extend_from_slice(IoBuf::read(&block).map_or(&block[IOBUF_HEADER_BYTES..], |b| b.text));
             address = header.next.get();

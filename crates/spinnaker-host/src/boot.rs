@@ -62,8 +62,8 @@ impl<L: Link> Transceiver<L> {
     ///
     /// # Errors
     /// Those of [`Transceiver::request`], and [`HostError::Wire`].
-    pub fn version(&mut self, destination: Endpoint) -> Result<Kernel> {
-        let payload = self.request(destination, &Command::Version)?;
+    pub async fn version(&mut self, destination: Endpoint) -> Result<Kernel> {
+        let payload = self.request(destination, &Command::Version).await?;
         let version = scp::Version::parse(&payload)?;
         Ok(Kernel {
             name: version.name.to_string(),
@@ -77,19 +77,19 @@ impl<L: Link> Transceiver<L> {
     ///
     /// # Errors
     /// [`HostError::Wire`] for an image that is none, [`HostError::Silent`], [`HostError::NotReady`], [`HostError::Version`].
-    pub fn boot(&mut self, image: &[u8], options: &BootOptions) -> Result<Kernel> {
+    pub async fn boot(&mut self, image: &[u8], options: &BootOptions) -> Result<Kernel> {
         let mut patched = image.to_vec();
         boot_image::patch(&mut patched, &BootVariables::for_board(options.board, options.unix_time_s))?;
-        match self.wait_ready(options.ready_within) {
+        match self.wait_ready(options.ready_within).await {
             Err(HostError::Silent { .. }) => {}
             ready => return ready,
         }
         let image = BootImage::new_checked(&patched)?;
         let mut round = 1;
         loop {
-            self.send_image(&image, options)?;
-            self.pause(options.settle)?;
-            match self.wait_ready(options.ready_within) {
+            self.send_image(&image, options).await?;
+            self.pause(options.settle).await?;
+            match self.wait_ready(options.ready_within).await {
                 Err(HostError::Silent { .. }) if round < options.rounds => round += 1,
                 ready => return ready,
             }
@@ -100,33 +100,33 @@ impl<L: Link> Transceiver<L> {
     ///
     /// # Errors
     /// [`HostError::Io`].
-    pub fn send_image(&mut self, image: &BootImage<'_>, options: &BootOptions) -> Result<()> {
+    pub async fn send_image(&mut self, image: &BootImage<'_>, options: &BootOptions) -> Result<()> {
         let mut message = [0; boot::MESSAGE_BYTES_MAX];
         debug_assert!(image.bytes().len() <= boot_image::BYTES_MAX && message.len() > BLOCK_BYTES);
         let length = Repr::Start { blocks: image.blocks_len() }.emit(&mut message)?;
-        self.send_boot(&message[..length], options)?;
+        self.send_boot(&message[..length], options).await?;
         for (number, block) in image.blocks().enumerate() {
             let length = boot::emit_block(number as u8, block, &mut message)?;
-            self.send_boot(&message[..length], options)?;
+            self.send_boot(&message[..length], options).await?;
         }
         let length = Repr::Control { execute: true, entry: 0 }.emit(&mut message)?;
-        self.send_boot(&message[..length], options)
+        self.send_boot(&message[..length], options).await
     }
 
-    fn send_boot(&mut self, message: &[u8], options: &BootOptions) -> Result<()> {
-        let sent = self.link.send(Channel::Boot, message);
+    async fn send_boot(&mut self, message: &[u8], options: &BootOptions) -> Result<()> {
+        let sent = self.link.send(Channel::Boot, message).await;
         sent.map_err(|source| HostError::Io { board: self.link.board(), source })?;
-        self.pause(options.pause)
+        self.pause(options.pause).await
     }
 
     /// Waits for a monitor that answers to be ready, and sets the time-out of transient tags.
     ///
     /// # Errors
     /// [`HostError::Silent`] if nobody answers, [`HostError::Version`] for what is not a known monitor, [`HostError::NotReady`].
-    pub fn wait_ready(&mut self, within: Duration) -> Result<Kernel> {
+    pub async fn wait_ready(&mut self, within: Duration) -> Result<Kernel> {
         let start = self.link.now();
         loop {
-            let kernel = self.version(Endpoint::core(ChipAddress::ROOT, 0))?;
+            let kernel = self.version(Endpoint::core(ChipAddress::ROOT, 0)).await?;
             if kernel.name != "SC&MP" || !(3..=4).contains(&kernel.version.0) {
                 let board = self.link.board();
                 return Err(HostError::Version { board, name: kernel.name, version: kernel.version });
@@ -134,14 +134,14 @@ impl<L: Link> Transceiver<L> {
             if kernel.chip != ChipAddress::ROOT {
                 let timeout = Some(TimeoutCode::TRANSIENT_DEFAULT);
                 let command = Command::IpTag(iptag::Command::TransientTimeout { timeout });
-                self.request(Endpoint::core(kernel.chip, 0), &command)?;
+                self.request(Endpoint::core(kernel.chip, 0), &command).await?;
                 return Ok(kernel);
             }
             let waited = self.link.now().saturating_sub(start);
             if waited >= within {
                 return Err(HostError::NotReady { board: self.link.board(), waited });
             }
-            self.pause(Duration::from_millis(100))?;
+            self.pause(Duration::from_millis(100)).await?;
         }
     }
 }

@@ -1,8 +1,12 @@
 //! The way to a board: datagrams out and in, and the time.
 
+use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
-use std::time::{Duration, Instant};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use tokio::net::UdpSocket;
+use tokio::time::Instant;
 
 use crate::{HostError, Result};
 
@@ -27,45 +31,42 @@ pub trait Link {
     ///
     /// # Errors
     /// The operating system's.
-    fn send(&mut self, channel: Channel, datagram: &[u8]) -> io::Result<()>;
+    fn send(&mut self, channel: Channel, datagram: &[u8]) -> impl Future<Output = io::Result<()>>;
 
     /// Waits until `deadline` for a datagram on a channel and copies it (as far as it fits) into `buffer`; its length, or `None`.
     ///
     /// # Errors
     /// The operating system's.
-    fn receive(&mut self, channel: Channel, buffer: &mut [u8], deadline: Duration) -> io::Result<Option<usize>>;
+    fn receive(
+        &mut self,
+        channel: Channel,
+        buffer: &mut [u8],
+        deadline: Duration,
+    ) -> impl Future<Output = io::Result<Option<usize>>>;
 }
 
 /// UDP sockets. They are connected, so the operating system drops what others send.
 pub struct UdpLink {
     board: IpAddr,
+    scp_port: u16,
     scp: UdpSocket,
     boot: UdpSocket,
     start: Instant,
 }
 
 impl UdpLink {
-    /// Sockets to a board's ports, without sending anything.
+    /// Sockets to a board's ports, without sending anything. Wants tokio's time and network.
     ///
     /// # Errors
     /// [`HostError::NoSuchHost`], [`HostError::Io`].
-    pub fn connect(host: &str, scp_port: u16, boot_port: u16) -> Result<Self> {
-        let board = (host, scp_port)
-            .to_socket_addrs()
-            .ok()
-            .and_then(|mut all| all.next())
-            .ok_or_else(|| HostError::NoSuchHost { host: host.to_string() })?
-            .ip();
-        let open = |port| -> io::Result<UdpSocket> {
-            let any = if board.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-            let socket = UdpSocket::bind(any)?;
-            socket.connect(SocketAddr::new(board, port))?;
-            Ok(socket)
-        };
+    pub async fn connect(host: &str, scp_port: u16, boot_port: u16) -> Result<Self> {
+        let found = tokio::net::lookup_host((host, scp_port)).await.ok();
+        let board =
+            found.and_then(|mut all| all.next()).ok_or_else(|| HostError::NoSuchHost { host: host.to_string() })?.ip();
         let io_error = |source| HostError::Io { board: host.to_string(), source };
-        let scp = open(scp_port).map_err(io_error)?;
-        let boot = open(boot_port).map_err(io_error)?;
-        Ok(Self { board, scp, boot, start: Instant::now() })
+        let scp = open(board, scp_port).await.map_err(io_error)?;
+        let boot = open(board, boot_port).await.map_err(io_error)?;
+        Ok(Self { board, scp_port, scp, boot, start: Instant::now() })
     }
 
     fn socket(&self, channel: Channel) -> &UdpSocket {
@@ -76,37 +77,42 @@ impl UdpLink {
     }
 }
 
+async fn open(board: IpAddr, port: u16) -> io::Result<UdpSocket> {
+    let any = if board.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let socket = UdpSocket::bind(any).await?;
+    socket.connect(SocketAddr::new(board, port)).await?;
+    Ok(socket)
+}
+
 impl Link for UdpLink {
     fn board(&self) -> String {
-        self.board.to_string()
+        match self.scp_port {
+            spinnaker_wire::sdp::UDP_PORT => self.board.to_string(),
+            port => SocketAddr::new(self.board, port).to_string(),
+        }
     }
 
     fn now(&self) -> Duration {
         self.start.elapsed()
     }
 
-    fn send(&mut self, channel: Channel, datagram: &[u8]) -> io::Result<()> {
-        match self.socket(channel).send(datagram) {
+    async fn send(&mut self, channel: Channel, datagram: &[u8]) -> io::Result<()> {
+        match self.socket(channel).send(datagram).await {
             // Nobody listened to an earlier one: silence says that, too, and it may change.
             Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
             result => result.map(drop),
         }
     }
 
-    fn receive(&mut self, channel: Channel, buffer: &mut [u8], deadline: Duration) -> io::Result<Option<usize>> {
+    async fn receive(&mut self, channel: Channel, buffer: &mut [u8], deadline: Duration) -> io::Result<Option<usize>> {
+        let deadline = self.start + deadline;
         loop {
-            // A time-out of zero would mean none at all.
-            let wait = deadline.saturating_sub(self.now()).max(Duration::from_micros(50));
             let socket = self.socket(channel);
-            socket.set_read_timeout(Some(wait))?;
-            match socket.recv(buffer) {
-                Ok(length) => return Ok(Some(length)),
-                Err(e) if e.kind() == io::ErrorKind::ConnectionRefused || e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
-                Err(e) => return Err(e),
-            }
-            if self.now() >= deadline {
-                return Ok(None);
+            match tokio::time::timeout_at(deadline, socket.recv(buffer)).await {
+                Err(_) => return Ok(None),
+                Ok(Ok(length)) => return Ok(Some(length)),
+                Ok(Err(e)) if e.kind() == io::ErrorKind::ConnectionRefused => {}
+                Ok(Err(e)) => return Err(e),
             }
         }
     }

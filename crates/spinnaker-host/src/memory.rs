@@ -16,7 +16,7 @@ impl<L: Link> Transceiver<L> {
     /// # Errors
     /// [`HostError::NoData`] where a read fails, and those of [`Transceiver::request`]. An address that does not exist stops the
     /// core that reads it: [`HostError::Silent`].
-    pub fn read_into(&mut self, core: Endpoint, address: u32, data: &mut [u8]) -> Result<()> {
+    pub async fn read_into(&mut self, core: Endpoint, address: u32, data: &mut [u8]) -> Result<()> {
         check_range(address, data.len())?;
         let parts = pieces(data.len()).map(|(offset, length)| {
             let (address, length_bytes) = (address + offset as u32, length as u32);
@@ -28,15 +28,16 @@ impl<L: Link> Transceiver<L> {
             piece.copy_from_slice(payload.get(..piece.len()).unwrap_or_default());
             Ok(())
         })
+        .await
     }
 
     /// Reads memory as a core sees it.
     ///
     /// # Errors
     /// As [`Transceiver::read_into`].
-    pub fn read(&mut self, core: Endpoint, address: u32, length_bytes: usize) -> Result<Vec<u8>> {
+    pub async fn read(&mut self, core: Endpoint, address: u32, length_bytes: usize) -> Result<Vec<u8>> {
         let mut data = vec![0; length_bytes];
-        self.read_into(core, address, &mut data)?;
+        self.read_into(core, address, &mut data).await?;
         Ok(data)
     }
 
@@ -44,7 +45,7 @@ impl<L: Link> Transceiver<L> {
     ///
     /// # Errors
     /// As [`Transceiver::read_into`].
-    pub fn write(&mut self, core: Endpoint, address: u32, data: &[u8]) -> Result<()> {
+    pub async fn write(&mut self, core: Endpoint, address: u32, data: &[u8]) -> Result<()> {
         check_range(address, data.len())?;
         let parts = pieces(data.len()).map(|(offset, length)| {
             let address = address + offset as u32;
@@ -52,26 +53,32 @@ impl<L: Link> Transceiver<L> {
             let command = Command::Write { address, unit, data: &data[offset..offset + length] };
             Part { destination: core, command, reply_bytes: 0 }
         });
-        self.run(parts, |_, _| Ok(()))
+        self.run(parts, |_, _| Ok(())).await
     }
 
     /// Fills memory with a word.
     ///
     /// # Errors
     /// [`HostError::Argument`] for an address or length that is not a multiple of 4, and those of [`Transceiver::request`].
-    pub fn fill(&mut self, core: Endpoint, address: u32, word: u32, length_bytes: u32) -> Result<()> {
+    pub async fn fill(&mut self, core: Endpoint, address: u32, word: u32, length_bytes: u32) -> Result<()> {
         check_range(address, length_bytes as usize)?;
         if !address.is_multiple_of(4) || !length_bytes.is_multiple_of(4) {
             return Err(HostError::Argument(format!("fill of {length_bytes} bytes at {address:#x}: not whole words")));
         }
-        self.request(core, &Command::Fill { address, word, length_bytes }).map(drop)
+        self.request(core, &Command::Fill { address, word, length_bytes }).await.map(drop)
     }
 
     /// Reads a neighbour's memory, whole words.
     ///
     /// # Errors
     /// As [`Transceiver::read_into`]; [`HostError::NoData`] also where the link does not answer.
-    pub fn link_read(&mut self, chip: ChipAddress, link: LinkId, address: u32, length_bytes: usize) -> Result<Vec<u8>> {
+    pub async fn link_read(
+        &mut self,
+        chip: ChipAddress,
+        link: LinkId,
+        address: u32,
+        length_bytes: usize,
+    ) -> Result<Vec<u8>> {
         check_range(address, length_bytes)?;
         let mut data = vec![0; length_bytes];
         let parts = pieces(length_bytes).map(|(offset, length)| {
@@ -83,7 +90,8 @@ impl<L: Link> Transceiver<L> {
             let piece = data.chunks_mut(spinnaker_wire::scp::DATA_BYTES_MAX).nth(index).unwrap_or_default();
             piece.copy_from_slice(payload.get(..piece.len()).unwrap_or_default());
             Ok(())
-        })?;
+        })
+        .await?;
         Ok(data)
     }
 
@@ -91,22 +99,22 @@ impl<L: Link> Transceiver<L> {
     ///
     /// # Errors
     /// As [`Transceiver::request`].
-    pub fn link_write(&mut self, chip: ChipAddress, link: LinkId, address: u32, data: &[u8]) -> Result<()> {
+    pub async fn link_write(&mut self, chip: ChipAddress, link: LinkId, address: u32, data: &[u8]) -> Result<()> {
         check_range(address, data.len())?;
         let parts = pieces(data.len()).map(|(offset, length)| {
             let data = &data[offset..offset + length];
             let command = Command::LinkWrite { address: address + offset as u32, link, data };
             Part { destination: Endpoint::core(chip, 0), command, reply_bytes: 0 }
         });
-        self.run(parts, |_, _| Ok(()))
+        self.run(parts, |_, _| Ok(())).await
     }
 
     /// A chip's system variables.
     ///
     /// # Errors
     /// As [`Transceiver::read_into`].
-    pub fn system_variables(&mut self, chip: ChipAddress) -> Result<SystemVariables> {
-        let bytes = self.read(Endpoint::core(chip, 0), sv::ADDRESS, sv::BYTES)?;
+    pub async fn system_variables(&mut self, chip: ChipAddress) -> Result<SystemVariables> {
+        let bytes = self.read(Endpoint::core(chip, 0), sv::ADDRESS, sv::BYTES).await?;
         SystemVariables::read_from_bytes(&bytes)
             .map_err(|_| HostError::Argument("system variables have another size".to_string()))
     }
@@ -116,9 +124,9 @@ impl<L: Link> Transceiver<L> {
     ///
     /// # Errors
     /// [`HostError::Exhausted`], and those of [`Transceiver::request`].
-    pub fn alloc_sdram(&mut self, chip: ChipAddress, app: AppId, length_bytes: u32, tag: u8) -> Result<u32> {
+    pub async fn alloc_sdram(&mut self, chip: ChipAddress, app: AppId, length_bytes: u32, tag: u8) -> Result<u32> {
         let command = AllocCommand::Sdram { app, length_bytes, tag, existing: tag != 0 };
-        match self.request_word(Endpoint::core(chip, 0), &Command::Alloc(command))? {
+        match self.request_word(Endpoint::core(chip, 0), &Command::Alloc(command)).await? {
             0 => Err(HostError::Exhausted { chip, wanted: format!("{length_bytes} bytes of SDRAM (tag {tag})") }),
             address => Ok(address),
         }
@@ -128,25 +136,25 @@ impl<L: Link> Transceiver<L> {
     ///
     /// # Errors
     /// As [`Transceiver::request`].
-    pub fn free_sdram(&mut self, chip: ChipAddress, address: u32) -> Result<()> {
+    pub async fn free_sdram(&mut self, chip: ChipAddress, address: u32) -> Result<()> {
         let command = Command::Alloc(AllocCommand::FreeSdram { address });
-        self.request(Endpoint::core(chip, 0), &command).map(drop)
+        self.request(Endpoint::core(chip, 0), &command).await.map(drop)
     }
 
     /// Frees all SDRAM of an application on a chip; returns the number of blocks (of a repeated request that of the last).
     ///
     /// # Errors
     /// As [`Transceiver::request_data`].
-    pub fn free_sdram_of(&mut self, chip: ChipAddress, app: AppId) -> Result<u32> {
-        self.request_word(Endpoint::core(chip, 0), &Command::Alloc(AllocCommand::FreeSdramOf { app }))
+    pub async fn free_sdram_of(&mut self, chip: ChipAddress, app: AppId) -> Result<u32> {
+        self.request_word(Endpoint::core(chip, 0), &Command::Alloc(AllocCommand::FreeSdramOf { app })).await
     }
 
     /// Free SDRAM of a chip, and its largest block, in bytes.
     ///
     /// # Errors
     /// As [`Transceiver::request_data`].
-    pub fn sdram_space(&mut self, chip: ChipAddress) -> Result<(u32, u32)> {
-        let payload = self.request_data(Endpoint::core(chip, 0), &Command::Alloc(AllocCommand::SdramSpace), 8)?;
+    pub async fn sdram_space(&mut self, chip: ChipAddress) -> Result<(u32, u32)> {
+        let payload = self.request_data(Endpoint::core(chip, 0), &Command::Alloc(AllocCommand::SdramSpace), 8).await?;
         let space = SdramSpace::read(&payload)?;
         Ok((space.free_bytes.get(), space.largest_bytes.get()))
     }

@@ -5,7 +5,7 @@ use spinnaker_wire::router::{LoadEntry, P2pRoute, Route, p2p_table};
 use spinnaker_wire::scp::{AllocCommand, ChipInfo, Command, RouterCommand};
 use spinnaker_wire::sdp::Endpoint;
 use spinnaker_wire::sv::SDRAM_SYS_ADDRESS;
-use spinnaker_wire::{AppId, ChipAddress};
+use spinnaker_wire::{AppId, ChipAddress, Unit};
 use zerocopy::IntoBytes;
 
 use crate::link::Link;
@@ -52,8 +52,8 @@ impl<L: Link> Transceiver<L> {
     ///
     /// # Errors
     /// As [`Transceiver::request_data`].
-    pub fn chip_info(&mut self, chip: ChipAddress) -> Result<ChipInfo> {
-        let payload = self.request_data(Endpoint::core(chip, 0), &Command::Info, 36)?;
+    pub async fn chip_info(&mut self, chip: ChipAddress) -> Result<ChipInfo> {
+        let payload = self.request_data(Endpoint::core(chip, 0), &Command::Info, 36).await?;
         Ok(ChipInfo::parse(&payload)?)
     }
 
@@ -61,33 +61,52 @@ impl<L: Link> Transceiver<L> {
     ///
     /// # Errors
     /// As [`Transceiver::read_into`].
-    pub fn discover(&mut self) -> Result<FoundMachine> {
-        let variables = self.system_variables(ChipAddress::ROOT)?;
+    pub async fn discover(&mut self) -> Result<FoundMachine> {
+        let variables = self.system_variables(ChipAddress::ROOT).await?;
         let (width, height) = variables.dimensions();
         let root = variables.chip();
-        let mut addresses = Vec::new();
-        for x in 0..width {
-            let column = ChipAddress::new(x, 0);
-            let address = p2p_table::word_address(column);
-            let length_bytes = p2p_table::column_bytes(height) as usize;
-            let words = self.read(Endpoint::core(root, 0), address, length_bytes)?;
+        let monitor = Endpoint::core(root, 0);
+        let length_bytes = p2p_table::column_bytes(height);
+        let columns: Vec<ChipAddress> = (0..width).map(|x| ChipAddress::new(x, 0)).collect();
+        let parts = columns.iter().map(|column| {
+            let address = p2p_table::word_address(*column);
+            let command = Command::Read { address, length_bytes, unit: Unit::for_range(address, length_bytes) };
+            Part { destination: monitor, command, reply_bytes: length_bytes as usize }
+        });
+        let mut addresses = std::collections::BTreeSet::new();
+        self.run(parts, |x, words| {
             for y in 0..height {
-                let chip = ChipAddress::new(x, y);
+                let chip = ChipAddress::new(x as u8, y);
                 let at = usize::from(y / 8) * 4;
                 let word = words.get(at..at + 4).and_then(|w| w.try_into().ok()).map_or(0, u32::from_le_bytes);
                 if p2p_table::entry(word, chip) != P2pRoute::Drop {
-                    addresses.push(chip);
+                    addresses.insert((chip.x(), chip.y()));
                 }
             }
-        }
-        let mut machine = FoundMachine { width, height, root, chips: Vec::new(), silent: Vec::new() };
-        for chip in addresses {
-            match self.chip_info(chip) {
-                Ok(info) => machine.chips.push(FoundChip { chip, info }),
-                Err(HostError::Refused { .. } | HostError::Silent { .. } | HostError::NoData { .. }) => {
-                    machine.silent.push(chip);
-                }
+            Ok(())
+        })
+        .await?;
+        let addresses: Vec<ChipAddress> = addresses.into_iter().map(|(x, y)| ChipAddress::new(x, y)).collect();
+        let parts = addresses.iter().map(|chip| Part {
+            destination: Endpoint::core(*chip, 0),
+            command: Command::Info,
+            reply_bytes: 36,
+        });
+        let mut infos: Vec<Option<ChipInfo>> = vec![None; addresses.len()];
+        self.run_each(parts, |index, answer| {
+            match answer {
+                Ok(payload) => infos[index] = Some(ChipInfo::parse(&payload)?),
+                Err(HostError::Refused { .. } | HostError::Silent { .. } | HostError::NoData { .. }) => {}
                 Err(other) => return Err(other),
+            }
+            Ok(())
+        })
+        .await?;
+        let mut machine = FoundMachine { width, height, root, chips: Vec::new(), silent: Vec::new() };
+        for (chip, info) in addresses.into_iter().zip(infos) {
+            match info {
+                Some(info) => machine.chips.push(FoundChip { chip, info }),
+                None => machine.silent.push(chip),
             }
         }
         Ok(machine)
@@ -98,7 +117,7 @@ impl<L: Link> Transceiver<L> {
     ///
     /// # Errors
     /// [`HostError::Exhausted`], [`HostError::Wire`] for a key outside its mask, and those of [`Transceiver::request`].
-    pub fn load_routes(&mut self, chip: ChipAddress, app: AppId, routes: &[RouteEntry]) -> Result<u32> {
+    pub async fn load_routes(&mut self, chip: ChipAddress, app: AppId, routes: &[RouteEntry]) -> Result<u32> {
         if routes.is_empty() || routes.len() > 1023 {
             return Err(HostError::Argument(format!("{} routes: a chip takes 1 to 1023", routes.len())));
         }
@@ -109,16 +128,18 @@ impl<L: Link> Transceiver<L> {
         }
         let monitor = Endpoint::core(chip, 0);
         let count = routes.len() as u32;
-        let first = match self.request_word(monitor, &Command::Alloc(AllocCommand::Routes { app, count }))? {
+        let first = match self.request_word(monitor, &Command::Alloc(AllocCommand::Routes { app, count })).await? {
             0 => return Err(HostError::Exhausted { chip, wanted: format!("{count} routing entries in a row") }),
             first => first,
         };
         let load = RouterCommand::Load { app, count: count as u16, table: SDRAM_SYS_ADDRESS, base: first };
-        let loaded =
-            self.write(monitor, SDRAM_SYS_ADDRESS, &table).and_then(|()| self.request(monitor, &Command::Router(load)));
-        if let Err(error) = loaded {
+        let loaded = async {
+            self.write(monitor, SDRAM_SYS_ADDRESS, &table).await?;
+            self.request(monitor, &Command::Router(load)).await
+        };
+        if let Err(error) = loaded.await {
             // If the board is gone, so is the block; the first error is the one to tell.
-            let _ = self.free_routes(chip, first);
+            let _ = self.free_routes(chip, first).await;
             return Err(error);
         }
         Ok(first)
@@ -128,26 +149,26 @@ impl<L: Link> Transceiver<L> {
     ///
     /// # Errors
     /// As [`Transceiver::request`].
-    pub fn free_routes(&mut self, chip: ChipAddress, first: u32) -> Result<()> {
+    pub async fn free_routes(&mut self, chip: ChipAddress, first: u32) -> Result<()> {
         let command = Command::Alloc(AllocCommand::FreeRoutes { first, clear: true });
-        self.request(Endpoint::core(chip, 0), &command).map(drop)
+        self.request(Endpoint::core(chip, 0), &command).await.map(drop)
     }
 
     /// Frees all routing entries of an application on a chip and clears them.
     ///
     /// # Errors
     /// As [`Transceiver::request_data`].
-    pub fn free_routes_of(&mut self, chip: ChipAddress, app: AppId) -> Result<u32> {
+    pub async fn free_routes_of(&mut self, chip: ChipAddress, app: AppId) -> Result<u32> {
         let command = Command::Alloc(AllocCommand::FreeRoutesOf { app, clear: true });
-        self.request_word(Endpoint::core(chip, 0), &command)
+        self.request_word(Endpoint::core(chip, 0), &command).await
     }
 
     /// Clears all routes of users on a chip.
     ///
     /// # Errors
     /// As [`Transceiver::request`].
-    pub fn clear_routes(&mut self, chip: ChipAddress) -> Result<()> {
-        self.request(Endpoint::core(chip, 0), &Command::Router(RouterCommand::ClearAll)).map(drop)
+    pub async fn clear_routes(&mut self, chip: ChipAddress) -> Result<()> {
+        self.request(Endpoint::core(chip, 0), &Command::Router(RouterCommand::ClearAll)).await.map(drop)
     }
 
     /// Sets an IP tag of an Ethernet chip; returns its number.
@@ -155,12 +176,12 @@ impl<L: Link> Transceiver<L> {
     /// # Errors
     /// [`HostError::Argument`] for a tag that is not a user's, [`HostError::Exhausted`], and those of
     /// [`Transceiver::request_data`].
-    pub fn set_ip_tag(&mut self, ethernet_chip: ChipAddress, tag: u8, target: Target) -> Result<u32> {
+    pub async fn set_ip_tag(&mut self, ethernet_chip: ChipAddress, tag: u8, target: Target) -> Result<u32> {
         if tag >= iptag::TAGS_FIXED {
             return Err(HostError::Argument(format!("IP tag {tag}: users have tags 0 to 7")));
         }
         let command = Command::IpTag(iptag::Command::Set { tag, target });
-        match self.request_word(Endpoint::core(ethernet_chip, 0), &command)? {
+        match self.request_word(Endpoint::core(ethernet_chip, 0), &command).await? {
             TAG_NONE => Err(HostError::Exhausted { chip: ethernet_chip, wanted: format!("IP tag {tag}") }),
             number => Ok(number),
         }
@@ -170,16 +191,16 @@ impl<L: Link> Transceiver<L> {
     ///
     /// # Errors
     /// As [`Transceiver::request`].
-    pub fn clear_ip_tag(&mut self, ethernet_chip: ChipAddress, tag: u8) -> Result<()> {
+    pub async fn clear_ip_tag(&mut self, ethernet_chip: ChipAddress, tag: u8) -> Result<()> {
         let command = Command::IpTag(iptag::Command::Clear { tag });
-        self.request(Endpoint::core(ethernet_chip, 0), &command).map(drop)
+        self.request(Endpoint::core(ethernet_chip, 0), &command).await.map(drop)
     }
 
     /// All sixteen IP tags of an Ethernet chip.
     ///
     /// # Errors
     /// As [`Transceiver::request_data`].
-    pub fn ip_tags(&mut self, ethernet_chip: ChipAddress) -> Result<Vec<iptag::Entry>> {
+    pub async fn ip_tags(&mut self, ethernet_chip: ChipAddress) -> Result<Vec<iptag::Entry>> {
         let destination = Endpoint::core(ethernet_chip, 0);
         let mut entries = vec![None; TAGS.into()];
         let parts = (0..TAGS).map(|tag| {
@@ -192,7 +213,8 @@ impl<L: Link> Transceiver<L> {
                 *room = Some(*entry);
             }
             Ok(())
-        })?;
+        })
+        .await?;
         Ok(entries.into_iter().flatten().collect())
     }
 
@@ -200,7 +222,7 @@ impl<L: Link> Transceiver<L> {
     ///
     /// # Errors
     /// As [`Transceiver::request`].
-    pub fn leds(&mut self, chip: ChipAddress, actions: u32) -> Result<()> {
-        self.request(Endpoint::core(chip, 0), &Command::Led(actions)).map(drop)
+    pub async fn leds(&mut self, chip: ChipAddress, actions: u32) -> Result<()> {
+        self.request(Endpoint::core(chip, 0), &Command::Led(actions)).await.map(drop)
     }
 }

@@ -20,7 +20,8 @@ pub struct Options {
 
 /// A connection to one board.
 ///
-/// It sends nothing by itself. Methods block until they are done or have failed, in bounded time: see [`WindowConfig`].
+/// It sends nothing by itself. Methods end when they are done or have failed, in bounded time: see [`WindowConfig`]. A method that is
+/// dropped before its end leaves the connection usable; what it has sent may still be carried out.
 pub struct Transceiver<L> {
     pub(crate) link: L,
     window: Window,
@@ -32,18 +33,18 @@ impl Transceiver<UdpLink> {
     ///
     /// # Errors
     /// [`HostError::NoSuchHost`], [`HostError::Io`].
-    pub fn connect(host: &str) -> Result<Self> {
-        Self::connect_ports(host, spinnaker_wire::sdp::UDP_PORT, spinnaker_wire::boot::UDP_PORT)
+    pub async fn connect(host: &str) -> Result<Self> {
+        Self::connect_ports(host, spinnaker_wire::sdp::UDP_PORT, spinnaker_wire::boot::UDP_PORT).await
     }
 
     /// The same with other ports, for virtual boards.
     ///
     /// # Errors
     /// As [`Transceiver::connect`].
-    pub fn connect_ports(host: &str, scp_port: u16, boot_port: u16) -> Result<Self> {
+    pub async fn connect_ports(host: &str, scp_port: u16, boot_port: u16) -> Result<Self> {
         // Another number in every process, so that late replies to an earlier one belong to nobody.
         let first_seq = std::process::id() as u16;
-        Ok(Self::over(UdpLink::connect(host, scp_port, boot_port)?, Options { first_seq, ..Options::default() }))
+        Ok(Self::over(UdpLink::connect(host, scp_port, boot_port).await?, Options { first_seq, ..Options::default() }))
     }
 }
 
@@ -80,13 +81,14 @@ impl<L: Link> Transceiver<L> {
     ///
     /// # Errors
     /// [`HostError::Silent`], [`HostError::Refused`], [`HostError::Io`].
-    pub fn request(&mut self, destination: Endpoint, command: &Command<'_>) -> Result<Vec<u8>> {
+    pub async fn request(&mut self, destination: Endpoint, command: &Command<'_>) -> Result<Vec<u8>> {
         let mut answer = Vec::new();
         let part = Part { destination, command: *command, reply_bytes: 0 };
         self.run(std::iter::once(part), |_, payload| {
             answer = payload.to_vec();
             Ok(())
-        })?;
+        })
+        .await?;
         Ok(answer)
     }
 
@@ -94,36 +96,41 @@ impl<L: Link> Transceiver<L> {
     ///
     /// # Errors
     /// As [`Transceiver::request`], and [`HostError::NoData`].
-    pub fn request_data(&mut self, destination: Endpoint, command: &Command<'_>, bytes: usize) -> Result<Vec<u8>> {
-        let payload = self.request(destination, command)?;
+    pub async fn request_data(
+        &mut self,
+        destination: Endpoint,
+        command: &Command<'_>,
+        bytes: usize,
+    ) -> Result<Vec<u8>> {
+        let payload = self.request(destination, command).await?;
         check_length(destination, command.code(), &payload, bytes)?;
         Ok(payload)
     }
 
     /// Sends a request whose reply is a word.
-    pub(crate) fn request_word(&mut self, destination: Endpoint, command: &Command<'_>) -> Result<u32> {
-        let payload = self.request_data(destination, command, 4)?;
+    pub(crate) async fn request_word(&mut self, destination: Endpoint, command: &Command<'_>) -> Result<u32> {
+        let payload = self.request_data(destination, command, 4).await?;
         Ok(spinnaker_wire::scp::word_reply(command.code(), &payload)?)
     }
 
-    /// Sends many requests, several in flight, and hands every payload with its part's number to `done`, in any order.
-    pub(crate) fn run<'a>(
-        &mut self,
-        parts: impl Iterator<Item = Part<'a>>,
-        done: impl FnMut(usize, &[u8]) -> Result<()>,
-    ) -> Result<()> {
-        let result = self.run_parts(parts, done);
-        if result.is_err() {
-            self.window.abandon();
-        }
-        result
-    }
-
-    fn run_parts<'a>(
+    /// Sends many requests, several in flight, and hands every payload with its part's number to `done`, in any order. The first
+    /// failure ends it.
+    pub(crate) async fn run<'a>(
         &mut self,
         parts: impl Iterator<Item = Part<'a>>,
         mut done: impl FnMut(usize, &[u8]) -> Result<()>,
     ) -> Result<()> {
+        self.run_each(parts, |index, answer| done(index, &answer?)).await
+    }
+
+    /// The same, with the failures of single parts in the hands of `done`.
+    pub(crate) async fn run_each<'a>(
+        &mut self,
+        parts: impl Iterator<Item = Part<'a>>,
+        mut done: impl FnMut(usize, Result<Vec<u8>>) -> Result<()>,
+    ) -> Result<()> {
+        // What an earlier operation that failed or was dropped has left under way.
+        self.window.abandon();
         let mut parts = parts.enumerate().peekable();
         // What is checked when a reply comes; of the parts under way only.
         let mut expected: Vec<(usize, Endpoint, CommandCode, usize)> = Vec::new();
@@ -136,35 +143,33 @@ impl<L: Link> Transceiver<L> {
             if self.window.is_empty() {
                 return Ok(());
             }
-            match self.step()? {
-                None => {}
-                Some(Event::Silent { command, destination, tries, waited, .. }) => {
-                    let board = self.link.board();
-                    return Err(HostError::Silent { board, command, destination, tries, waited });
+            let Some(event) = self.step().await? else { continue };
+            let (Event::Silent { token, .. } | Event::Reply { token, .. }) = &event;
+            let Some(at) = expected.iter().position(|e| e.0 as u64 == *token) else { continue };
+            let (index, destination, command, bytes) = expected.swap_remove(at);
+            let answer = match event {
+                Event::Silent { tries, waited, .. } => {
+                    Err(HostError::Silent { board: self.link.board(), command, destination, tries, waited })
                 }
-                Some(Event::Reply { token, code, payload }) => {
-                    let Some(at) = expected.iter().position(|e| e.0 as u64 == token) else { continue };
-                    let (index, destination, command, bytes) = expected.swap_remove(at);
-                    if code != ReturnCode::Ok {
-                        return Err(HostError::Refused { command, destination, code });
-                    }
-                    check_length(destination, command, &payload, bytes)?;
-                    done(index, &payload)?;
+                Event::Reply { code, .. } if code != ReturnCode::Ok => {
+                    Err(HostError::Refused { command, destination, code })
                 }
-            }
+                Event::Reply { payload, .. } => check_length(destination, command, &payload, bytes).map(|()| payload),
+            };
+            done(index, answer)?;
         }
     }
 
     /// Sends what is due, then waits for one thing to happen.
-    fn step(&mut self) -> Result<Option<Event>> {
+    async fn step(&mut self) -> Result<Option<Event>> {
         let io_error = |board: String| move |source| HostError::Io { board, source };
         loop {
             let now = self.link.now();
             let Some(datagram) = self.window.poll_transmit(now) else { break };
-            self.link.send(Channel::Scp, datagram).map_err(io_error(self.link.board()))?;
+            self.link.send(Channel::Scp, datagram).await.map_err(io_error(self.link.board()))?;
         }
         let Some(deadline) = self.window.deadline() else { return Ok(None) };
-        let received = self.link.receive(Channel::Scp, &mut self.buffer, deadline);
+        let received = self.link.receive(Channel::Scp, &mut self.buffer, deadline).await;
         let received = received.map_err(io_error(self.link.board()))?;
         let now = self.link.now();
         Ok(match received {
@@ -177,10 +182,10 @@ impl<L: Link> Transceiver<L> {
     ///
     /// # Errors
     /// [`HostError::Io`].
-    pub fn pause(&mut self, time: Duration) -> Result<()> {
+    pub async fn pause(&mut self, time: Duration) -> Result<()> {
         let deadline = self.link.now() + time;
         while self.link.now() < deadline {
-            let received = self.link.receive(Channel::Scp, &mut self.buffer, deadline);
+            let received = self.link.receive(Channel::Scp, &mut self.buffer, deadline).await;
             received.map_err(|source| HostError::Io { board: self.link.board(), source })?;
         }
         Ok(())

@@ -158,7 +158,7 @@ impl Link for ModelBoard {
         self.now
     }
 
-    fn send(&mut self, channel: Channel, datagram: &[u8]) -> io::Result<()> {
+    async fn send(&mut self, channel: Channel, datagram: &[u8]) -> io::Result<()> {
         if self.chance(self.faults.lost) {
             return Ok(());
         }
@@ -183,7 +183,7 @@ impl Link for ModelBoard {
         Ok(())
     }
 
-    fn receive(&mut self, channel: Channel, buffer: &mut [u8], deadline: Duration) -> io::Result<Option<usize>> {
+    async fn receive(&mut self, channel: Channel, buffer: &mut [u8], deadline: Duration) -> io::Result<Option<usize>> {
         match self.arriving.first_entry() {
             Some(first) if channel == Channel::Scp && first.key().0 <= deadline => {
                 self.now = self.now.max(first.key().0);
@@ -208,65 +208,67 @@ fn random_bytes(seed: u64, length: usize) -> Vec<u8> {
     bytes
 }
 
-#[test]
-fn transfers_end_right_over_a_rough_link() {
+#[tokio::test]
+async fn transfers_end_right_over_a_rough_link() {
     let mut repeated = 0;
     for seed in 0..100 {
         let mut board = ModelBoard::new(seed, ROUGH).transceiver();
         // Odd lengths and addresses.
         let data = random_bytes(seed, 3000 + seed as usize * 7);
         let address = 0x6024_0000 + seed as u32;
-        board.write(MONITOR, address, &data).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
-        let read = board.read(MONITOR, address, data.len()).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        board.write(MONITOR, address, &data).await.unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        let read = board.read(MONITOR, address, data.len()).await.unwrap_or_else(|e| panic!("seed {seed}: {e}"));
         assert!(read == data, "seed {seed}");
-        board.fill(MONITOR, 0x6100_0000, 0x0102_0304, 8).unwrap();
-        assert_eq!(board.read(MONITOR, 0x6100_0000, 8).unwrap(), [4, 3, 2, 1, 4, 3, 2, 1]);
+        board.fill(MONITOR, 0x6100_0000, 0x0102_0304, 8).await.unwrap();
+        assert_eq!(board.read(MONITOR, 0x6100_0000, 8).await.unwrap(), [4, 3, 2, 1, 4, 3, 2, 1]);
         repeated += board.counts().repeated;
     }
     assert!(repeated > 500, "a fifth of all requests should have been repeated, not {repeated}");
 }
 
-#[test]
-fn a_window_is_faster_than_one_request_at_a_time() {
-    let time = |requests_max| {
+#[tokio::test]
+async fn a_window_is_faster_than_one_request_at_a_time() {
+    let time = async |requests_max| {
         let mut options = Options::default();
         options.window.requests_max = requests_max;
         let mut board = Transceiver::over(ModelBoard::new(1, Faults::default()), options);
-        board.write(MONITOR, 0x6024_0000, &[7; 64 * 1024]).unwrap();
+        board.write(MONITOR, 0x6024_0000, &[7; 64 * 1024]).await.unwrap();
         board.link().now()
     };
-    let (one, eight) = (time(1), time(8));
+    let (one, eight) = (time(1).await, time(8).await);
     assert!(eight * 6 < one, "{eight:?} {one:?}");
 }
 
-#[test]
-fn a_dead_board_is_told_within_five_seconds() {
+#[tokio::test]
+async fn a_dead_board_is_told_within_five_seconds() {
     let mut board = ModelBoard::new(0, Faults::default());
     board.alive = false;
     let mut board = board.transceiver();
-    let error = board.read(MONITOR, 0x6024_0000, 10_000).unwrap_err();
+    let error = board.read(MONITOR, 0x6024_0000, 10_000).await.unwrap_err();
     assert!(matches!(error, HostError::Silent { .. }));
     assert!(error.to_string().starts_with("model does not answer: READ to 255,255,0 was sent"), "{error}");
     assert!(board.link().now() <= Duration::from_secs(5), "{:?}", board.link().now());
     // The next operation starts afresh.
     board.link().alive = true;
-    assert_eq!(board.version(MONITOR).unwrap().name, "SC&MP");
+    assert_eq!(board.version(MONITOR).await.unwrap().name, "SC&MP");
 }
 
-#[test]
-fn codes_that_pass_are_waited_for_and_others_told() {
+#[tokio::test]
+async fn codes_that_pass_are_waited_for_and_others_told() {
     let mut board = ModelBoard::new(0, Faults::default()).transceiver();
     board.link().codes = [ReturnCode::P2pBusy, ReturnCode::NoBuffer].into();
-    board.write(MONITOR, 0x6024_0000, &[1, 2, 3]).unwrap();
+    board.write(MONITOR, 0x6024_0000, &[1, 2, 3]).await.unwrap();
     board.link().codes = [ReturnCode::BadCore].into();
-    let error = board.version(MONITOR).unwrap_err();
+    let error = board.version(MONITOR).await.unwrap_err();
     assert_eq!(error.to_string(), "255,255,0 answers VER with: no such core");
     // The monitor's way to say no: done, but no data.
-    let error = board.request_data(
-        MONITOR,
-        &Command::LinkRead { address: 0, length_bytes: 4, link: spinnaker_wire::LinkId::East },
-        4,
-    );
+    let error = board
+        .request_data(
+            MONITOR,
+            &Command::LinkRead { address: 0, length_bytes: 4, link: spinnaker_wire::LinkId::East },
+            4,
+        )
+        .await;
     assert!(matches!(error, Err(HostError::NoData { needed_bytes: 4, got_bytes: 0, .. })));
 }
 
@@ -277,40 +279,40 @@ fn program() -> Vec<u8> {
     file
 }
 
-#[test]
-fn an_application_is_started_once_although_replies_are_lost() {
+#[tokio::test]
+async fn an_application_is_started_once_although_replies_are_lost() {
     for seed in 0..100 {
         let mut board = ModelBoard::new(seed, Faults { doubled: 0, ..ROUGH }).transceiver();
         let start = StartWord { app: AppId(30), flags: 0, cores: CoreMask(0b10110) };
-        board.load(ChipAddress::ROOT, &program(), start).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        board.load(ChipAddress::ROOT, &program(), start).await.unwrap_or_else(|e| panic!("seed {seed}: {e}"));
         assert_eq!(board.link().starts, [start], "seed {seed}");
-        assert_eq!(board.vcpu(ChipAddress::ROOT, 4).unwrap().app(), AppId(30));
+        assert_eq!(board.vcpu(ChipAddress::ROOT, 4).await.unwrap().app(), AppId(30));
     }
 }
 
-#[test]
-fn tagged_memory_is_allocated_once() {
+#[tokio::test]
+async fn tagged_memory_is_allocated_once() {
     for seed in 0..50 {
         let mut board = ModelBoard::new(seed, ROUGH).transceiver();
-        let first = board.alloc_sdram(ChipAddress::ROOT, AppId(30), 1000, 5).unwrap();
-        let again = board.alloc_sdram(ChipAddress::ROOT, AppId(30), 1000, 5).unwrap();
+        let first = board.alloc_sdram(ChipAddress::ROOT, AppId(30), 1000, 5).await.unwrap();
+        let again = board.alloc_sdram(ChipAddress::ROOT, AppId(30), 1000, 5).await.unwrap();
         assert_eq!(first, again);
         assert_eq!(board.link().allocated.len(), 1);
     }
 }
 
-#[test]
-fn bad_arguments_are_told_before_anything_is_sent() {
+#[tokio::test]
+async fn bad_arguments_are_told_before_anything_is_sent() {
     let mut board = ModelBoard::new(0, Faults::default()).transceiver();
     let start = |cores| StartWord { app: AppId(30), flags: 0, cores: CoreMask(cores) };
     let errors = [
-        board.load(ChipAddress::ROOT, &program(), start(0b11)).unwrap_err(),
-        board.load(ChipAddress::ROOT, &program(), start(0)).unwrap_err(),
-        board.load(ChipAddress::ROOT, &program()[..70], start(2)).unwrap_err(),
-        board.load(ChipAddress::ROOT, &[0; 100], start(2)).unwrap_err(),
-        board.fill(MONITOR, 2, 0, 4).unwrap_err(),
-        board.read(MONITOR, 0xFFFF_FFF0, 17).unwrap_err(),
-        board.load_routes(ChipAddress::ROOT, AppId(30), &[]).unwrap_err(),
+        board.load(ChipAddress::ROOT, &program(), start(0b11)).await.unwrap_err(),
+        board.load(ChipAddress::ROOT, &program(), start(0)).await.unwrap_err(),
+        board.load(ChipAddress::ROOT, &program()[..70], start(2)).await.unwrap_err(),
+        board.load(ChipAddress::ROOT, &[0; 100], start(2)).await.unwrap_err(),
+        board.fill(MONITOR, 2, 0, 4).await.unwrap_err(),
+        board.read(MONITOR, 0xFFFF_FFF0, 17).await.unwrap_err(),
+        board.load_routes(ChipAddress::ROOT, AppId(30), &[]).await.unwrap_err(),
     ];
     for error in errors {
         assert!(matches!(error, HostError::Argument(_) | HostError::Wire(_)), "{error}");
@@ -318,8 +320,8 @@ fn bad_arguments_are_told_before_anything_is_sent() {
     assert_eq!(board.counts().sent, 0);
 }
 
-#[test]
-fn a_blank_board_is_booted_in_rounds() {
+#[tokio::test]
+async fn a_blank_board_is_booted_in_rounds() {
     let mut file = vec![0; 5000];
     let entries = [
         aplx::Entry::RelativeCopy { destination: sv::ADDRESS, offset: 0x100, length_bytes: 128 },
@@ -335,16 +337,16 @@ fn a_blank_board_is_booted_in_rounds() {
         board.alive = false;
         let mut board = board.transceiver();
         let options = BootOptions { rounds: 10, ..BootOptions::new(Board::Spin5, 0x5F00_0000) };
-        let kernel = board.boot(&file, &options).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        let kernel = board.boot(&file, &options).await.unwrap_or_else(|e| panic!("seed {seed}: {e}"));
         assert_eq!((kernel.chip, kernel.version), (ChipAddress::new(0, 0), (4, 0, 0)));
         let first = &board.link().image[&0];
         assert_eq!(first[boot_image::SV_OFFSET / 4 + 0x1C / 4], 0x5F00_0000, "in the native order of words");
         booted += 1;
         // A second boot finds it ready.
         let answered = board.link().answered;
-        board.boot(&file, &options).unwrap();
+        board.boot(&file, &options).await.unwrap();
         assert!(board.link().answered > answered);
     }
     assert_eq!(booted, 20);
-    assert!(ModelBoard::new(0, ROUGH).transceiver().boot(&[0; 64], &BootOptions::new(Board::Spin5, 0)).is_err());
+    assert!(ModelBoard::new(0, ROUGH).transceiver().boot(&[0; 64], &BootOptions::new(Board::Spin5, 0)).await.is_err());
 }

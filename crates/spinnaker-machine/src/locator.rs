@@ -9,6 +9,8 @@ use crate::{ChipXy, Link, Machine, MachineError};
 
 /// UDP port of a board's commands.
 const BOARD_PORT: u16 = 17893;
+/// UDP port of a board's boot ROM.
+const BOOT_PORT: u16 = 54321;
 /// TCP port of a spalloc server.
 const SPALLOC_PORT: u16 = 22244;
 /// Longest locator that is read, in bytes.
@@ -90,6 +92,20 @@ pub struct BoardLocator {
     pub host: String,
     /// UDP port, 17893 unless given.
     pub port: u16,
+    /// UDP port of the boot ROM (`boot_port=`), 54321 unless given.
+    pub boot_port: u16,
+    /// Version of the board (`version=`), 3 or 5, which a board that is not booted has to be told.
+    pub version: u8,
+}
+
+impl BoardLocator {
+    /// Host, with the port where it is not the usual one.
+    pub fn name(&self) -> String {
+        let mut name = String::new();
+        // Writing to a string does not fail.
+        let _ = write_place(&mut name, &self.host, self.port, BOARD_PORT);
+        name
+    }
 }
 
 /// `spalloc:SERVER[:PORT]?boards=N&owner=NAME`: boards from an allocation server.
@@ -226,6 +242,9 @@ fn host_port(text: &str, port: u16, what: &str) -> Result<(String, u16), Locator
 
 const VIRTUAL_OPTIONS: [&str; 9] =
     ["fidelity", "seed", "drop", "hostdrop", "dead", "deadlink", "host_mbps", "cores", "threads"];
+const BOARD_OPTIONS: [&str; 2] = ["boot_port", "version"];
+const BOARD_VERSION_USUAL: u8 = 5;
+const BOARD_VERSION: &str = "the version of a board: 3 (4 chips) or 5 (48 chips)";
 const SPALLOC_OPTIONS: [&str; 2] = ["boards", "owner"];
 
 /// Calls `set` with name, value and the whole word of each option.
@@ -367,11 +386,21 @@ impl FromStr for Locator {
         match kind {
             "virtual" => Ok(Locator::Virtual(virtual_locator(place, query)?)),
             "board" => {
-                if let Some(query) = query {
-                    return Err(wrong(query, "possible here: a board has no options", &[]));
-                }
                 let (host, port) = host_port(place, BOARD_PORT, "a board's name or address")?;
-                Ok(Locator::Board(BoardLocator { host, port }))
+                let mut locator = BoardLocator { host, port, boot_port: BOOT_PORT, version: BOARD_VERSION_USUAL };
+                options(query, &BOARD_OPTIONS, &[], |name, value, whole| {
+                    if name == "boot_port" {
+                        locator.boot_port = number(value, whole, "a port: a number from 1 to 65535")?;
+                    } else {
+                        locator.version = number(value, whole, BOARD_VERSION)?;
+                    }
+                    match (locator.boot_port, locator.version) {
+                        (0, _) => Err(wrong(whole, "a port: a number from 1 to 65535", &[])),
+                        (_, 3 | 5) => Ok(()),
+                        _ => Err(wrong(whole, BOARD_VERSION, &[])),
+                    }
+                })?;
+                Ok(Locator::Board(locator))
             }
             "spalloc" => {
                 let (server, port) = host_port(place, SPALLOC_PORT, "a server's name or address")?;
@@ -484,7 +513,7 @@ impl fmt::Display for VirtualLocator {
 }
 
 /// `HOST` or `HOST:PORT`.
-fn write_place(f: &mut fmt::Formatter<'_>, host: &str, port: u16, default: u16) -> fmt::Result {
+fn write_place(f: &mut impl fmt::Write, host: &str, port: u16, default: u16) -> fmt::Result {
     if host.contains(':') {
         write!(f, "[{host}]")?
     } else {
@@ -498,8 +527,15 @@ impl fmt::Display for Locator {
         match self {
             Locator::Virtual(locator) => locator.fmt(f),
             Locator::Board(board) => {
-                f.write_str("board:")?;
-                write_place(f, &board.host, board.port, BOARD_PORT)
+                write!(f, "board:{}", board.name())?;
+                let mut words = Vec::new();
+                if board.boot_port != BOOT_PORT {
+                    words.push(format!("boot_port={}", board.boot_port));
+                }
+                if board.version != BOARD_VERSION_USUAL {
+                    words.push(format!("version={}", board.version));
+                }
+                write!(f, "{}{}", if words.is_empty() { "" } else { "?" }, words.join("&"))
             }
             Locator::Spalloc(spalloc) => {
                 f.write_str("spalloc:")?;
@@ -538,6 +574,8 @@ mod tests {
         check("board:192.168.240.1", "board:192.168.240.1");
         check("board:spin:17893", "board:spin");
         check("board:[fe80::1]:1", "board:[fe80::1]:1");
+        check("board:b?version=3&boot_port=54322", "board:b?boot_port=54322&version=3");
+        check("board:b?version=5&boot_port=54321", "board:b");
         check("spalloc:server?boards=24&owner=me@there", "spalloc:server?boards=24&owner=me@there");
         check("spalloc:server:22244", "spalloc:server?boards=1");
         assert_eq!(parse("virtual:spin5"), Locator::default());
@@ -574,7 +612,9 @@ mod tests {
         check("virtual:99999999999999999999boards", &["spin3"]);
         check("board:", &["HOST"]);
         check("board:a:b", &["`b`", "port"]);
-        check("board:a?x=1", &["no options"]);
+        check("board:a?x=1", &["boot_port, version"]);
+        check("board:a?version=4", &["version=4", "3 (4 chips)"]);
+        check("board:a?boot_port=0", &["boot_port=0"]);
         check("spalloc:s?board=1", &["`board`", "did you mean `boards`?"]);
         check("spalloc:s?boards=0", &["1 or more"]);
         check("", &["kind of machine"]);

@@ -207,6 +207,35 @@ impl Machine {
         Ok(machine)
     }
 
+    /// A machine of chips as they were found, whose links may work one way only or lead nowhere: those are taken away. Working links
+    /// over an edge say that the mesh closes there.
+    pub fn of_chips(width: u16, height: u16, chips: BTreeMap<ChipXy, Chip>) -> Self {
+        let over = |edge: &dyn Fn(ChipXy) -> bool, link: Link| {
+            chips.iter().any(|(xy, chip)| edge(*xy) && chip.links[link.index()])
+        };
+        let wraps =
+            (over(&|xy| u16::from(xy.x) + 1 == width, Link::E), over(&|xy| u16::from(xy.y) + 1 == height, Link::N));
+        let boards = chips.values().filter(|chip| chip.ethernet).count().max(1);
+        let idle_power_w = if chips.len() <= 4 { SPIN3_IDLE_W } else { SPIN5_IDLE_W * boards as f64 };
+        let mut machine = Self { width, height, wraps, chips, idle_power_w };
+        for (xy, link) in machine.one_way_links() {
+            if let Some(chip) = machine.chips.get_mut(&xy) {
+                chip.links[link.index()] = false;
+            }
+        }
+        machine
+    }
+
+    /// Links that work from this end and not from the other, or lead to no chip.
+    pub fn one_way_links(&self) -> Vec<(ChipXy, Link)> {
+        let ends = self.chips.keys().flat_map(|xy| Link::ALL.map(|link| (*xy, link)));
+        let works = |xy: ChipXy, link: Link| self.chips.get(&xy).is_some_and(|chip| chip.links[link.index()]);
+        ends.filter(|&(xy, link)| {
+            works(xy, link) && !self.neighbour(xy, link).is_some_and(|to| works(to, link.opposite()))
+        })
+        .collect()
+    }
+
     fn add_board(&mut self, x0: u16, y0: u16) {
         let origin = ChipXy::new(x0 as u8, y0 as u8);
         for (y, (first, behind)) in SPIN5_ROWS.into_iter().enumerate() {
@@ -455,6 +484,20 @@ mod tests {
         assert_eq!(links(0, 1), [Some(at(1, 1)), Some(at(1, 0)), Some(at(0, 0)), None, None, Some(at(0, 0))]);
         assert_eq!(links(1, 0), [None, None, Some(at(1, 1)), Some(at(0, 0)), Some(at(0, 1)), Some(at(1, 1))]);
         assert_eq!(links(1, 1), [None, None, Some(at(1, 0)), Some(at(0, 1)), Some(at(0, 0)), Some(at(1, 0))]);
+    }
+
+    #[test]
+    fn machines_are_known_again_by_their_chips() {
+        for machine in [Machine::spin3(), Machine::spin5(), Machine::boards(3).expect("three boards")] {
+            let Machine { width, height, mut chips, .. } = machine.clone();
+            assert_eq!(Machine::of_chips(width, height, chips.clone()), machine);
+            assert!(machine.one_way_links().is_empty());
+            // A link that is dead from one end is no link.
+            chips.get_mut(&at(1, 1)).expect("a chip").links[Link::S.index()] = false;
+            let mut killed = machine.clone();
+            killed.kill_link(at(1, 1), Link::S).expect("a link");
+            assert_eq!(Machine::of_chips(width, height, chips), killed);
+        }
     }
 
     #[test]

@@ -1,0 +1,125 @@
+//! Who works with a machine that others can reach, too.
+//!
+//! A file in the folder for temporary files is locked while a session of this computer holds a board; the lock ends with its process,
+//! however that ends. So whatever such a session has left on the board may be cleared by whoever gets the lock. Sessions of other
+//! computers are known by a word that each writes beside its cores' counters: theirs is never cleared.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+
+use spinnaker_host::{Boards, Link, Place};
+use spinnaker_wire::vcpu::{self, CoreState, Vcpu};
+use spinnaker_wire::{AppId, ChipAddress};
+
+use crate::Error;
+
+/// Name that the firmware gives to its cores.
+pub const APPLICATION_NAME: &str = "spidnn";
+/// User word of a core's block that tells whose it is.
+pub const USER_LEASE: usize = 3;
+
+/// The right of this process to work with a board, as against others of this computer.
+pub struct Lease {
+    _file: Option<File>,
+}
+
+impl Lease {
+    /// Takes the board of that name.
+    ///
+    /// # Errors
+    /// [`Error::Held`] if another process of this computer has it.
+    pub fn take(board: &str) -> Result<Lease, Error> {
+        let name: String = board.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+        let path = std::env::temp_dir().join(format!("spidnn-board-{name}.lock"));
+        let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        // A file of another user can be locked, too. Where there can be none, there is no protection.
+        let Ok(mut file) = opened.or_else(|_| File::open(&path)) else { return Ok(Lease { _file: None }) };
+        match file.try_lock() {
+            Ok(()) => {
+                // For whoever is refused; it is no harm if it cannot be written.
+                let _ = file.set_len(0).and_then(|()| write!(file, "process {}", std::process::id()));
+                Ok(Lease { _file: Some(file) })
+            }
+            Err(TryLockError::WouldBlock) => {
+                let mut text = String::new();
+                let _ = file.rewind().and_then(|()| file.take(100).read_to_string(&mut text));
+                let holder = if text.is_empty() { "another process".to_string() } else { text };
+                Err(Error::Held { board: board.to_string(), holder: format!("{holder} of this computer") })
+            }
+            Err(TryLockError::Error(_)) => Ok(Lease { _file: None }),
+        }
+    }
+}
+
+/// The word of this computer; never 0.
+pub fn word() -> u32 {
+    let name = gethostname::gethostname();
+    let hash =
+        name.as_encoded_bytes().iter().fold(0x811C_9DC5u32, |hash, b| (hash ^ u32::from(*b)).wrapping_mul(0x0100_0193));
+    hash | 1
+}
+
+/// An application that runs on a machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Running {
+    /// Its number.
+    pub app: AppId,
+    /// Its name.
+    pub name: String,
+    /// How many cores it has.
+    pub cores: usize,
+    /// One of them.
+    pub first: (ChipAddress, u8),
+    /// What its cores say of their holder.
+    pub lease: u32,
+}
+
+/// The applications on a machine, by number and name.
+///
+/// # Errors
+/// If a chip does not answer.
+pub async fn running(host: &mut Boards<impl Link>) -> Result<Vec<Running>, Error> {
+    let busy = |state: &CoreState| !matches!(state, CoreState::Idle | CoreState::Dead);
+    let chips = host.found().chips.iter().filter(|chip| chip.info.states[1..].iter().any(busy));
+    let length_bytes = 18 * vcpu::BYTES;
+    let places: Vec<Place> =
+        chips.map(|chip| Place { chip: chip.chip, address: vcpu::BASE_ADDRESS, length_bytes }).collect();
+    let blocks = host.read_many(&places).await?;
+    let mut all: BTreeMap<(u8, String), Running> = BTreeMap::new();
+    for (place, blocks) in places.iter().zip(blocks) {
+        for (core, block) in blocks.chunks(vcpu::BYTES).enumerate().skip(1) {
+            let vcpu = Vcpu::read(block).map_err(spinnaker_host::HostError::from)?;
+            if !busy(&vcpu.state()) {
+                continue;
+            }
+            let name = vcpu.name().to_string();
+            let entry = all.entry((vcpu.app().0, name.clone())).or_insert(Running {
+                app: vcpu.app(),
+                name,
+                cores: 0,
+                first: (place.chip, core as u8),
+                lease: 0,
+            });
+            entry.cores += 1;
+            entry.lease |= vcpu.user[USER_LEASE].get();
+        }
+    }
+    Ok(all.into_values().collect())
+}
+
+/// Whether something is left on the machine that may be cleared, by whoever has the lease.
+///
+/// # Errors
+/// [`Error::Busy`] for the application of somebody else, [`Error::Held`] for a session of another computer.
+pub async fn leftovers(host: &mut Boards<impl Link>, board: &str, app: AppId) -> Result<bool, Error> {
+    let all = running(host).await?;
+    for found in &all {
+        if found.app != app || found.name != APPLICATION_NAME {
+            return Err(Error::Busy { board: board.to_string(), running: found.clone() });
+        } else if found.lease != 0 && found.lease != word() {
+            return Err(Error::Held { board: board.to_string(), holder: "a session of another computer".into() });
+        }
+    }
+    Ok(!all.is_empty())
+}

@@ -1,0 +1,91 @@
+//! The way to machines that have monitors: boards on the network, instruction-level ones in this process. What a session needs beyond
+//! that is in [`crate::wire_board`].
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use spinnaker_host::{Boards, BootOptions, HostError, Options, Transceiver, UdpLink};
+use spinnaker_machine::{BoardLocator, ChipXy, VirtualLocator};
+use spinnaker_sim::cycle::{CycleConfig, CycleMachine};
+use spinnaker_wire::sv::Board as Kind;
+use tokio::runtime::Runtime;
+
+use crate::cycle_link::CycleLink;
+use crate::{Error, boot_image};
+
+/// For how long a monitor that answers may set up its network.
+const READY_LIMIT: Duration = Duration::from_secs(30);
+/// The time that a virtual machine is told at boot (Unix seconds): always the same, so that its runs are.
+const BOOT_TIME_S: u32 = 1_577_836_800;
+/// How often the boot image is sent to a board that stays silent.
+const BOOT_ROUNDS: u32 = 2;
+
+/// A machine whose monitors answer, and what drives the links to it.
+pub struct Reached<L> {
+    /// Drives the links.
+    pub runtime: Runtime,
+    /// The boards.
+    pub boards: Boards<L>,
+}
+
+/// An instruction-level machine in this process, booted with the official monitor.
+///
+/// # Errors
+/// If there is no boot image, or the machine does not come up.
+pub fn instruction_level(locator: &VirtualLocator) -> Result<Reached<CycleLink>, Error> {
+    let image = boot_image::find()?;
+    let machine = locator.machine()?;
+    let link = CycleLink::new(CycleMachine::new(&machine, &CycleConfig::from(locator)));
+    let runtime = runtime()?;
+    let others = link.by(ChipXy::new(0, 0));
+    let kind = if machine.chips.len() <= 4 { Kind::Spin3 } else { Kind::Spin5 };
+    let boards = runtime.block_on(async {
+        let mut root = Transceiver::over(link, Options::default());
+        root.boot(&image, &BootOptions::new(kind, BOOT_TIME_S)).await?;
+        Boards::find(root, async |chip, _| {
+            let link = others.by(ChipXy::new(chip.x(), chip.y()));
+            Ok(Some(Transceiver::over(link, Options::default())))
+        })
+        .await
+    })?;
+    Ok(Reached { runtime, boards })
+}
+
+/// A machine by one of its boards, and connections to its other boards. One that is silent is booted, if there is an image.
+///
+/// # Errors
+/// If it does not answer, or is no board.
+pub fn network(locator: &BoardLocator) -> Result<Reached<UdpLink>, Error> {
+    let runtime = runtime()?;
+    let boards = runtime.block_on(connect(locator))?;
+    Ok(Reached { runtime, boards })
+}
+
+async fn connect(locator: &BoardLocator) -> Result<Boards<UdpLink>, Error> {
+    let BoardLocator { host, port, boot_port, version } = locator;
+    let mut root = Transceiver::connect_ports(host, *port, *boot_port).await?;
+    match root.wait_ready(READY_LIMIT).await {
+        Ok(_) => {}
+        Err(silent @ HostError::Silent { .. }) => {
+            // Without an image the silence is what there is to tell.
+            let Ok(image) = boot_image::find() else { return Err(silent.into()) };
+            let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() as u32);
+            let kind = if *version == 3 { Kind::Spin3 } else { Kind::Spin5 };
+            let options = BootOptions { rounds: BOOT_ROUNDS, ..BootOptions::new(kind, now_s) };
+            root.boot(&image, &options).await?;
+        }
+        Err(other) => return Err(other.into()),
+    }
+    let boards = Boards::find(root, async |_, ip| {
+        Ok(Some(Transceiver::connect_ports(&ip.to_string(), *port, *boot_port).await?))
+    });
+    Ok(boards.await?)
+}
+
+/// What drives the links of one machine.
+///
+/// # Errors
+/// If the operating system refuses.
+pub fn runtime() -> Result<Runtime, Error> {
+    let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    built.map_err(|e| Error::Argument(format!("the operating system gives no event queue: {e}")))
+}
