@@ -1,6 +1,7 @@
 //! `spidnn app`: any application on a machine with monitors.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
@@ -13,8 +14,8 @@ use spinnaker_wire::scp::{Signal, SignalWord, StartWord};
 use spinnaker_wire::vcpu::{CoreState, Vcpu};
 use spinnaker_wire::{AppId, ChipAddress, CoreMask};
 
-use crate::args;
 use crate::output::{self, Answer};
+use crate::{args, commands};
 
 /// Numbers of applications that users have; those below 16 are the system's, 16 is the usual one of other tools.
 const APPS: std::ops::RangeInclusive<u8> = 17..=254;
@@ -153,7 +154,8 @@ async fn load_and_show<L: Link>(
         let chip = ChipAddress::new(x, y);
         boards.at(chip).load(chip, file, StartWord { app: AppId(app), flags: 0, cores: *mask }).await?;
     }
-    let shown = watch(boards, AppId(app), cores, options).await;
+    let stop_now = commands::interrupt_flag("stopping the application (again: at once)")?;
+    let shown = watch(boards, AppId(app), cores, options, &stop_now).await;
     // Also when it cannot be shown: nothing is left behind.
     if !options.keep {
         stop(boards, AppId(app)).await?;
@@ -167,6 +169,7 @@ async fn watch<L: Link>(
     app: AppId,
     cores: &Cores,
     options: &args::App,
+    stop_now: &AtomicBool,
 ) -> Result<(String, Map<String, Value>), Error> {
     let began = boards.now();
     let count: u32 = cores.values().map(|mask| mask.0.count_ones()).sum();
@@ -182,7 +185,8 @@ async fn watch<L: Link>(
                 boards.root().signal(SignalWord::to_app(signal, app)).await?;
             }
         }
-        if ended >= count || boards.now().saturating_sub(began) >= limit {
+        let over = stop_now.load(Ordering::Relaxed);
+        if over || ended >= count || boards.now().saturating_sub(began) >= limit {
             break;
         }
         boards.pause(PAUSE).await?;

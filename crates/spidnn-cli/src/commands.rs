@@ -73,6 +73,17 @@ pub struct Opened {
     events: Option<trace::Events>,
 }
 
+/// Opens the machine of a command that leaves it clean when it is interrupted.
+fn open_interruptible(common: &Common) -> Result<Opened, Error> {
+    let mut opened = open_machine(common)?;
+    // A machine inside this process ends with it.
+    if !common.machine.starts_with("virtual:") {
+        let flag = interrupt_flag("stopping, and leaving the machine as it was (again: at once)")?;
+        opened.machine.board_mut().set_interrupt(flag);
+    }
+    Ok(opened)
+}
+
 fn open_machine(common: &Common) -> Result<Opened, Error> {
     let machine = Machine::open(&common.machine)?;
     if common.trace.is_none() {
@@ -376,7 +387,7 @@ fn predict(
     let model = Model::open_for_inference(model, common.seed)?;
     let data = open_data(inputs, model.graph(), samples)?;
     let names = output_names(model.graph());
-    let opened = open_machine(common)?;
+    let opened = open_interruptible(common)?;
     let mut session = session(model, opened.machine, common)?;
     let outputs = session.predict(&data)?;
     if let Some(path) = out {
@@ -445,7 +456,7 @@ fn evaluate(
         None => choose_loss(None, &model, &data)?,
     };
     let metrics = if metrics.is_none() { default_metrics(&loss)? } else { wanted };
-    let opened = open_machine(common)?;
+    let opened = open_interruptible(common)?;
     let float = (common.format != Format::F32 && common.report.is_some()).then(|| model.clone());
     let mut session = session(model, opened.machine, common)?;
     let options = Evaluate { losses: vec![loss], metrics };
@@ -564,7 +575,7 @@ fn train(args: &args::Fit, common: &Common) -> Result<Answer, Error> {
         class_weight: parse_class_weights(args.class_weight.as_deref())?,
         checkpoint: args.checkpoint.clone(),
         resume: args.resume,
-        interrupt: Some(interrupt_flag()?),
+        interrupt: Some(interrupt_flag("stopping after this batch (again: at once)")?),
         ..Fit::new(loss)
     };
     let opened = open_machine(common)?;
@@ -616,14 +627,14 @@ fn parse_class_weights(text: Option<&str>) -> Result<std::collections::BTreeMap<
 }
 
 /// A flag that the first Ctrl-C sets; the second ends the process at once.
-fn interrupt_flag() -> Result<Arc<AtomicBool>, Error> {
+pub fn interrupt_flag(said: &'static str) -> Result<Arc<AtomicBool>, Error> {
     let flag = Arc::new(AtomicBool::new(false));
     let set = Arc::clone(&flag);
     ctrlc::set_handler(move || {
         if set.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("stopping after this batch (again: at once)");
+        eprintln!("{said}");
     })
     .map_err(|e| Error::Argument(format!("the handler for Ctrl-C cannot be set: {e}")))?;
     Ok(flag)

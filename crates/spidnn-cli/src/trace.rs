@@ -3,6 +3,8 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use serde_json::{Value, json};
 use spidnn::board::{Board, Counters};
@@ -74,6 +76,10 @@ impl Board for TracedBoard {
     fn time_s(&self) -> f64 {
         self.inner.board().time_s()
     }
+    fn set_interrupt(&mut self, flag: Arc<AtomicBool>) {
+        self.inner.board_mut().set_interrupt(flag);
+    }
+
     fn energy_model(&self) -> &'static str {
         self.inner.board().energy_model()
     }

@@ -1,61 +1,18 @@
 //! `spidnn board` as a client sees it.
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Command, Stdio};
+use std::io::Write;
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
-use spinnaker_host::{BootOptions, HostError, Transceiver};
+use spinnaker_host::{BootOptions, HostError};
 use spinnaker_wire::sdp::Endpoint;
 use spinnaker_wire::sv::Board;
 use spinnaker_wire::vcpu::CoreState;
 use spinnaker_wire::{AppId, ChipAddress};
 
-/// A running command; it ends with the test.
-struct Served {
-    child: Child,
-    line: Value,
-}
-
-impl Served {
-    fn start(args: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_spidnn"))
-            .args(["board", "--json"])
-            .args(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("starts");
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().expect("piped")).read_line(&mut line).expect("a line");
-        let line = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}"));
-        Self { child, line }
-    }
-
-    async fn transceiver(&self) -> Transceiver<spinnaker_host::UdpLink> {
-        let port = |name: &str| self.line[name].as_u64().expect("a port") as u16;
-        let address = self.line["address"].as_str().expect("an address");
-        Transceiver::connect_ports(address, port("scp_port"), port("boot_port")).await.expect("sockets")
-    }
-
-    /// Says a word, and everything that it has said on standard error when it has ended.
-    fn quit(mut self, words: &str) -> String {
-        self.child.stdin.take().expect("piped").write_all(words.as_bytes()).expect("it listens");
-        let child = std::mem::replace(&mut self.child, Command::new("true").spawn().expect("starts"));
-        let output = child.wait_with_output().expect("ends");
-        assert!(output.status.success(), "{output:?}");
-        assert!(output.stdout.is_empty(), "one line is all");
-        String::from_utf8(output.stderr).expect("text")
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+mod served;
+use served::{Served, boot_image};
 
 const ROOT: Endpoint = Endpoint::core(ChipAddress::ROOT, 0);
 
@@ -69,24 +26,6 @@ async fn a_blank_board_says_nothing_but_is_there() {
     for text in ["core", "is monitor", "client 127.0.0.1:", "chip 1,1: monitor", "`what`: the words are"] {
         assert!(log.contains(text), "no `{text}` in {log}");
     }
-}
-
-/// Where the environment variable says, else in an installed SpiNNMan.
-fn boot_image() -> Option<String> {
-    const SCRIPT: &str = "import importlib.util as u; print(u.find_spec('spinnman').submodule_search_locations[0])";
-    let installed = || {
-        let output = Command::new("python3").args(["-c", SCRIPT]).output().ok()?;
-        let folder = String::from_utf8(output.stdout).ok()?;
-        Some(format!("{}/messages/spinnaker_boot/boot_data/scamp.boot", folder.trim()))
-    };
-    let path = std::env::var("SPINNAKER_BOOT_IMAGE")
-        .ok()
-        .or_else(installed)
-        .filter(|path| std::fs::exists(path).unwrap_or(false));
-    if path.is_none() {
-        println!("not run: no official boot image (SPINNAKER_BOOT_IMAGE, or an installed SpiNNMan)");
-    }
-    path
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! What a session asks of a machine: memory, a start signal, and the time.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use spidnn_compiler::ChipImage;
 use spinnaker_machine::{ChipXy, Machine};
@@ -68,4 +70,7 @@ pub trait Board {
     fn time_s(&self) -> f64;
     /// Name of the model behind [`Counters::energy_j`].
     fn energy_model(&self) -> &'static str;
+    /// From now on, whatever is under way or comes ends with [`Error::Interrupted`] when the flag is set. A machine whose operations
+    /// end soon by themselves may do nothing.
+    fn set_interrupt(&mut self, _flag: Arc<AtomicBool>) {}
 }

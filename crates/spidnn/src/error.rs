@@ -90,6 +90,9 @@ pub enum Error {
         /// Machine time of the run until it was noticed, in seconds.
         time_s: f64,
     },
+    /// Somebody wanted an end (Ctrl-C).
+    #[error("interrupted; the machine is left as it was found")]
+    Interrupted,
     /// Another application runs on the machine.
     #[error(
         "{board}: application {} (`{}`) runs on {} cores (the first: chip {} core {}). End it with `spidnn app board:{board} --stop {}`, or boot the board anew",
@@ -179,7 +182,7 @@ impl Error {
         match self {
             Error::Host(error) => matches!(error, HostError::NoSuchHost { .. } | HostError::Argument(_)),
             Error::NotFinite { .. } | Error::Core { .. } | Error::Simulation(_) => false,
-            Error::Busy { .. } | Error::Held { .. } => false,
+            Error::Busy { .. } | Error::Held { .. } | Error::Interrupted => false,
             _ => true,
         }
     }

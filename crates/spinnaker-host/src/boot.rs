@@ -115,7 +115,7 @@ impl<L: Link> Transceiver<L> {
 
     async fn send_boot(&mut self, message: &[u8], options: &BootOptions) -> Result<()> {
         let sent = self.link.send(Channel::Boot, message).await;
-        sent.map_err(|source| HostError::Io { board: self.link.board(), source })?;
+        sent.map_err(|source| HostError::of_io(self.link.board(), source))?;
         self.pause(options.pause).await
     }
 

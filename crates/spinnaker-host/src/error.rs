@@ -17,6 +17,14 @@ pub enum HostError {
         /// What it said.
         source: std::io::Error,
     },
+    /// The computer at that address says that nobody listens.
+    #[error(
+        "{board}: the computer there says that nothing listens on that port. Check address and port; a virtual board is started by `spidnn board`"
+    )]
+    NoListener {
+        /// The board's address.
+        board: String,
+    },
     /// No address by that name.
     #[error("{host}: no such host")]
     NoSuchHost {
@@ -116,3 +124,13 @@ pub enum HostError {
 
 /// The result of an operation on a board.
 pub type Result<T> = std::result::Result<T, HostError>;
+
+impl HostError {
+    /// What the operating system says of a board.
+    pub(crate) fn of_io(board: String, source: std::io::Error) -> Self {
+        match source.kind() {
+            std::io::ErrorKind::ConnectionRefused => Self::NoListener { board },
+            _ => Self::Io { board, source },
+        }
+    }
+}

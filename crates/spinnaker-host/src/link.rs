@@ -52,7 +52,12 @@ pub struct UdpLink {
     scp: UdpSocket,
     boot: UdpSocket,
     start: Instant,
+    /// How often in a row the computer there has said that nobody listens.
+    refusals: u32,
 }
+
+/// So many refusals are the last word: a port may be opened a moment later.
+const REFUSALS_MAX: u32 = 3;
 
 impl UdpLink {
     /// Sockets to a board's ports, without sending anything. Wants tokio's time and network.
@@ -66,7 +71,13 @@ impl UdpLink {
         let io_error = |source| HostError::Io { board: host.to_string(), source };
         let scp = open(board, scp_port).await.map_err(io_error)?;
         let boot = open(board, boot_port).await.map_err(io_error)?;
-        Ok(Self { board, scp_port, scp, boot, start: Instant::now() })
+        Ok(Self { board, scp_port, scp, boot, start: Instant::now(), refusals: 0 })
+    }
+
+    /// An answer to an earlier datagram: nobody listens.
+    fn refused(&mut self, error: io::Error) -> io::Result<()> {
+        self.refusals += 1;
+        if self.refusals < REFUSALS_MAX { Ok(()) } else { Err(error) }
     }
 
     fn socket(&self, channel: Channel) -> &UdpSocket {
@@ -98,8 +109,7 @@ impl Link for UdpLink {
 
     async fn send(&mut self, channel: Channel, datagram: &[u8]) -> io::Result<()> {
         match self.socket(channel).send(datagram).await {
-            // Nobody listened to an earlier one: silence says that, too, and it may change.
-            Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => self.refused(e),
             result => result.map(drop),
         }
     }
@@ -110,8 +120,11 @@ impl Link for UdpLink {
             let socket = self.socket(channel);
             match tokio::time::timeout_at(deadline, socket.recv(buffer)).await {
                 Err(_) => return Ok(None),
-                Ok(Ok(length)) => return Ok(Some(length)),
-                Ok(Err(e)) if e.kind() == io::ErrorKind::ConnectionRefused => {}
+                Ok(Ok(length)) => {
+                    self.refusals = 0;
+                    return Ok(Some(length));
+                }
+                Ok(Err(e)) if e.kind() == io::ErrorKind::ConnectionRefused => self.refused(e)?,
                 Ok(Err(e)) => return Err(e),
             }
         }

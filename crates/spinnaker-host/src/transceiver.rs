@@ -162,7 +162,7 @@ impl<L: Link> Transceiver<L> {
 
     /// Sends what is due, then waits for one thing to happen.
     async fn step(&mut self) -> Result<Option<Event>> {
-        let io_error = |board: String| move |source| HostError::Io { board, source };
+        let io_error = |board: String| move |source| HostError::of_io(board, source);
         loop {
             let now = self.link.now();
             let Some(datagram) = self.window.poll_transmit(now) else { break };
@@ -186,7 +186,7 @@ impl<L: Link> Transceiver<L> {
         let deadline = self.link.now() + time;
         while self.link.now() < deadline {
             let received = self.link.receive(Channel::Scp, &mut self.buffer, deadline).await;
-            received.map_err(|source| HostError::Io { board: self.link.board(), source })?;
+            received.map_err(|source| HostError::of_io(self.link.board(), source))?;
         }
         Ok(())
     }

@@ -1,0 +1,123 @@
+//! Networks over the network: everything that a session does, by sockets, on a board whose monitor is the official one.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+mod served;
+use served::{Served, boot_image};
+
+fn spidnn(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_spidnn")).args(args).arg("--quiet").output().expect("starts")
+}
+
+fn json(args: &[&str]) -> Value {
+    let output = spidnn(&[args, &["--json"]].concat());
+    let text = String::from_utf8_lossy(&output.stdout);
+    serde_json::from_str(&text)
+        .unwrap_or_else(|e| panic!("{args:?}: {e}: {text} {}", String::from_utf8_lossy(&output.stderr)))
+}
+
+fn done(args: &[&str]) {
+    let output = spidnn(args);
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn refused(args: &[&str], code: i32, texts: &[&str]) {
+    let output = spidnn(args);
+    let said: Vec<String> = String::from_utf8_lossy(&output.stderr).split_whitespace().map(String::from).collect();
+    // The report is wrapped and decorated.
+    let said = said.join(" ").replace("│ ", "");
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
+    for text in texts {
+        assert!(said.contains(text), "no `{text}` in: {said}");
+    }
+}
+
+fn file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
+
+#[test]
+fn the_official_monitor_carries_a_session() {
+    let Some(image) = boot_image() else { return };
+    let machine = "virtual:spin3?fidelity=cycle";
+    let board =
+        Served::start(&["--machine", machine, "--listen", "127.0.71.1:0", "--pace", "fast", "--boot-image", &image]);
+    let locator = board.locator();
+    let found = wait_until_ready(&locator);
+    assert_eq!((&found["chip_count"], &found["core_count"]), (&4.into(), &68.into()));
+    assert_eq!(found["version"]["monitor"], "4.0.0");
+    assert_eq!(found["applications"], Value::Array(vec![]));
+    a_session(&locator, "virtual:spin3");
+    applications(&locator);
+}
+
+/// The machine's description, when its monitor is up.
+fn wait_until_ready(locator: &str) -> Value {
+    let began = Instant::now();
+    loop {
+        let output = spidnn(&["machine", locator, "--json"]);
+        match serde_json::from_slice(&output.stdout) {
+            Ok(value) if output.status.success() => return value,
+            _ => assert!(began.elapsed() < Duration::from_secs(120), "{}", String::from_utf8_lossy(&output.stderr)),
+        }
+    }
+}
+
+/// Predicts and trains with the bits of a virtual machine.
+fn a_session(locator: &str, virtual_machine: &str) {
+    let (here, there) = (file("here.npz"), file("there.npz"));
+    let paths = (here.to_str().expect("text"), there.to_str().expect("text"));
+    let predict = |machine: &str, out: &str| {
+        done(&["predict", "lenet5", "mnist#test", "--samples", "5", "--machine", machine, "-o", out]);
+    };
+    predict(virtual_machine, paths.0);
+    predict(locator, paths.1);
+    assert!(std::fs::read(&here).expect("reads") == std::fs::read(&there).expect("reads"), "predictions differ");
+    let fit = |machine: &str, out: &str| {
+        let data = ["fit", "mlp", "mnist", "--samples", "32", "--batch-size", "12", "--epochs", "1"];
+        done(&[&data[..], &["--validation-split", "0.25", "--machine", machine, "-o", out]].concat());
+    };
+    fit(virtual_machine, paths.0);
+    fit(locator, paths.1);
+    assert!(std::fs::read(&here).expect("reads") == std::fs::read(&there).expect("reads"), "weights differ");
+    let left = json(&["machine", locator]);
+    assert_eq!(left["applications"], Value::Array(vec![]), "nothing is left running");
+    assert_eq!(left["routes_free_min"], 1023);
+}
+
+/// Loads an application by itself: our own, which waits for its start, and ends without a program.
+fn applications(locator: &str) {
+    let aplx = concat!(env!("CARGO_MANIFEST_DIR"), "/../spidnn-firmware/artefacts/predict.aplx");
+    let shown = json(&["app", locator, aplx, "--cores", "0,0:1-2", "--cores", "1,1:3", "--wait", "0.2", "--keep"]);
+    let cores = shown["cores"].as_array().expect("a list");
+    assert_eq!(cores.len(), 3);
+    assert!(cores.iter().all(|core| core["name"] == "spidnn" && core["app_id"] == 17), "{cores:?}");
+    let doctor = json(&["doctor", locator]);
+    assert_eq!(doctor["healthy"], true, "{doctor}");
+    done(&["app", locator, "--stop", "17"]);
+    assert_eq!(json(&["machine", locator])["applications"], Value::Array(vec![]));
+    let here = env!("CARGO_MANIFEST_DIR");
+    refused(&["app", locator, &format!("{here}/Cargo.toml"), "--cores", "0,0:1"], 2, &["no application"]);
+    refused(&["app", locator, aplx, "--cores", "9,9:1"], 2, &["no working chip 9,9"]);
+    refused(&["app", locator, aplx, "--cores", "0,0:0-3"], 2, &["cores are 1 to 17"]);
+}
+
+#[test]
+fn addresses_without_a_board_are_told_in_time() {
+    let began = Instant::now();
+    refused(&["machine", "board:127.0.72.1:1"], 1, &["127.0.72.1:1", "nothing listens"]);
+    assert!(began.elapsed() < Duration::from_secs(10));
+    refused(&["machine", "board:no.such.host.invalid"], 2, &["no such host", "no.such.host.invalid"]);
+    let output = spidnn(&["doctor", "board:127.0.72.1:1", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said: Value = serde_json::from_slice(&output.stdout).expect("an object");
+    let last = said["checks"].as_array().and_then(|all| all.last()).expect("checks");
+    assert_eq!((&last["name"], &last["outcome"]), (&"monitor".into(), &"bad".into()));
+    assert!(last["remedy"].as_str().is_some_and(|text| text.contains("spidnn board")), "{last}");
+    let app = ["app", "virtual:spin5", "x.aplx", "--cores", "0,0:1"];
+    refused(&app, 2, &["fidelity=cycle"]);
+}
