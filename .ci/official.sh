@@ -29,7 +29,8 @@ spalloc_venv="${TMPDIR:-/tmp}/spidnn-spalloc-1"
 spalloc_packages=(
     'spalloc_server==1!7.0.0' 'SpiNNMan==1!7.0.0' 'SpiNNMachine==1!7.0.0' 'SpiNNUtilities==1!7.0.0'
     'numpy==2.4.6' 'appdirs==1.4.4' 'requests==2.34.2' 'typing-extensions==4.16.0' 'websocket-client==1.9.2'
-    'PyYAML==6.0.4' 'packaging==26.4' 'pytz==2026.6'
+    'urllib3==2.8.0' 'idna==3.20' 'certifi==2026.10.19.post1' 'charset-normalizer==3.5.3' 'PyYAML==6.0.4' 'packaging==26.4'
+    'pytz==2026.6'
 )
 if [ ! -e "$spalloc_venv/complete" ]; then
     if python3 -m venv "$spalloc_venv" &&

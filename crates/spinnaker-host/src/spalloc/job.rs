@@ -161,7 +161,9 @@ impl Job {
     /// Those of an unreachable server, whose keepalive then ends the job; why the job was over already.
     pub async fn destroy(&mut self, reason: &str) -> Result<()> {
         let reason = reason.to_owned();
-        self.ask(|done| Order::Destroy { reason, done }).await
+        let outcome = self.ask(|done| Order::Destroy { reason, done }).await;
+        self.ended().await;
+        outcome
     }
 
     fn board(&self, chip: ChipAddress) -> Result<&BoardConnection> {

@@ -49,13 +49,13 @@ impl FromStr for ServerVersion {
             *part = rest[..digits].parse().map_err(|_| ())?;
             rest = &rest[digits..];
             match rest.strip_prefix('.') {
-                Some(after) if after.starts_with(|c: char| c.is_ascii_digit()) => rest = after,
+                Some(after) if n < 2 && after.starts_with(|c: char| c.is_ascii_digit()) => rest = after,
                 _ => break,
             }
         }
         // What follows the release must begin as the rules of Python packages let it.
-        let suffixes = ["", ".", "-", "_", "+", "a", "b", "c", "r", "p", "d"];
-        let fits = rest.is_empty() || suffixes[1..].iter().any(|suffix| rest.to_ascii_lowercase().starts_with(suffix));
+        let fits = rest.is_empty()
+            || rest.to_ascii_lowercase().starts_with(['.', '-', '_', '+', 'a', 'b', 'c', 'r', 'p', 'd']);
         if fits { Ok(Self(parts[0], parts[1], parts[2])) } else { Err(()) }
     }
 }

@@ -94,7 +94,8 @@ async fn three_boards_are_one_machine() {
 #[tokio::test(flavor = "current_thread")]
 async fn boards_are_had_in_every_way() {
     let Some(server) = Official::start() else { return };
-    let create = async |request: JobRequest| Job::create(&at(server.port), &request, |_| {}).await;
+    let at = at(server.port);
+    let create = async |request: JobRequest| Job::create(&at, &request, |_| {}).await;
     let one = create(request(Want::Boards(1))).await.expect("a board");
     let size = |job: &Job| {
         let machine = job.machine_info();
@@ -135,14 +136,11 @@ async fn boards_are_had_in_every_way() {
     // In time, once they are free.
     let mut seen = Vec::new();
     let queued = request(Want::Triads { width: 2, height: 1 });
-    let (first, all) = tokio::join!(
-        async {
-            sleep(Duration::from_millis(500)).await;
-            drop(board);
-        },
-        Job::create(&at(server.port), &queued, |progress| seen.push(progress.phase.clone())),
-    );
-    let () = first;
+    let later = async {
+        sleep(Duration::from_millis(500)).await;
+        drop(board);
+    };
+    let ((), all) = tokio::join!(later, Job::create(&at, &queued, |progress| seen.push(progress.phase.clone())));
     assert_eq!(size(&all.expect("free now")).4, 6);
     assert!(seen.iter().any(|phase| matches!(phase, Phase::Queued)), "{seen:?}");
 }
@@ -190,7 +188,7 @@ async fn every_command_is_answered() {
     assert_eq!(client.where_is(&Place::Chip(row(), 16, 8)).await.expect("heard").as_ref(), Some(&by_board));
     let by_job = client.where_is(&Place::JobChip(job, 9, 5)).await.expect("heard").expect("there");
     assert_eq!((by_job.job_chip, by_job.board_chip, by_job.job_id), (Some((9, 5)), (1, 1), Some(job)));
-    assert_eq!(client.where_is(&Place::Chip(row(), 200, 8)).await.expect("heard"), None);
+    assert_eq!(client.where_is(&Place::JobChip(JobId(4711), 0, 0)).await.expect("heard"), None);
 
     client.power_off_job_boards(job).await.expect("heard");
     client.power_on_job_boards(job).await.expect("heard");
