@@ -1,6 +1,7 @@
 //! Jobs at the newer allocation service, played by one in this process: HTTP with login, and UDP through a WebSocket.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
@@ -12,6 +13,10 @@ use spinnaker_wire::ChipAddress;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 
@@ -150,7 +155,10 @@ fn answer(
         _ => {}
     }
     if cookie != format!("JSESSIONID=s{}", service.session) {
-        return plain(401, json!({ "message": "Log in" }));
+        return match method {
+            "PUT" => plain(401, json!({ "message": "Log in" })),
+            _ => (302, "Location: /spalloc/system/login.html\r\n".to_owned(), String::new()),
+        };
     }
     if method != "GET" && headers.get("x-csrf-token").map(String::as_str) != Some("api-token") {
         return plain(403, json!({ "message": "Forged" }));
@@ -285,6 +293,7 @@ async fn a_job_lives_at_the_service() {
     service.get().session += 1;
     job.power(true).await.expect("heard");
     assert_eq!(service.get().logins, 2);
+    service.get().session += 1;
     job.destroy("all done & well").await.expect("heard");
     assert_eq!(service.get().destroyed.as_deref(), Some("all+done+%26+well"));
 }
@@ -331,6 +340,56 @@ async fn datagrams_go_through_the_service() {
     assert_eq!(service.get().destroyed.as_deref(), Some("the+client+has+let+go+of+it"));
 }
 
+/// Not a test by itself: what the next test runs in another process, which trusts the certificate.
+#[tokio::test(flavor = "current_thread")]
+async fn a_client_that_trusts() {
+    let Ok(url) = std::env::var("SPALLOC_TEST_TLS") else { return };
+    let mut job = Job::create(&server(&url), &request(), |_| {}).await.expect("boards");
+    let mut root = job.connect(ChipAddress::new(0, 0), 17893).await.expect("a channel");
+    root.send(b"hello").await.expect("sent");
+    assert!(timeout(LONG, root.receive()).await.expect("in time").expect("received").ends_with(b"hello"));
+    job.destroy("by TLS").await.expect("heard");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn services_by_tls_need_a_trusted_certificate() {
+    let (service, url) = start();
+    let inside = url.split('/').nth(2).expect("a host").to_owned();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("https://localhost:{}/spalloc", listener.local_addr().expect("an address").port());
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .expect("a certificate");
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (acceptor, inside) = (acceptor.clone(), inside.clone());
+            tokio::spawn(async move {
+                let Ok(mut outside) = acceptor.accept(stream).await else { return };
+                let mut inside = TcpStream::connect(inside).await.expect("the service");
+                let _ = tokio::io::copy_bidirectional(&mut outside, &mut inside).await;
+            });
+        }
+    });
+    let error = Job::create(&server(&url), &request(), |_| {}).await.expect_err("a stranger").to_string();
+    assert!(error.contains("certificate"), "{error}");
+    assert_eq!(service.get().logins, 0, "no password went out");
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let trusted = folder.path().join("trusted.pem");
+    std::fs::write(&trusted, made.cert.pem()).expect("a file");
+    let mut child = Command::new(std::env::current_exe().expect("a path"));
+    child.args(["--exact", "a_client_that_trusts"]).env("SPALLOC_TEST_TLS", url).env("SSL_CERT_FILE", trusted);
+    let output = tokio::task::spawn_blocking(move || child.output().expect("this program starts")).await.expect("done");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    assert_eq!(service.get().destroyed.as_deref(), Some("by+TLS"));
+}
+
 #[tokio::test(flavor = "current_thread")]
 async fn what_the_service_refuses_is_told() {
     let (service, url) = start();
@@ -365,7 +424,7 @@ async fn what_the_service_refuses_is_told() {
     service.get().state = "DANCING";
     let error = create(&at, request()).await;
     assert!(matches!(error, SpallocError::Protocol { .. }) && error.to_string().contains("DANCING"), "{error}");
-    assert_eq!(service.get().destroyed.is_some(), true, "what is not understood is given up");
+    assert!(service.get().destroyed.is_some(), "what is not understood is given up");
     service.get().state = "QUEUED";
     let error = create(&at, JobRequest { queue_timeout: Duration::from_millis(100), ..request() }).await;
     assert!(matches!(error, SpallocError::Queue { .. }), "{error}");

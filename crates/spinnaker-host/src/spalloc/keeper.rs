@@ -66,8 +66,8 @@ impl fmt::Display for Progress {
         match &self.phase {
             Phase::Asking => f.write_str("asking the server"),
             Phase::Queued => f.write_str("waiting for boards to become free"),
-            Phase::Power if self.power == Some(false) => f.write_str("boards are switched off"),
-            Phase::Power => f.write_str("boards are switched on"),
+            Phase::Power if self.power == Some(false) => f.write_str("switching its boards off"),
+            Phase::Power => f.write_str("switching its boards on"),
             Phase::Ready => f.write_str("ready"),
             Phase::Over(error) => error.fmt(f),
         }?;

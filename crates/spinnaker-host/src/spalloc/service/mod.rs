@@ -114,7 +114,8 @@ impl Session {
     /// A request, and once more after a new login where the session has expired.
     async fn request(&mut self, method: Method, path: &str, content: Content) -> Result<Answer> {
         let answer = self.exchange(method.clone(), path, content.clone()).await?;
-        if answer.status != StatusCode::UNAUTHORIZED {
+        // Where the service does not say so plainly, it leads to its form to log in with.
+        if answer.status != StatusCode::UNAUTHORIZED && !answer.status.is_redirection() {
             return Ok(answer);
         }
         self.renew().await?;
@@ -165,10 +166,10 @@ impl Session {
 
     /// An answer that is no error.
     fn accepted(&self, command: &str, answer: Answer) -> Result<Answer> {
-        let code = answer.status.as_u16();
-        if (200..400).contains(&code) {
+        if answer.status.is_success() {
             return Ok(answer);
         }
+        let code = answer.status.as_u16();
         // A server that is overloaded or restarted is one that is not reached.
         if answer.status.is_server_error() {
             return Err(SpallocError::unreachable(
