@@ -22,6 +22,8 @@ use super::service::{ServiceJob, Session};
 const POLL: Duration = Duration::from_secs(1);
 /// How seldom a job that has its boards is asked for: to notice in time that it was taken away.
 const POLL_SLOWEST: Duration = Duration::from_secs(20);
+/// After a change, for several to be looked at together, and so that a server that tells of our own questions is not asked without end.
+const SETTLE: Duration = Duration::from_millis(20);
 /// The first pause before another try to connect; it doubles up to the last.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LAST: Duration = Duration::from_secs(5);
@@ -333,7 +335,7 @@ impl Keeper<'_> {
                         return over;
                     }
                 }
-                () = self.backend.changed(), if self.retry.is_none() => {}
+                () = self.backend.changed(), if self.retry.is_none() => sleep(SETTLE).await,
                 () = sleep(pause) => {}
             }
         }
