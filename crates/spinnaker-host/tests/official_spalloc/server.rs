@@ -113,6 +113,8 @@ impl Official {
         let mut child = Command::new(python)
             .args(["-c", LAUNCHER, "--quiet", "--cold-start", "--port", &port.to_string()])
             .arg(&config)
+            // Where it writes its log.
+            .current_dir(folder.path())
             .stdin(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
