@@ -23,3 +23,23 @@ if [ -e "$official_venv/complete" ]; then
     export SPINNAKER_BOOT_IMAGE="$site/spinnman/messages/spinnaker_boot/boot_data/scamp.boot"
     export SPINNAKER_APLX="$site/spinn_front_end_common"
 fi
+
+# The allocation server wants an older library than the one above, so it has an environment of its own.
+spalloc_venv="${TMPDIR:-/tmp}/spidnn-spalloc-1"
+spalloc_packages=(
+    'spalloc_server==1!7.0.0' 'SpiNNMan==1!7.0.0' 'SpiNNMachine==1!7.0.0' 'SpiNNUtilities==1!7.0.0'
+    'numpy==2.4.6' 'appdirs==1.4.4' 'requests==2.34.2' 'typing-extensions==4.16.0' 'websocket-client==1.9.2'
+    'urllib3==2.8.0' 'idna==3.20' 'certifi==2026.10.19.post1' 'charset-normalizer==3.5.3' 'PyYAML==6.0.4' 'packaging==26.4'
+    'pytz==2026.6'
+)
+if [ ! -e "$spalloc_venv/complete" ]; then
+    if python3 -m venv "$spalloc_venv" &&
+        timeout 120 "$spalloc_venv/bin/python" -m pip install --quiet --no-deps "${spalloc_packages[@]}"; then
+        touch "$spalloc_venv/complete"
+    else
+        echo "not run: the official allocation server cannot be installed" >&2
+    fi
+fi
+if [ -e "$spalloc_venv/complete" ]; then
+    export SPALLOC_SERVER_PYTHON="$spalloc_venv/bin/python"
+fi

@@ -54,9 +54,8 @@ impl Lease {
 
 /// The word of this computer; never 0.
 pub fn word() -> u32 {
-    let name = gethostname::gethostname();
-    let hash =
-        name.as_encoded_bytes().iter().fold(0x811C_9DC5u32, |hash, b| (hash ^ u32::from(*b)).wrapping_mul(0x0100_0193));
+    let name = whoami::hostname().unwrap_or_default();
+    let hash = name.as_bytes().iter().fold(0x811C_9DC5u32, |hash, b| (hash ^ u32::from(*b)).wrapping_mul(0x0100_0193));
     hash | 1
 }
 

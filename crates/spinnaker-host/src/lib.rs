@@ -33,6 +33,7 @@ mod error;
 mod link;
 mod memory;
 mod network;
+pub mod spalloc;
 mod transceiver;
 mod window;
 

@@ -18,7 +18,10 @@ mod machine;
 mod route;
 
 pub use geometry::{ChipXy, Link, mesh_distance};
-pub use locator::{BoardLocator, Fidelity, Locator, LocatorError, SpallocLocator, VirtualLocator, VirtualShape};
+pub use locator::{
+    BoardLocator, Fidelity, Locator, LocatorError, SpallocBoards, SpallocLocator, SpallocServer, VirtualLocator,
+    VirtualShape,
+};
 pub use machine::{
     CORE_MAX, Chip, Machine, MachineError, ROUTING_ENTRIES_MAX, RandomFaults, SDRAM_BASE, SDRAM_BYTES, SDRAM_USER_BASE,
     SDRAM_USER_BYTES,

@@ -1,4 +1,6 @@
 //! Machine locators: `virtual:spin5?drop=0.01`, `board:192.168.240.1`, `spalloc:host?boards=3&owner=me`.
+//!
+//! `spalloc:` names the classic server by its host, the newer service by its URL: `spalloc:https://HOST/PATH?boards=3`.
 
 use core::fmt;
 use std::str::FromStr;
@@ -108,17 +110,48 @@ impl BoardLocator {
     }
 }
 
-/// `spalloc:SERVER[:PORT]?boards=N&owner=NAME`: boards from an allocation server.
+/// An allocation server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SpallocServer {
+    /// `HOST[:PORT]`: the classic server.
+    Classic {
+        /// Name or address.
+        host: String,
+        /// TCP port, 22244 unless given.
+        port: u16,
+    },
+    /// `http://...` or `https://...`: the newer service. User and password are not part of a locator.
+    Service(String),
+}
+
+/// Which boards are wanted of an allocation server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpallocBoards {
+    /// So many at least (`boards=N`, 1 unless something else is asked for).
+    Count(u32),
+    /// A rectangle of triads of boards: width and height (`triads=WxH`).
+    Triads(u32, u32),
+    /// One board: column and row of its triad, and number in the triad (`board=x,y,z`).
+    Board(u32, u32, u32),
+}
+
+/// `spalloc:SERVER?boards=N&owner=NAME`: boards from an allocation server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpallocLocator {
-    /// Name or address of the server.
-    pub server: String,
-    /// TCP port, 22244 unless given.
-    pub port: u16,
-    /// Boards wanted (`boards=`, 1 unless given).
-    pub boards: usize,
-    /// Who wants them (`owner=`).
+    /// Who allocates.
+    pub server: SpallocServer,
+    /// What is wanted (`boards=`, `triads=` or `board=`).
+    pub boards: SpallocBoards,
+    /// Who wants them (`owner=`), the login name unless given.
     pub owner: Option<String>,
+    /// On which machine of the server (`machine=`).
+    pub machine: Option<String>,
+    /// On machines with all of these tags (`tags=a,b`).
+    pub tags: Vec<String>,
+    /// Seconds that the server keeps the boards without hearing of this program (`keepalive=`), 60 unless given.
+    pub keepalive_s: Option<u32>,
+    /// Seconds to wait for boards to become free (`wait=`), 600 unless given.
+    pub wait_s: Option<u32>,
 }
 
 /// Text that names a machine. [`Display`](fmt::Display) gives the canonical text, which parses back to the same.
@@ -245,7 +278,7 @@ const VIRTUAL_OPTIONS: [&str; 9] =
 const BOARD_OPTIONS: [&str; 2] = ["boot_port", "version"];
 const BOARD_VERSION_USUAL: u8 = 5;
 const BOARD_VERSION: &str = "the version of a board: 3 (4 chips) or 5 (48 chips)";
-const SPALLOC_OPTIONS: [&str; 2] = ["boards", "owner"];
+const SPALLOC_OPTIONS: [&str; 8] = ["boards", "triads", "board", "owner", "machine", "tags", "keepalive", "wait"];
 
 /// Calls `set` with name, value and the whole word of each option.
 fn options(
@@ -363,6 +396,100 @@ fn virtual_locator(text: &str, query: Option<&str>) -> Result<VirtualLocator, Lo
     Ok(locator)
 }
 
+fn spalloc_server(text: &str) -> Result<SpallocServer, LocatorError> {
+    let Some((scheme, rest)) = text.split_once("://") else {
+        let (host, port) = host_port(text, SPALLOC_PORT, "a server's name, address or URL")?;
+        return Ok(SpallocServer::Classic { host, port });
+    };
+    const EXPECTED: &str = "a service: http://HOST/PATH or https://HOST/PATH";
+    if !["http", "https"].contains(&scheme) {
+        return Err(wrong(scheme, EXPECTED, &["http", "https"]));
+    }
+    // Locators are shown and written to reports.
+    if let Some((_, place)) = rest.rsplit_once('@') {
+        return Err(wrong(place, "possible with a password: that belongs into SPALLOC_USER and SPALLOC_PASSWORD", &[]));
+    }
+    host_port(rest.split('/').next().unwrap_or_default(), SPALLOC_PORT, EXPECTED)?;
+    if rest.contains(|c: char| c.is_whitespace() || c.is_control() || c == '#') {
+        return Err(wrong(rest, EXPECTED, &[]));
+    }
+    Ok(SpallocServer::Service(text.to_owned()))
+}
+
+fn spalloc_locator(place: &str, query: Option<&str>) -> Result<SpallocLocator, LocatorError> {
+    let mut locator = SpallocLocator {
+        server: spalloc_server(place)?,
+        boards: SpallocBoards::Count(1),
+        owner: None,
+        machine: None,
+        tags: Vec::new(),
+        keepalive_s: None,
+        wait_s: None,
+    };
+    let mut shapes = 0;
+    options(query, &SPALLOC_OPTIONS, &[], |name, value, whole| {
+        shapes += u32::from(["boards", "triads", "board"].contains(&name));
+        if shapes > 1 {
+            return Err(wrong(whole, "possible here: boards=, triads= and board= exclude each other", &[]));
+        }
+        match name {
+            "boards" => {
+                locator.boards = SpallocBoards::Count(at_least_one(value, whole, "a number of boards: 1 or more")?)
+            }
+            "triads" => locator.boards = triads(value, whole)?,
+            "board" => locator.boards = board(value, whole)?,
+            "owner" => locator.owner = Some(named(value, whole, "owner=NAME")?),
+            "machine" => locator.machine = Some(named(value, whole, "machine=NAME")?),
+            "tags" => {
+                let tags = value.split(',').map(|tag| named(tag, whole, "tags=NAME,NAME"));
+                locator.tags = tags.collect::<Result<_, _>>()?;
+            }
+            "keepalive" => {
+                const EXPECTED: &str = "a time in seconds: 1 to 86400";
+                let seconds = number(value, whole, EXPECTED)?;
+                if !(1..=86_400).contains(&seconds) {
+                    return Err(wrong(whole, EXPECTED, &[]));
+                }
+                locator.keepalive_s = Some(seconds);
+            }
+            _ => locator.wait_s = Some(number(value, whole, "a time in seconds")?),
+        }
+        if locator.machine.is_some() && !locator.tags.is_empty() {
+            return Err(wrong(whole, "possible here: machine= and tags= exclude each other", &[]));
+        }
+        Ok(())
+    })?;
+    Ok(locator)
+}
+
+fn at_least_one(value: &str, whole: &str, expected: &str) -> Result<u32, LocatorError> {
+    match number(value, whole, expected)? {
+        0 => Err(wrong(whole, expected, &[])),
+        count => Ok(count),
+    }
+}
+
+fn named(value: &str, whole: &str, expected: &str) -> Result<String, LocatorError> {
+    if value.is_empty() { Err(wrong(whole, expected, &[])) } else { Ok(value.to_owned()) }
+}
+
+fn triads(value: &str, whole: &str) -> Result<SpallocBoards, LocatorError> {
+    const EXPECTED: &str = "triads=WIDTHxHEIGHT such as triads=2x1";
+    let (width, height) = value.split_once('x').ok_or_else(|| wrong(whole, EXPECTED, &[]))?;
+    Ok(SpallocBoards::Triads(at_least_one(width, whole, EXPECTED)?, at_least_one(height, whole, EXPECTED)?))
+}
+
+fn board(value: &str, whole: &str) -> Result<SpallocBoards, LocatorError> {
+    const EXPECTED: &str = "board=x,y,z: column and row of the triad, and 0, 1 or 2";
+    let parts: Vec<&str> = value.split(',').collect();
+    let &[x, y, z] = parts.as_slice() else { return Err(wrong(whole, EXPECTED, &[])) };
+    let z = number(z, whole, EXPECTED)?;
+    if z > 2 {
+        return Err(wrong(whole, EXPECTED, &[]));
+    }
+    Ok(SpallocBoards::Board(number(x, whole, EXPECTED)?, number(y, whole, EXPECTED)?, z))
+}
+
 impl FromStr for Locator {
     type Err = LocatorError;
 
@@ -402,25 +529,7 @@ impl FromStr for Locator {
                 })?;
                 Ok(Locator::Board(locator))
             }
-            "spalloc" => {
-                let (server, port) = host_port(place, SPALLOC_PORT, "a server's name or address")?;
-                let mut locator = SpallocLocator { server, port, boards: 1, owner: None };
-                options(query, &SPALLOC_OPTIONS, &[], |name, value, whole| {
-                    if name == "boards" {
-                        const EXPECTED: &str = "a number of boards: 1 or more";
-                        locator.boards = number(value, whole, EXPECTED)?;
-                        if locator.boards == 0 {
-                            return Err(wrong(whole, EXPECTED, &[]));
-                        }
-                    } else if value.is_empty() {
-                        return Err(wrong(whole, "owner=NAME", &[]));
-                    } else {
-                        locator.owner = Some(value.to_owned());
-                    }
-                    Ok(())
-                })?;
-                Ok(Locator::Spalloc(locator))
-            }
+            "spalloc" => Ok(Locator::Spalloc(spalloc_locator(place, query)?)),
             _ => Err(wrong(kind, expected, &KINDS)),
         }
     }
@@ -537,13 +646,38 @@ impl fmt::Display for Locator {
                 }
                 write!(f, "{}{}", if words.is_empty() { "" } else { "?" }, words.join("&"))
             }
-            Locator::Spalloc(spalloc) => {
-                f.write_str("spalloc:")?;
-                write_place(f, &spalloc.server, spalloc.port, SPALLOC_PORT)?;
-                write!(f, "?boards={}", spalloc.boards)?;
-                spalloc.owner.as_ref().map_or(Ok(()), |owner| write!(f, "&owner={owner}"))
-            }
+            Locator::Spalloc(locator) => locator.fmt(f),
         }
+    }
+}
+
+impl fmt::Display for SpallocServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SpallocServer::Classic { host, port } => write_place(f, host, *port, SPALLOC_PORT),
+            SpallocServer::Service(url) => f.write_str(url),
+        }
+    }
+}
+
+impl fmt::Display for SpallocLocator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "spalloc:{}?", self.server)?;
+        match self.boards {
+            SpallocBoards::Count(count) => write!(f, "boards={count}"),
+            SpallocBoards::Triads(width, height) => write!(f, "triads={width}x{height}"),
+            SpallocBoards::Board(x, y, z) => write!(f, "board={x},{y},{z}"),
+        }?;
+        for (name, value) in [("owner", &self.owner), ("machine", &self.machine)] {
+            value.as_ref().map_or(Ok(()), |value| write!(f, "&{name}={value}"))?;
+        }
+        if !self.tags.is_empty() {
+            write!(f, "&tags={}", self.tags.join(","))?;
+        }
+        for (name, seconds) in [("keepalive", self.keepalive_s), ("wait", self.wait_s)] {
+            seconds.map_or(Ok(()), |seconds| write!(f, "&{name}={seconds}"))?;
+        }
+        Ok(())
     }
 }
 
@@ -578,6 +712,13 @@ mod tests {
         check("board:b?version=5&boot_port=54321", "board:b");
         check("spalloc:server?boards=24&owner=me@there", "spalloc:server?boards=24&owner=me@there");
         check("spalloc:server:22244", "spalloc:server?boards=1");
+        check("spalloc:server:99?triads=2x1&machine=million", "spalloc:server:99?triads=2x1&machine=million");
+        check(
+            "spalloc:[::1]?wait=60&keepalive=30&tags=a,b&board=1,0,2&owner=me",
+            "spalloc:[::1]?board=1,0,2&owner=me&tags=a,b&keepalive=30&wait=60",
+        );
+        check("spalloc:https://host/spalloc?boards=3", "spalloc:https://host/spalloc?boards=3");
+        check("spalloc:http://host:8080", "spalloc:http://host:8080?boards=1");
         assert_eq!(parse("virtual:spin5"), Locator::default());
     }
 
@@ -615,8 +756,22 @@ mod tests {
         check("board:a?x=1", &["boot_port, version"]);
         check("board:a?version=4", &["version=4", "3 (4 chips)"]);
         check("board:a?boot_port=0", &["boot_port=0"]);
-        check("spalloc:s?board=1", &["`board`", "did you mean `boards`?"]);
+        check("spalloc:s?bords=1", &["`bords`", "did you mean `boards`?"]);
         check("spalloc:s?boards=0", &["1 or more"]);
+        check("spalloc:s?boards=3&triads=1x1", &["`triads=1x1`", "exclude each other"]);
+        check("spalloc:s?triads=3", &["`triads=3`", "triads=2x1"]);
+        check("spalloc:s?triads=0x1", &["triads=2x1"]);
+        check("spalloc:s?board=0,0,3", &["0, 1 or 2"]);
+        check("spalloc:s?board=0,0", &["board=x,y,z"]);
+        check("spalloc:s?machine=", &["machine=NAME"]);
+        check("spalloc:s?machine=m&tags=a", &["`tags=a`", "exclude each other"]);
+        check("spalloc:s?tags=a,,b", &["tags=NAME,NAME"]);
+        check("spalloc:s?keepalive=0", &["1 to 86400"]);
+        check("spalloc:s?keepalvie=60", &["did you mean `keepalive`?"]);
+        check("spalloc:s?wait=-1", &["in seconds"]);
+        check("spalloc:ftp://s", &["`ftp`", "https://HOST/PATH"]);
+        check("spalloc:https:///path", &["https://HOST/PATH"]);
+        check("spalloc:https://me:secret@host/", &["`host/`", "SPALLOC_PASSWORD"]);
         check("", &["kind of machine"]);
     }
 
@@ -629,7 +784,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_an_answer_not_a_panic(text in "(virtual|board|spalloc)?:?.{0,60}") {
+        fn any_text_is_an_answer_not_a_panic(text in "(virtual|board|spalloc)?:?(https?://)?.{0,60}") {
             if let Ok(locator) = text.parse::<Locator>() {
                 prop_assert_eq!(locator.to_string().parse::<Locator>().expect("canonical text"), locator);
             }
