@@ -39,7 +39,11 @@ pub fn run(options: &args::App) -> Result<Answer, Error> {
         ))),
         Locator::Virtual(v) => with(reach::instruction_level(v)?, &locator, options),
         Locator::Board(b) => with(reach::network(b)?, &locator, options),
-        Locator::Spalloc(_) => Err(Error::Argument(format!("{locator}: not reached by this command"))),
+        Locator::Spalloc(s) => {
+            // Held to the end.
+            let (boards, _job) = reach::allocated(s, |text| eprintln!("{text}"))?;
+            with(boards, &locator, options)
+        }
     }
 }
 

@@ -18,7 +18,9 @@ const MACHINE_HELP: &str = "\
 Machine to run on. `virtual:spin5` (48 chips), `virtual:spin3`, `virtual:8x8`, `virtual:3boards`; options after `?`, joined \
 by `&`: seed=N, drop=P (probability that a packet is lost on a link), hostdrop=P, dead=x,y[,core] and \
 deadlink=x,y,dir (repeatable), cores=N, host_mbps=N, threads=N. `board:HOST[:PORT]`: a board on the network, or a `spidnn board`; \
-options: version=3|5 (what a board that is not booted is), boot_port=N";
+options: version=3|5 (what a board that is not booted is), boot_port=N. `spalloc:SERVER[:PORT]`, `spalloc:https://HOST/PATH`: boards of \
+an allocation server; options: boards=N, triads=WxH or board=x,y,z, owner=NAME, machine=NAME, tags=a,b, keepalive=SECONDS, \
+wait=SECONDS";
 
 /// Options of every command.
 #[derive(Debug, Args)]

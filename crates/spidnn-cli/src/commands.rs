@@ -85,7 +85,12 @@ fn open_interruptible(common: &Common) -> Result<Opened, Error> {
 }
 
 fn open_machine(common: &Common) -> Result<Opened, Error> {
-    let machine = Machine::open(&common.machine)?;
+    let quiet = common.quiet;
+    let machine = Machine::open_with(&common.machine, |text| {
+        if !quiet {
+            eprintln!("{text}");
+        }
+    })?;
     if common.trace.is_none() {
         return Ok(Opened { machine, events: None });
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use spidnn_compiler::ChipImage;
 use spidnn_core::program::directory;
 use spidnn_core::{ErrorCode, Failure};
+use spinnaker_host::spalloc::Job;
 use spinnaker_host::{Boards, FoundMachine, HostError, Link, Place, RouteEntry};
 use spinnaker_machine::{Chip, ChipXy, Machine, SDRAM_USER_BASE, SDRAM_USER_BYTES};
 use spinnaker_wire::router::Route;
@@ -50,8 +51,7 @@ pub struct WireBoard<L: Link> {
     /// The next start signal is SYNC1.
     second_signal: bool,
     loaded: bool,
-    /// Set by whoever wants what is under way to end.
-    interrupt: Option<Arc<AtomicBool>>,
+    ends: Ends,
     /// The right to a machine that outlives this; then nothing may be left on it.
     lease: Option<Lease>,
     host_bytes: u64,
@@ -61,22 +61,50 @@ pub struct WireBoard<L: Link> {
 /// Time between looks at whether somebody wants an end.
 const INTERRUPT_PAUSE: Duration = Duration::from_millis(20);
 
-/// Runs an operation to its end, or until somebody wants it to end.
+/// What may end an operation before its time.
+#[derive(Default)]
+struct Ends {
+    /// Set by whoever wants what is under way to end.
+    interrupt: Option<Arc<AtomicBool>>,
+    /// The claim on the boards, which may be taken away.
+    job: Option<Job>,
+}
+
+impl Ends {
+    /// Waits for one of them.
+    async fn first(&self) -> Error {
+        let interrupted = async {
+            let Some(interrupt) = &self.interrupt else { return std::future::pending().await };
+            while !interrupt.load(Ordering::Relaxed) {
+                tokio::time::sleep(INTERRUPT_PAUSE).await;
+            }
+        };
+        let taken = async {
+            match &self.job {
+                Some(job) => job.ended().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = interrupted => Error::Interrupted,
+            end = taken => end.into(),
+        }
+    }
+}
+
+/// Runs an operation to its end, or until something else ends it.
 fn drive<T, E: Into<Error>>(
     runtime: &Runtime,
-    interrupt: Option<&Arc<AtomicBool>>,
+    ends: &Ends,
     operation: impl Future<Output = Result<T, E>>,
 ) -> Result<T, Error> {
-    let Some(interrupt) = interrupt else { return runtime.block_on(operation).map_err(Into::into) };
-    let watch = async {
-        while !interrupt.load(Ordering::Relaxed) {
-            tokio::time::sleep(INTERRUPT_PAUSE).await;
-        }
-    };
+    if ends.interrupt.is_none() && ends.job.is_none() {
+        return runtime.block_on(operation).map_err(Into::into);
+    }
     runtime.block_on(async {
         tokio::select! {
             biased;
-            () = watch => Err(Error::Interrupted),
+            end = ends.first() => Err(end),
             result = operation => result.map_err(Into::into),
         }
     })
@@ -122,7 +150,7 @@ impl<L: Link> WireBoard<L> {
             cores: Vec::new(),
             second_signal: false,
             loaded: false,
-            interrupt: None,
+            ends: Ends::default(),
             lease,
             host_bytes: 0,
             packets_resent: 0,
@@ -134,6 +162,12 @@ impl<L: Link> WireBoard<L> {
             }
         }
         Ok(board)
+    }
+
+    /// Holds the claim on the boards as long as they are used, and ends what is under way when they are taken away.
+    pub fn with_job(mut self, job: Job) -> Self {
+        self.ends.job = Some(job);
+        self
     }
 
     /// The connection.
@@ -153,7 +187,7 @@ impl<L: Link> WireBoard<L> {
         let place =
             |chip: &ChipXy| Place { chip: address(*chip), address: vcpu::BASE_ADDRESS, length_bytes: 18 * vcpu::BYTES };
         let places: Vec<Place> = chips.iter().map(place).collect();
-        let all = drive(&self.runtime, self.interrupt.as_ref(), self.host.read_many(&places))?;
+        let all = drive(&self.runtime, &self.ends, self.host.read_many(&places))?;
         for (chip, blocks) in chips.into_iter().zip(all) {
             for &(_, core) in self.cores.iter().filter(|(at, _)| *at == chip) {
                 let block = blocks.get(usize::from(core) * vcpu::BYTES..).unwrap_or_default();
@@ -178,7 +212,7 @@ impl<L: Link> WireBoard<L> {
     /// Ends whatever runs as this application.
     fn clear(&mut self) -> Result<(), Error> {
         let chips: Vec<ChipAddress> = self.machine.chips.keys().map(|chip| address(*chip)).collect();
-        drive(&self.runtime, self.interrupt.as_ref(), async {
+        drive(&self.runtime, &self.ends, async {
             for chip in chips {
                 self.host.at(chip).free_routes_of(chip, APP).await?;
             }
@@ -193,7 +227,7 @@ impl<L: Link> WireBoard<L> {
         let offset = (std::mem::offset_of!(Vcpu, user) + 4 * lease::USER_LEASE) as u32;
         let place = |(chip, core): &(ChipXy, u8)| (address(*chip), vcpu::address(*core) + offset, &word[..]);
         let writes: Vec<_> = self.cores.iter().map(place).collect();
-        Ok(drive(&self.runtime, self.interrupt.as_ref(), self.host.write_many(&writes))?)
+        Ok(drive(&self.runtime, &self.ends, self.host.write_many(&writes))?)
     }
 
     fn chips_used(&self) -> BTreeSet<ChipXy> {
@@ -212,7 +246,7 @@ impl<L: Link> WireBoard<L> {
         let end = pages_at + pages.len() as u32;
         let at = address(chip);
         let host = self.host.at(at);
-        let (free, block, length) = drive(&self.runtime, self.interrupt.as_ref(), async {
+        let (free, block, length) = drive(&self.runtime, &self.ends, async {
             let (free, largest) = host.sdram_space(at).await?;
             let block = host.alloc_sdram(at, APP, largest & !3, directory::TAG).await?;
             Ok::<_, HostError>((free, block, largest))
@@ -226,7 +260,7 @@ impl<L: Link> WireBoard<L> {
         }
         if !image.routes.is_empty() {
             let routes: Vec<RouteEntry> = image.routes.iter().map(route_entry).collect();
-            drive(&self.runtime, self.interrupt.as_ref(), self.host.at(at).load_routes(at, APP, &routes))?;
+            drive(&self.runtime, &self.ends, self.host.at(at).load_routes(at, APP, &routes))?;
         }
         self.cores.extend(image.cores.iter().map(|&(core, _)| (chip, core)));
         let pages_at = if pages.is_empty() || image.cores.is_empty() { 0 } else { pages_at };
@@ -244,7 +278,7 @@ impl<L: Link> WireBoard<L> {
         let (wanted, limit) = wanted.unwrap_or((self.machine.core_count(), START_LIMIT));
         let mut pause = PAUSE_MIN;
         loop {
-            let (there, failed) = drive(&self.runtime, self.interrupt.as_ref(), async {
+            let (there, failed) = drive(&self.runtime, &self.ends, async {
                 let there = self.host.count(app, state).await? as usize;
                 let failed = app == APP && there < wanted && self.host.count(app, CoreState::RunTimeError).await? > 0;
                 Ok::<_, HostError>((there, failed))
@@ -257,7 +291,7 @@ impl<L: Link> WireBoard<L> {
                 let trouble = CoreTrouble::TooLong { limit_s: limit.as_secs() };
                 return Err(self.trouble(trouble, began, state)?);
             }
-            drive(&self.runtime, self.interrupt.as_ref(), self.host.pause(pause))?;
+            drive(&self.runtime, &self.ends, self.host.pause(pause))?;
             pause = (pause * 2).min(PAUSE_MAX);
         }
     }
@@ -267,14 +301,14 @@ impl<L: Link> WireBoard<L> {
         let mut cores = Vec::new();
         for (chip, core) in self.cores.clone() {
             let at = address(chip);
-            let vcpu = drive(&self.runtime, self.interrupt.as_ref(), self.host.at(at).vcpu(at, core))?;
+            let vcpu = drive(&self.runtime, &self.ends, self.host.at(at).vcpu(at, core))?;
             let is_bad = if trouble == CoreTrouble::Failed {
                 vcpu.state() == CoreState::RunTimeError
             } else {
                 vcpu.state() != state
             };
             if is_bad {
-                let log = drive(&self.runtime, self.interrupt.as_ref(), self.host.at(at).text(at, core))?;
+                let log = drive(&self.runtime, &self.ends, self.host.at(at).text(at, core))?;
                 cores.push(CoreFailure { chip, core, state: state_text(&vcpu), log });
             }
         }
@@ -325,11 +359,11 @@ impl<L: Link> Board for WireBoard<L> {
         let writes: Vec<(ChipAddress, u32, &[u8])> =
             writes.iter().map(|(chip, at, bytes)| (*chip, *at, &**bytes)).collect();
         self.host_bytes += writes.iter().map(|(.., bytes)| bytes.len() as u64).sum::<u64>();
-        drive(&self.runtime, self.interrupt.as_ref(), self.host.write_many(&writes))?;
+        drive(&self.runtime, &self.ends, self.host.write_many(&writes))?;
         let mask = self.cores.iter().fold(0, |mask, (_, core)| mask | 1 << core);
         self.host_bytes += application.len() as u64;
         let start = StartWord { app: APP, flags: 0, cores: CoreMask(mask) };
-        drive(&self.runtime, self.interrupt.as_ref(), self.host.root().flood_fill(application, start))?;
+        drive(&self.runtime, &self.ends, self.host.root().flood_fill(application, start))?;
         self.second_signal = false;
         self.wait_for(CoreState::Sync0, APP, Some((self.cores.len(), START_LIMIT)))?;
         if self.lease.is_some() {
@@ -342,11 +376,7 @@ impl<L: Link> Board for WireBoard<L> {
         let bytes = bytes(&words);
         self.host_bytes += bytes.len() as u64;
         let chip = address(chip);
-        Ok(drive(
-            &self.runtime,
-            self.interrupt.as_ref(),
-            self.host.at(chip).write(Endpoint::core(chip, 0), at, &bytes),
-        )?)
+        Ok(drive(&self.runtime, &self.ends, self.host.at(chip).write(Endpoint::core(chip, 0), at, &bytes))?)
     }
 
     fn read(&mut self, chip: ChipXy, at: u32, words: usize) -> Result<Vec<u32>, Error> {
@@ -356,7 +386,7 @@ impl<L: Link> Board for WireBoard<L> {
     fn read_many(&mut self, places: &[(ChipXy, u32, usize)]) -> Result<Vec<Vec<u32>>, Error> {
         let place = |&(chip, at, words): &_| Place { chip: address(chip), address: at, length_bytes: 4 * words };
         let places: Vec<Place> = places.iter().map(place).collect();
-        let all = drive(&self.runtime, self.interrupt.as_ref(), self.host.read_many(&places))?;
+        let all = drive(&self.runtime, &self.ends, self.host.read_many(&places))?;
         self.host_bytes += places.iter().map(|place| place.length_bytes as u64).sum::<u64>();
         let words =
             |bytes: Vec<u8>| bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
@@ -366,7 +396,7 @@ impl<L: Link> Board for WireBoard<L> {
     fn start(&mut self) -> Result<(), Error> {
         let signal = if self.second_signal { Signal::Sync1 } else { Signal::Sync0 };
         self.second_signal = !self.second_signal;
-        Ok(drive(&self.runtime, self.interrupt.as_ref(), self.host.root().signal(SignalWord::to_app(signal, APP)))?)
+        Ok(drive(&self.runtime, &self.ends, self.host.root().signal(SignalWord::to_app(signal, APP)))?)
     }
 
     fn wait(&mut self) -> Result<f64, Error> {
@@ -387,14 +417,14 @@ impl<L: Link> Board for WireBoard<L> {
     }
 
     fn set_interrupt(&mut self, flag: Arc<AtomicBool>) {
-        self.interrupt = Some(flag);
+        self.ends.interrupt = Some(flag);
     }
 }
 
 impl<L: Link> Drop for WireBoard<L> {
     fn drop(&mut self) {
         if self.lease.is_some() {
-            self.interrupt = None;
+            self.ends.interrupt = None;
             // Nobody is left to be told.
             let _ = self.unload();
         }
