@@ -4,7 +4,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use spinnaker_host::spalloc::{BoardPlace, Job, JobLink, JobRequest, Server, Want};
-use spinnaker_host::{Boards, BootOptions, HostError, Options, Transceiver, UdpLink};
+use spinnaker_host::{Boards, BootOptions, HostError, Link, Options, Transceiver, UdpLink};
 use spinnaker_machine::{BoardLocator, ChipXy, SpallocBoards, SpallocLocator, SpallocServer, VirtualLocator};
 use spinnaker_sim::cycle::{CycleConfig, CycleMachine};
 use spinnaker_wire::ChipAddress;
@@ -65,21 +65,25 @@ pub fn network(locator: &BoardLocator) -> Result<Reached<UdpLink>, Error> {
 async fn connect(locator: &BoardLocator) -> Result<Boards<UdpLink>, Error> {
     let BoardLocator { host, port, boot_port, version } = locator;
     let mut root = Transceiver::connect_ports(host, *port, *boot_port).await?;
-    match root.wait_ready(READY_LIMIT).await {
-        Ok(_) => {}
-        Err(silent @ HostError::Silent { .. }) => {
-            // Without an image the silence is what there is to tell.
-            let Ok(image) = boot_image::find() else { return Err(silent.into()) };
-            let kind = if *version == 3 { Kind::Spin3 } else { Kind::Spin5 };
-            let options = BootOptions { rounds: BOOT_ROUNDS, ..BootOptions::new(kind, now_s()) };
-            root.boot(&image, &options).await?;
-        }
-        Err(other) => return Err(other.into()),
-    }
+    come_up(&mut root, if *version == 3 { Kind::Spin3 } else { Kind::Spin5 }).await?;
     let boards = Boards::find(root, async |_, ip| {
         Ok(Some(Transceiver::connect_ports(&ip.to_string(), *port, *boot_port).await?))
     });
     Ok(boards.await?)
+}
+
+/// Waits for the monitor of a board; boots one that is silent, if there is an image.
+async fn come_up(root: &mut Transceiver<impl Link>, kind: Kind) -> Result<(), Error> {
+    let silent = match root.wait_ready(READY_LIMIT).await {
+        Ok(_) => return Ok(()),
+        Err(silent @ HostError::Silent { .. }) => silent,
+        Err(other) => return Err(other.into()),
+    };
+    // Without an image the silence is what there is to tell.
+    let Ok(image) = boot_image::find() else { return Err(silent.into()) };
+    let options = BootOptions { rounds: BOOT_ROUNDS, ..BootOptions::new(kind, now_s()) };
+    root.boot_blank(&image, &options).await?;
+    Ok(())
 }
 
 /// Boards of an allocation server, booted. `progress` is told how the job stands while it waits.
@@ -87,20 +91,18 @@ async fn connect(locator: &BoardLocator) -> Result<Boards<UdpLink>, Error> {
 /// # Errors
 /// [`Error::Spalloc`], or that there is no boot image, or the boards do not come up.
 pub fn allocated(locator: &SpallocLocator, mut progress: impl FnMut(&str)) -> Result<(Reached<JobLink>, Job), Error> {
-    let image = boot_image::find()?;
     let (server, request) = job_request(locator)?;
     let runtime = runtime()?;
     let (job, boards) = runtime.block_on(async {
         let job = Job::create(&server, &request, |now| progress(&now.to_string())).await?;
         let mut root = Transceiver::over(job.link(ChipAddress::new(0, 0)).await?, options());
         let boot = async {
-            let kind = Kind::Spin5;
-            root.boot(&image, &BootOptions { rounds: BOOT_ROUNDS, ..BootOptions::new(kind, now_s()) }).await?;
+            come_up(&mut root, Kind::Spin5).await?;
             let boards = Boards::find(root, async |chip, _| {
                 let link = job.link(chip).await.map_err(|e| HostError::Argument(e.to_string()))?;
                 Ok(Some(Transceiver::over(link, options())))
             });
-            boards.await
+            Ok::<_, Error>(boards.await?)
         };
         let boards = tokio::select! {
             boards = boot => boards?,
