@@ -15,7 +15,6 @@ use spinnaker_host::{Boards, FoundMachine, HostError, Link, Place, RouteEntry};
 use spinnaker_machine::{Chip, ChipXy, Machine, SDRAM_USER_BASE, SDRAM_USER_BYTES};
 use spinnaker_wire::router::Route;
 use spinnaker_wire::scp::{Signal, SignalWord, StartWord};
-use spinnaker_wire::sdp::Endpoint;
 use spinnaker_wire::vcpu::{self, CoreState, RunTimeError, Vcpu};
 use spinnaker_wire::{AppId, ChipAddress, CoreMask};
 use tokio::runtime::Runtime;
@@ -51,6 +50,9 @@ pub struct WireBoard<L: Link> {
     /// The next start signal is SYNC1.
     second_signal: bool,
     loaded: bool,
+    /// Writes that were asked for and not done yet: many at once keep all ways busy.
+    queued: Vec<(ChipAddress, u32, Vec<u8>)>,
+    queued_bytes: usize,
     ends: Ends,
     /// The right to a machine that outlives this; then nothing may be left on it.
     lease: Option<Lease>,
@@ -58,6 +60,8 @@ pub struct WireBoard<L: Link> {
     packets_resent: u64,
 }
 
+/// Bytes of writes that wait at most.
+const QUEUED_BYTES_MAX: usize = 1 << 20;
 /// Time between looks at whether somebody wants an end.
 const INTERRUPT_PAUSE: Duration = Duration::from_millis(20);
 
@@ -150,6 +154,8 @@ impl<L: Link> WireBoard<L> {
             cores: Vec::new(),
             second_signal: false,
             loaded: false,
+            queued: Vec::new(),
+            queued_bytes: 0,
             ends: Ends::default(),
             lease,
             host_bytes: 0,
@@ -219,6 +225,17 @@ impl<L: Link> WireBoard<L> {
             self.host.root().stop(APP).await
         })?;
         self.wait_for(CoreState::Idle, AppId(0), None)
+    }
+
+    /// Does the writes that were asked for.
+    fn flush(&mut self) -> Result<(), Error> {
+        let queued = std::mem::take(&mut self.queued);
+        self.queued_bytes = 0;
+        let writes: Vec<_> = queued.iter().map(|(chip, at, bytes)| (*chip, *at, &bytes[..])).collect();
+        if writes.is_empty() {
+            return Ok(());
+        }
+        drive(&self.runtime, &self.ends, self.host.write_many(&writes))
     }
 
     /// Writes to whom the cores belong.
@@ -347,6 +364,8 @@ impl<L: Link> Board for WireBoard<L> {
     }
 
     fn load(&mut self, chips: &BTreeMap<ChipXy, ChipImage>) -> Result<(), Error> {
+        // What waits was meant for what is there now.
+        self.flush()?;
         self.unload()?;
         let firmware = Firmware::of(chips)?;
         let (application, pages) = firmware.parts();
@@ -375,8 +394,9 @@ impl<L: Link> Board for WireBoard<L> {
     fn write(&mut self, chip: ChipXy, at: u32, words: Vec<u32>) -> Result<(), Error> {
         let bytes = bytes(&words);
         self.host_bytes += bytes.len() as u64;
-        let chip = address(chip);
-        Ok(drive(&self.runtime, &self.ends, self.host.at(chip).write(Endpoint::core(chip, 0), at, &bytes))?)
+        self.queued_bytes += bytes.len();
+        self.queued.push((address(chip), at, bytes));
+        if self.queued_bytes > QUEUED_BYTES_MAX { self.flush() } else { Ok(()) }
     }
 
     fn read(&mut self, chip: ChipXy, at: u32, words: usize) -> Result<Vec<u32>, Error> {
@@ -384,6 +404,7 @@ impl<L: Link> Board for WireBoard<L> {
     }
 
     fn read_many(&mut self, places: &[(ChipXy, u32, usize)]) -> Result<Vec<Vec<u32>>, Error> {
+        self.flush()?;
         let place = |&(chip, at, words): &_| Place { chip: address(chip), address: at, length_bytes: 4 * words };
         let places: Vec<Place> = places.iter().map(place).collect();
         let all = drive(&self.runtime, &self.ends, self.host.read_many(&places))?;
@@ -394,12 +415,15 @@ impl<L: Link> Board for WireBoard<L> {
     }
 
     fn start(&mut self) -> Result<(), Error> {
+        self.flush()?;
         let signal = if self.second_signal { Signal::Sync1 } else { Signal::Sync0 };
         self.second_signal = !self.second_signal;
         Ok(drive(&self.runtime, &self.ends, self.host.root().signal(SignalWord::to_app(signal, APP)))?)
     }
 
     fn wait(&mut self) -> Result<f64, Error> {
+        // The cores compute meanwhile.
+        self.flush()?;
         self.wait_for(self.ready_state(), APP, Some((self.cores.len(), RUN_LIMIT)))?;
         Ok(f64::from(self.read_counters()?) / CORE_HZ)
     }
