@@ -36,6 +36,7 @@ pub mod cycle;
 mod error;
 pub mod face;
 mod memory;
+pub mod monitor;
 mod network;
 mod packet;
 mod queue;
@@ -46,7 +47,7 @@ mod simulator;
 pub use config::{CYCLE_NS, SimConfig, Timing};
 pub use core::{
     COUNTER_RESENT, CoreHandle, CoreState, DMA_TAGS, DTCM_BYTES, Direction, FAIL_DATA_ABORT, FAIL_DMA,
-    PROGRAM_COUNTERS, Transfer,
+    PROGRAM_COUNTERS, SHOWN_WORDS, Transfer,
 };
 pub use error::SimError;
 pub use packet::{Arrival, Words};
