@@ -48,6 +48,7 @@ pub mod checkpoint;
 pub mod cycle_link;
 pub mod data;
 mod error;
+pub mod fast_board;
 pub mod firmware;
 mod machine;
 pub mod metrics;

@@ -122,9 +122,8 @@ impl Monitors {
     pub(super) fn signal(&mut self, chip: usize, word: SignalWord) {
         self.stirred = true;
         let cores = 1..self.chips[chip].virtual_cores();
-        let meant: Vec<u8> = cores
-            .filter(|core| self.chips[chip].core(*core).is_some_and(|core| word.matches(core.app)))
-            .collect();
+        let meant: Vec<u8> =
+            cores.filter(|core| self.chips[chip].core(*core).is_some_and(|core| word.matches(core.app))).collect();
         match word.signal {
             Signal::Init => meant.into_iter().for_each(|core| self.stop_core(chip, core)),
             Signal::PowerDown => {

@@ -43,8 +43,7 @@ const SDRAM_END: u32 = 0x6800_0000;
 
 /// Heaps of a chip, as the boot image of the official host has them laid out (`sdram_heap` = 0).
 pub(super) const SDRAM_HEAP: Heap = Heap { address: SDRAM_USER, top: SDRAM_SYSTEM };
-pub(super) const RAM_HEAP: Heap =
-    Heap { address: RAM_BASE + 0x100 + RAM_USER_BYTES, top: RAM_BASE + RAM_VCPU as u32 };
+pub(super) const RAM_HEAP: Heap = Heap { address: RAM_BASE + 0x100 + RAM_USER_BYTES, top: RAM_BASE + RAM_VCPU as u32 };
 pub(super) const SYSTEM_HEAP: Heap = Heap { address: SDRAM_SYSTEM_HEAP, top: SDRAM_END };
 
 const fn table_address(number: usize) -> u32 {
@@ -146,10 +145,7 @@ pub(super) fn place_on_board(machine: &Machine, xy: ChipXy) -> ChipAddress {
 
 /// A link that SC&MP 4.0.0 switches off on every board, by the chip's place there. (`scamp-3.c`)
 pub(super) fn is_switched_off(on_board: ChipAddress, link: Link) -> bool {
-    matches!(
-        (on_board.x(), on_board.y(), link),
-        (4, 7, Link::N) | (7, 7, Link::N) | (1, 0, Link::SW)
-    )
+    matches!((on_board.x(), on_board.y(), link), (4, 7, Link::N) | (7, 7, Link::N) | (1, 0, Link::SW))
 }
 
 impl Chip {

@@ -64,7 +64,8 @@ impl Monitors {
             "chip {xy}: the monitor stops, data abort at {address:#010x} (SC&MP does so, too; switch the board's power to go on)"
         ));
         let block = self.chips[chip].block(0);
-        (block[0x2C], block[0x2E]) = (spinnaker_wire::vcpu::RunTimeError::DataAbort.raw(), CoreState::RunTimeError.raw());
+        (block[0x2C], block[0x2E]) =
+            (spinnaker_wire::vcpu::RunTimeError::DataAbort.raw(), CoreState::RunTimeError.raw());
         self.chips[chip].works = false;
         self.stirred = true;
     }
@@ -146,7 +147,10 @@ impl Monitors {
             }
             Command::Info => Done::bytes(self.info(chip)),
             Command::Remap { .. } => {
-                self.say(format!("chip {}: {request}: not done, a machine of fidelity fast keeps its cores", self.chips[chip].xy));
+                self.say(format!(
+                    "chip {}: {request}: not done, a machine of fidelity fast keeps its cores",
+                    self.chips[chip].xy
+                ));
                 Done::default()
             }
             // LEDs and time keeping show nowhere; there is no serial ROM; the rest is unknown to the monitor, too.
@@ -301,9 +305,7 @@ impl Monitors {
                 self.free_routes(chip, clear, |block, _| u32::from(block) == first);
                 Vec::new()
             }
-            AllocCommand::FreeRoutesOf { app, clear } => {
-                word(self.free_routes(chip, clear, |_, owner| owner == app))
-            }
+            AllocCommand::FreeRoutesOf { app, clear } => word(self.free_routes(chip, clear, |_, owner| owner == app)),
             AllocCommand::SdramSpace => {
                 let (free, largest) = SDRAM_HEAP.space(&mut self.memory(chip));
                 [free, largest].iter().flat_map(|word| word.to_le_bytes()).collect()

@@ -302,7 +302,10 @@ mod tests {
         assert_eq!(region(0x0000_0010, Eye::Neighbour), Region::Ram(0x10));
         assert_eq!(region(0x7240_0000, core), Region::Sdram);
         assert_eq!(region(0xF500_7F00, core), Region::Ram(0x7F00));
-        assert_eq!((region(0xE200_0000, core), region(0xF200_0000, core)), (Region::Device(CHIP_ID), Region::Device(CHIP_ID)));
+        assert_eq!(
+            (region(0xE200_0000, core), region(0xF200_0000, core)),
+            (Region::Device(CHIP_ID), Region::Device(CHIP_ID))
+        );
         for nothing in [0x0080_0000, 0x5000_0000, 0x6800_0000, 0x8000_0000, 0xE500_8000, 0xE700_0000, 0xFE00_0000] {
             assert_eq!(region(nothing, core), Region::Nothing, "{nothing:#x}");
         }

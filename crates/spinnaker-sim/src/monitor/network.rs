@@ -70,9 +70,23 @@ impl Monitors {
 
     /// Lets the machine run to a time.
     pub fn run_until(&mut self, end_ns: u64) {
-        while let Some((&(time_ns, number), _)) = self.events.first_key_value()
-            && time_ns <= end_ns
-        {
+        self.run(end_ns, false);
+    }
+
+    /// Lets the machine run to a time, but stops as soon as there is something to [`receive`](Self::receive).
+    pub fn run_to_output(&mut self, end_ns: u64) {
+        self.run(end_ns, true);
+    }
+
+    fn run(&mut self, end_ns: u64, to_output: bool) {
+        loop {
+            if to_output && !self.out.is_empty() {
+                return;
+            }
+            let Some((&(time_ns, number), _)) = self.events.first_key_value() else { break };
+            if time_ns > end_ns {
+                break;
+            }
             self.simulator.run_until(time_ns);
             if let Some(event) = self.events.remove(&(time_ns, number)) {
                 self.happens(event);
@@ -380,9 +394,9 @@ impl Monitors {
             self.stop_core(chip, virtual_core);
         }
         self.chips[chip].works = false;
-        self.events.retain(|_, event| {
-            !matches!(event, Event::Handle(at, _) | Event::Free(at) | Event::Answer(at, _) if *at == chip)
-        });
+        self.events.retain(
+            |_, event| !matches!(event, Event::Handle(at, _) | Event::Free(at) | Event::Answer(at, _) if *at == chip),
+        );
         if on {
             self.forget_tags(chip);
             self.boot(chip);
