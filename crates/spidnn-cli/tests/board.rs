@@ -90,6 +90,39 @@ fn boot_image() -> Option<String> {
 }
 
 #[test]
+fn a_fast_board_is_booted_and_answers() {
+    let served = Served::start(&["--machine", "virtual:3boards", "--listen", "127.0.58.1:0"]);
+    assert_eq!(served.line["boards"].as_array().map(Vec::len), Some(3));
+    let mut board = served.transceiver();
+    let kernel = board.version(ROOT).expect("answers at once");
+    assert_eq!((kernel.name.as_str(), kernel.version), ("SC&MP", (4, 0, 0)));
+    let found = board.discover().expect("discovers");
+    assert_eq!(found.chips.len(), 144);
+    let ethernet: Vec<_> = found.chips.iter().filter_map(|chip| chip.info.ip).collect();
+    assert_eq!(ethernet, [[127, 0, 58, 1], [127, 0, 58, 2], [127, 0, 58, 3]], "boards know their addresses");
+    let far = ChipAddress::new(11, 11);
+    let address = board.alloc_sdram(far, AppId(30), 100_000, 1).expect("memory");
+    let data: Vec<u8> = (0..100_000u32).map(|i| (i * 31 / 7) as u8).collect();
+    let monitor = Endpoint::core(far, 0);
+    board.write(monitor, address, &data).expect("writes");
+    assert!(board.read(monitor, address, data.len()).expect("reads") == data);
+    // What no client means to send does no harm.
+    let port = |name: &str| served.line[name].as_u64().expect("a port");
+    let stranger = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    for (number, length) in [0, 1, 9, 10, 25, 26, 282, 283, 1472].into_iter().enumerate() {
+        for port in [port("scp_port"), port("boot_port")] {
+            let junk: Vec<u8> = (0..length).map(|i| (i * 37 + number * 11) as u8).collect();
+            stranger.send_to(&junk, format!("127.0.58.1:{port}")).expect("sent");
+        }
+    }
+    assert_eq!(board.version(ROOT).expect("still answers").name, "SC&MP");
+    let log = served.quit("snapshot\nquit\n");
+    for text in ["144 chips (0,0 to 11,11): network is up", "client 127.0.0.1:", "chip 1,1: 0 running"] {
+        assert!(log.contains(text), "no `{text}` in {log}");
+    }
+}
+
+#[test]
 fn the_official_monitor_is_booted_over_sockets() {
     let Some(path) = boot_image() else { return };
     let machine = "virtual:spin3?fidelity=cycle";
@@ -189,7 +222,9 @@ fn what_cannot_be_served_is_told() {
         assert!(text.contains(word), "{args:?}: no `{word}` in {text}");
     };
     let cycle = "virtual:spin3?fidelity=cycle";
-    refused(&["--machine", "virtual:spin3"], "add fidelity=cycle");
+    refused(&["--machine", "virtual:spin3", "--gdb", "0,0,1"], "--gdb: only boards whose cores execute instructions");
+    refused(&["--machine", "virtual:spin3", "--trace", "trace.json"], "add fidelity=cycle");
+    refused(&["--machine", "virtual:spin3", "--boot-image", "scamp.boot"], "are booted already");
     refused(&["--machine", "board:localhost"], "virtual machines");
     refused(&["--machine", "virtual:spin3?fidelity=cycle&host_mbps=10"], "leave host_mbps out");
     refused(&["--machine", cycle, "--listen", "0.0.0.0"], "IPv4 address of this computer");
