@@ -175,13 +175,13 @@ fn an_image_given_at_the_start_boots_the_machine() {
 }
 
 /// The official host library, where there is one: `SPINNAKER_PYTHON` says with which Python. Its checks are a script's.
-fn check_by_official_library(machine: &str, version: &str, address: &str, bmp: &str) {
+fn check_by_official_library(machine: &str, version: &str, address: &str, bmp: &str, more: &[&str]) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/official/spinnman_board.py");
     let python = std::env::var("SPINNAKER_PYTHON").unwrap_or_else(|_| "python3".to_string());
     // The library has the official ports built in.
     let served = Served::start(&["--machine", machine, "--listen", address, "--bmp", bmp, "--quiet"]);
     let mut command = Command::new(python);
-    command.args([script, "--version", version, "--bmp", bmp]);
+    command.args([script, "--version", version, "--bmp", bmp]).args(more);
     for board in served.line["boards"].as_array().expect("boards") {
         command.args(["--board", board["address"].as_str().expect("an address")]);
     }
@@ -199,7 +199,14 @@ fn check_by_official_library(machine: &str, version: &str, address: &str, bmp: &
 
 #[test]
 fn the_official_library_works_with_four_chips() {
-    check_by_official_library("virtual:spin3?fidelity=cycle", "3", "127.0.55.1", "127.0.55.9");
+    check_by_official_library("virtual:spin3?fidelity=cycle", "3", "127.0.55.1", "127.0.55.9", &[]);
+}
+
+#[test]
+fn the_official_library_works_with_fast_boards() {
+    let refuses = ["--refuses", "fidelity=cycle"];
+    check_by_official_library("virtual:spin3", "3", "127.0.59.1", "127.0.59.9", &refuses);
+    check_by_official_library("virtual:3boards", "5", "127.0.60.1", "127.0.60.9", &refuses);
 }
 
 #[test]
@@ -208,8 +215,8 @@ fn the_official_library_works_with_48_chips_and_with_three_boards() {
         println!("not run: SPINNAKER_LONG_TESTS is not set");
         return;
     }
-    check_by_official_library("virtual:spin5?fidelity=cycle", "5", "127.0.56.1", "127.0.56.9");
-    check_by_official_library("virtual:3boards?fidelity=cycle", "5", "127.0.57.1", "127.0.57.9");
+    check_by_official_library("virtual:spin5?fidelity=cycle", "5", "127.0.56.1", "127.0.56.9", &[]);
+    check_by_official_library("virtual:3boards?fidelity=cycle", "5", "127.0.57.1", "127.0.57.9", &[]);
 }
 
 #[test]
