@@ -71,6 +71,34 @@ fn a_blank_board_says_nothing_but_is_there() {
     }
 }
 
+#[test]
+fn a_network_predicts_over_sockets_as_in_process() {
+    let graph = spidnn::builtin::graph("lenet5").expect("built in");
+    let numbers = (0..32 * 784).map(|i| (i as f32 * 0.7).sin()).collect();
+    let x = spidnn::Tensor::from_shape_vec(vec![32, 28, 28, 1], numbers).expect("a tensor");
+    let data = spidnn::Dataset::new(x, spidnn::Tensor::zeros(vec![32]));
+    let predict = |machine: spidnn::Machine| {
+        let begin = std::time::Instant::now();
+        let mut session = spidnn::Model::untrained(graph.clone(), 3).on(machine).unwrap_or_else(|e| panic!("{e}"));
+        let loaded = begin.elapsed();
+        let outputs = session.predict(&data).unwrap_or_else(|e| panic!("{e}"));
+        println!("opened in {loaded:?}, predicted in {:?}", begin.elapsed() - loaded);
+        outputs
+    };
+    for pace in ["fast", "10"] {
+        let served = Served::start(&["--machine", "virtual:spin3", "--listen", "127.0.61.1:0", "--pace", pace]);
+        let expected = spinnaker_machine::Machine::spin3();
+        let board = spidnn::wire_board::WireBoard::new(served.transceiver(), expected).expect("it answers");
+        let remote = predict(spidnn::Machine::from_board("the served board", Box::new(board)));
+        let local = predict(spidnn::Machine::virtual_spin3());
+        for (a, b) in remote.iter().zip(&local) {
+            assert!(a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits()), "{a} {b}");
+        }
+        let log = served.quit("quit\n");
+        assert!(log.contains("SARK -> SYNC0") || log.contains("IDLE -> SYNC0"), "{log}");
+    }
+}
+
 /// Where the environment variable says, else in an installed SpiNNMan.
 fn boot_image() -> Option<String> {
     const SCRIPT: &str = "import importlib.util as u; print(u.find_spec('spinnman').submodule_search_locations[0])";
