@@ -142,7 +142,12 @@ fn same_time(wire_s: f64, fast_s: f64, runs: u32) {
 
 #[test]
 fn predictions_are_the_same_bits_in_the_same_time() {
-    for text in ["virtual:spin3", "virtual:spin3?dead=1,1&dead=0,1,5", "virtual:spin3?hostdrop=0.02&seed=3"] {
+    for text in [
+        "virtual:spin3",
+        "virtual:spin3?dead=1,1&dead=0,1,5",
+        "virtual:spin3?hostdrop=0.02&seed=3",
+        "virtual:spin5?dead=5,5",
+    ] {
         let (wire, wire_s) = predict(over_the_wire(text));
         let (fast, fast_s) = predict(in_process(text));
         same_bits(&wire, &fast);
