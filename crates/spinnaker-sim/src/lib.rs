@@ -4,6 +4,8 @@
 //! * `cycle`, the [`CycleMachine`](cycle::CycleMachine): blank chips whose cores execute the real instructions of official
 //!   binaries, from the boot ROM on. Its page is [`cycle`], its processor [`arm968`].
 //!
+//! The fast machine is reached by SCP through its [`monitor`]s, emulated natively.
+//!
 //! Programs of cores are native futures over a [`CoreHandle`] and charge the cycles that they take; the
 //! [`Simulator`] moves their data through the DMA controllers, SDRAM, routers and links of the machine.
 //!
