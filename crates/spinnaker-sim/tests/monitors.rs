@@ -379,6 +379,48 @@ fn datagrams_get_lost_as_told() {
 }
 
 #[test]
+fn host_threads_and_the_steps_of_the_caller_change_nothing() {
+    let run = |threads: usize, step_ns: u64| {
+        let simulation = SimConfig { threads, host_drop_probability: 0.05, seed: 9, ..SimConfig::default() };
+        let mut board = board_of(Machine::spin3(), simulation);
+        for number in [AR_TEST, START_ALL, START_ALL] {
+            for datagram in number {
+                send(&mut board, unhex(datagram));
+            }
+            let end_ns = board.now_ns() + 20 * MS;
+            while board.now_ns() < end_ns {
+                let next_ns = end_ns.min(board.now_ns() + step_ns);
+                board.run_until(next_ns);
+            }
+        }
+        let replies: Vec<Datagram> = std::iter::from_fn(|| board.receive()).collect();
+        (board.snapshot(), replies)
+    };
+    let whole = run(1, 20 * MS);
+    assert!(whole.0.contains("SYNC1 \"count\" app 30"), "{}", whole.0);
+    assert!(whole == run(3, 20 * MS) && whole == run(1, 7_001));
+}
+
+/// "test" to the staging area of the root, AR of application 30 on cores 1 to 3; each often enough for a lossy wire.
+const AR_TEST: [&str; 6] = [
+    "000087ff00ff000000000300010000008067040000000200000074657374",
+    "000087ff00ff000000000300010000008067040000000200000074657374",
+    "000087ff00ff000000000300010000008067040000000200000074657374",
+    "000087ff00ff0000000013000200 0e00001e0000000000000000",
+    "000087ff00ff0000000013000200 0e00001e0000000000000000",
+    "000087ff00ff0000000013000200 0e00001e0000000000000000",
+];
+/// SYNC0, then a count of those that wait for SYNC1.
+const START_ALL: [&str; 6] = [
+    "000087ff00ff00000000160003000000 00001eff0400ffff0000",
+    "000087ff00ff00000000160003000000 00001eff0400ffff0000",
+    "000087ff00ff00000000160003000000 00001eff0400ffff0000",
+    "000087ff00ff000000000f0004001e000000090000000000 0000",
+    "000087ff00ff000000000f0004001e000000090000000000 0000",
+    "000087ff00ff00000000020005000070 00e5000100000200 0000",
+];
+
+#[test]
 fn power_and_idleness() {
     let mut board = spin3();
     assert!(board.is_idle());

@@ -8,9 +8,9 @@
 //! # What is exact and what is approximated
 //!
 //! * Answers: those of the monitor, down to bytes, but for build times of later releases, pads, and the numbers of transient tags.
-//! * Time: each monitor does one thing at a time, and each takes what [`timing`] says; a board's wire carries one frame each way
-//!   at a time. Point-to-point messages are not cut into packets. A signal reaches a chip 0.5 us a hop after it was sent, and
-//!   flooded data are everywhere at once when the sender is done with them.
+//! * Time: each monitor does one thing at a time (`timing.rs` has what each takes, and the sources); a board's wire carries one
+//!   frame each way at a time. Point-to-point messages are not cut into packets. A signal reaches a chip 0.5 us a hop after it
+//!   was sent, and flooded data are everywhere at once when the sender is done with them.
 //! * An access to memory that is not there stops the monitor, as it does the original, until the board's power is switched.
 //!
 //! # What is not here
