@@ -39,6 +39,9 @@ pub struct WireBoard<L: Link> {
     machine: Machine,
     /// Ethernet chips, which count the cores of their boards.
     ethernet: Vec<ChipAddress>,
+    /// Chips that are looked at one by one: those beyond the edge of a machine that wraps around, which the count leaves out
+    /// (SC&MP 4.0.0 adds places on a board to the Ethernet chip's address and does not wrap).
+    uncounted: Vec<ChipXy>,
     /// Cores that run the firmware.
     cores: Vec<(ChipXy, u8)>,
     /// The next start signal is SYNC1.
@@ -82,10 +85,14 @@ impl<L: Link> WireBoard<L> {
     pub fn new(mut host: Transceiver<L>, expected: Machine) -> Result<WireBoard<L>, Error> {
         let machine = found(expected, &mut host)?;
         let ethernet = machine.chips.iter().filter(|(_, chip)| chip.ethernet).map(|(xy, _)| address(*xy)).collect();
+        let is_beyond = |xy: &ChipXy, from: ChipXy| xy.x < from.x || xy.y < from.y;
+        let beyond = machine.chips.iter().filter(|(xy, chip)| is_beyond(xy, chip.nearest_ethernet));
+        let uncounted = beyond.map(|(xy, _)| *xy).collect();
         Ok(WireBoard {
             host,
             machine,
             ethernet,
+            uncounted,
             cores: Vec::new(),
             second_signal: false,
             loaded: false,
@@ -174,6 +181,16 @@ impl<L: Link> WireBoard<L> {
         let mut total = 0;
         for &chip in &self.ethernet {
             total += self.host.count(chip, app, state)? as usize;
+        }
+        for chip in self.uncounted.clone() {
+            let states = self.host.chip_info(address(chip))?.states;
+            let is_there = |core: &usize| states[*core] == state;
+            total += if app == APP {
+                let ours = self.cores.iter().filter(|(at, _)| *at == chip);
+                ours.filter(|(_, core)| is_there(&usize::from(*core).min(17))).count()
+            } else {
+                (1..states.len()).filter(is_there).count()
+            };
         }
         Ok(total)
     }
