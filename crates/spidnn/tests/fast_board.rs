@@ -133,11 +133,11 @@ fn same_bits(a: &[Tensor], b: &[Tensor]) {
     }
 }
 
-/// Both count the same run, one from the signal to the last core's end, the other the longest run of a core: they differ by no
-/// more than the signal's way over the machine.
-fn same_time(wire_s: f64, fast_s: f64, runs: u32) {
+/// Both count the same runs, one from the signal to the last core's end, the other the longest run of a core: they differ by no
+/// more than the signal's way over the machine, 0.5 us a hop.
+fn same_time(wire_s: f64, fast_s: f64, hops: u32) {
     println!("by SCP {:.3} us, in process {:.3} us", wire_s * 1e6, fast_s * 1e6);
-    assert!((wire_s - fast_s).abs() <= 2e-6 * f64::from(runs), "{wire_s} s, in process {fast_s} s");
+    assert!((wire_s - fast_s).abs() <= 0.501e-6 * f64::from(hops), "{wire_s} s, in process {fast_s} s");
 }
 
 #[test]
@@ -147,11 +147,12 @@ fn predictions_are_the_same_bits_in_the_same_time() {
         "virtual:spin3?dead=1,1&dead=0,1,5",
         "virtual:spin3?hostdrop=0.02&seed=3",
         "virtual:spin5?dead=5,5",
+        "virtual:3boards",
     ] {
         let (wire, wire_s) = predict(over_the_wire(text));
         let (fast, fast_s) = predict(in_process(text));
         same_bits(&wire, &fast);
-        same_time(wire_s, fast_s, 2);
+        same_time(wire_s, fast_s, if text.contains("spin3") { 2 } else { 8 });
     }
 }
 
@@ -162,7 +163,8 @@ fn training_gives_the_same_bits_in_the_same_time() {
     let (fast, fast_losses, fast_s) = train(in_process(text));
     same_bits(&wire, &fast);
     assert_eq!(wire_losses, fast_losses);
-    same_time(wire_s, fast_s, 8);
+    // Five runs or so, of two hops at most.
+    same_time(wire_s, fast_s, 10);
 }
 
 #[test]
