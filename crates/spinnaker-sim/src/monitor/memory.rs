@@ -270,7 +270,7 @@ impl Monitors {
         }
     }
 
-    /// The system variables' address of a clock field, brought up to date with all that programs tell.
+    /// Brings a chip's system RAM up to date: the clocks, and what programs tell.
     fn refresh(&mut self, chip: usize) {
         let ms = self.simulator.now_ns() / 1_000_000;
         let unix_s = self.unix_time_s.wrapping_add((ms / 1000) as u32);
