@@ -146,7 +146,8 @@ pub enum Command {
     },
     /// Load an application of any kind, run it, and show what its cores do: their states and their text (`io_buf`)
     App(App),
-    /// A virtual board on UDP for any client; with --json the first line of standard output says where it listens. On standard
+    /// A virtual board on UDP for any client: booted, with an emulated monitor, for SpiDNN's own programs; or with fidelity=cycle
+    /// blank, for any that there are. With --json the first line of standard output says where it listens. On standard
     /// input it takes the words `snapshot` and `quit`
     Board(Board),
     /// The figures that the README quotes, as ratios where they are times
@@ -195,13 +196,14 @@ pub struct Board {
     /// Address of the management processor (its port is that of the monitors); default: the one after the last board
     #[arg(long, value_name = "ADDR")]
     pub bmp: Option<std::net::Ipv4Addr>,
-    /// Boot the machine with this image at the start instead of waiting for a client to do it. GDB (--gdb) is let in only when the
+    /// With fidelity=cycle: boot the machine with this image at the start instead of waiting for a client to do it. GDB (--gdb) is let in only when the
     /// image has been sent: to stop at its first instruction, leave this out and have a client boot
     #[arg(long, value_name = "FILE")]
     pub boot_image: Option<PathBuf>,
-    /// Machine time: so many times real time, or `fast`
-    #[arg(long, value_name = "N|fast", default_value = "1")]
-    pub pace: String,
+    /// Machine time: so many times real time, or `fast`: as fast as this computer can while there is anything to do. Default: fast,
+    /// and 1 with fidelity=cycle
+    #[arg(long, value_name = "N|fast")]
+    pub pace: Option<String>,
     /// Log every request and reply
     #[arg(long)]
     pub packets: bool,

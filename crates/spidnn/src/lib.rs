@@ -49,6 +49,7 @@ pub mod cycle_link;
 pub mod data;
 pub mod doctor;
 mod error;
+pub mod fast_board;
 pub mod firmware;
 pub mod lease;
 mod machine;

@@ -34,23 +34,12 @@ pub struct VirtualBoard {
 impl VirtualBoard {
     /// A machine with the faults, losses and rates of a locator.
     pub fn new(machine: Machine, locator: &VirtualLocator) -> VirtualBoard {
-        let threads = locator.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-        let config = SimConfig {
-            threads,
-            seed: locator.seed,
-            drop_probability: locator.drop_probability,
-            host_drop_probability: locator.host_drop_probability,
-            host_mbps: locator.host_mbps,
-            ..SimConfig::default()
-        };
-        VirtualBoard::with_config(machine, config)
+        VirtualBoard::with_config(machine, SimConfig::from(locator))
     }
 
     /// A machine with a configuration of your own.
-    pub fn with_config(machine: Machine, mut config: SimConfig) -> VirtualBoard {
-        // The firmware handles the end of each row, and submits the next row then.
-        config.timing.dma_interrupt_cycles = spidnn_core::ROW_CYCLES.into();
-        config.timing.dma_setup_ns = spidnn_core::ROW_SETUP_NS.into();
+    pub fn with_config(machine: Machine, config: SimConfig) -> VirtualBoard {
+        let config = with_firmware_times(config);
         let messages_s = config.timing.host_round_trip_ns as f64 * 1e-9;
         VirtualBoard {
             simulator: Simulator::new(machine, config),
@@ -66,6 +55,14 @@ impl VirtualBoard {
     pub fn kill_core_at(&mut self, chip: ChipXy, core: u8, time_s: f64) {
         self.deaths.push((chip, core, (time_s * 1e9) as u64));
     }
+}
+
+/// A configuration with what the firmware takes for a row of a transfer: it handles the end of each, and submits the next row
+/// then.
+pub(crate) fn with_firmware_times(mut config: SimConfig) -> SimConfig {
+    config.timing.dma_interrupt_cycles = spidnn_core::ROW_CYCLES.into();
+    config.timing.dma_setup_ns = spidnn_core::ROW_SETUP_NS.into();
+    config
 }
 
 /// A core's state in words, with the meaning of the runtime's errors.

@@ -24,6 +24,7 @@ use crate::board::{Board, Counters};
 use crate::error::{CoreFailure, CoreTrouble};
 use crate::firmware::Firmware;
 use crate::lease::{self, Lease};
+use crate::native::{USER_RESENT, USER_RUN_CYCLES};
 
 /// The application's number on the machine.
 const APP: AppId = AppId(30);
@@ -36,9 +37,6 @@ const PAUSE_MIN: Duration = Duration::from_micros(200);
 const PAUSE_MAX: Duration = Duration::from_millis(5);
 /// Clock of a core.
 const CORE_HZ: f64 = 200e6;
-/// User words of a core's block in which the firmware counts.
-const USER_RESENT: usize = 0;
-const USER_RUN_CYCLES: usize = 2;
 
 /// A machine behind its monitors.
 pub struct WireBoard<L: Link> {
