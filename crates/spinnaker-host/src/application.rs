@@ -21,6 +21,8 @@ const FILL_LINKS: u8 = 0x3F;
 const FILL_CONTROL: NnpControl = NnpControl::new(false, FILL_LINKS, 2, 3);
 /// The same for blocks of data, whose repeats wait longer.
 const FILL_BLOCK_REPEAT: u8 = 0x1E;
+/// How often cores are counted until a monitor that says that it failed is believed.
+const COUNT_TRIES: u32 = 5;
 /// Text blocks of a core that are followed at most.
 const IOBUF_BLOCKS_MAX: usize = 4096;
 
@@ -150,7 +152,15 @@ impl<L: Link> Transceiver<L> {
     /// # Errors
     /// As [`Transceiver::request_data`].
     pub async fn count(&mut self, ethernet_chip: ChipAddress, app: AppId, state: CoreState) -> Result<u32> {
-        self.request_word(Endpoint::core(ethernet_chip, 0), &Command::Count { app, state }).await
+        let mut tries = COUNT_TRIES;
+        loop {
+            let counted = self.request_word(Endpoint::core(ethernet_chip, 0), &Command::Count { app, state }).await;
+            match counted {
+                // Chips that answer too late for one count are in time for the next.
+                Err(HostError::NoData { .. }) if tries > 1 => tries -= 1,
+                counted => return counted,
+            }
+        }
     }
 
     /// Waits until so many cores of an application are in a state, on one board.
