@@ -57,6 +57,7 @@ mod native;
 mod options;
 mod run_block;
 mod session;
+pub mod stream;
 mod text;
 mod usage;
 mod virtual_board;

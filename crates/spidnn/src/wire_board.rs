@@ -16,7 +16,7 @@ use spinnaker_wire::vcpu::{self, CoreState, RunTimeError, Vcpu};
 use spinnaker_wire::{AppId, ChipAddress, CoreMask};
 
 use crate::Error;
-use crate::board::{Board, Counters};
+use crate::board::{Board, Counters, pause};
 use crate::error::{CoreFailure, CoreTrouble};
 use crate::firmware::Firmware;
 
@@ -280,6 +280,10 @@ impl<L: Link> Board for WireBoard<L> {
     fn wait(&mut self) -> Result<f64, Error> {
         self.wait_for(self.ready_state(), APP, Some((self.cores.len(), RUN_LIMIT)))?;
         Ok(f64::from(self.read_counters()?) / CORE_HZ)
+    }
+
+    fn idle_until(&mut self, time_s: f64) -> Result<(), Error> {
+        Ok(self.host.pause(pause(time_s - self.time_s()))?)
     }
 
     fn counters(&self) -> Counters {
