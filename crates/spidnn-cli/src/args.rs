@@ -109,6 +109,8 @@ pub enum Command {
         #[arg(long, value_name = "N")]
         samples: Option<usize>,
     },
+    /// Outputs of a model for inputs that come one by one: latency and throughput in machine time
+    Stream(Stream),
     /// Loss and metrics of a model on data
     Evaluate {
         /// Model file or built-in network
@@ -144,6 +146,35 @@ pub enum Command {
         #[arg(long, value_name = "TEXT")]
         only: Option<String>,
     },
+}
+
+/// Options of `stream`.
+#[derive(Debug, Args)]
+pub struct Stream {
+    /// Model file or built-in network
+    #[arg(long_help = MODEL_HELP)]
+    pub model: String,
+    /// Inputs
+    #[arg(long_help = DATA_HELP)]
+    pub inputs: String,
+    /// Inputs that come in a second of machine time; default: as fast as there is room for them
+    #[arg(long, value_name = "HZ")]
+    pub rate: Option<f64>,
+    /// Inputs under way at most; default: two batches of as many as keep both the link and the cores busy (with --rate: all)
+    #[arg(long, value_name = "N")]
+    pub capacity: Option<usize>,
+    /// Inputs that run together at most; default: half of the capacity
+    #[arg(long, value_name = "N")]
+    pub batch_max: Option<usize>,
+    /// Inputs that a chip takes at a time: 1 for the shortest latency of a lone input, more for throughput; default: 4
+    #[arg(long, value_name = "N")]
+    pub samples_per_chip: Option<usize>,
+    /// File for the outputs (.npz, or .npy for one output): array `y`, or one for each output by name
+    #[arg(short, long, value_name = "OUT")]
+    pub output: Option<PathBuf>,
+    /// Use the first N samples only
+    #[arg(long, value_name = "N")]
+    pub samples: Option<usize>,
 }
 
 /// Options of `board`.

@@ -11,6 +11,7 @@ mod debugging;
 mod output;
 mod profile;
 mod progress;
+mod stream;
 mod trace;
 
 use std::process::ExitCode;

@@ -665,19 +665,20 @@ impl Session {
 
     // ---- streams ----
 
-    /// Has a predict program on the machine whose chips take `samples_per_chip` at a time, or fewer where memory is short or
-    /// [`Session::limit_predictions`] says so; with `keep` any that is there.
-    pub(crate) fn ensure_stream(&mut self, samples_per_chip: usize, keep: bool) -> Result<(), Error> {
+    /// Has a predict program on the machine: one whose chips take `wanted` samples at a time, if that is given; else what is there, or
+    /// one for `usual` (fewer where memory is short or [`Session::limit_predictions`] says so).
+    pub(crate) fn ensure_stream(&mut self, wanted: Option<usize>, usual: usize) -> Result<(), Error> {
         if self.format == Format::Int8 && self.calibration.is_none() {
             return Err(Error::Argument(
                 "format int8 needs the ranges of the network's numbers before a stream: call `calibrate` with some inputs, or predict some first".into(),
             ));
         }
         self.recover()?;
-        let wanted = self.predictions_max.unwrap_or(self.chips() * samples_per_chip);
-        let serves = |l: &Loaded| keep || l.compiled.layout.samples_max <= wanted.div_ceil(self.chips());
+        let chips = self.chips();
+        let serves = |l: &Loaded| wanted.is_none_or(|samples| l.compiled.layout.samples_max == samples);
         if !self.loaded.as_ref().is_some_and(serves) {
-            self.load_predict(wanted)?;
+            let limit = if wanted.is_none() { self.predictions_max } else { None };
+            self.load_predict(limit.unwrap_or(chips * wanted.unwrap_or(usual)))?;
         }
         self.push_folded()
     }

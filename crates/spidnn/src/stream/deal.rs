@@ -17,9 +17,15 @@ pub(super) struct Deal {
     replicas: usize,
     /// Samples that a chip takes.
     slots: usize,
-    /// Replicas that share the first samples of a batch.
+    /// Replicas that share the first samples of a batch in turn.
     sharing: usize,
+    /// Samples of each of them that are dealt so.
+    shared_slots: usize,
 }
+
+/// Samples of a chip with which what the link needs for the chip itself (to tell it what to do, to ask for its outputs) is small
+/// against what it needs for the samples.
+const SHARED_SLOTS_MAX: usize = 4;
 
 /// Bytes that the host's link carries in a second, headers taken off: 256 of the 348 byte times of a write on 100 Mbit/s
 /// (`spinnaker_sim::Timing::host_write_packet_ns`). Only a guide for the split; the numbers do not depend on it.
@@ -29,13 +35,12 @@ impl Deal {
     /// For chips that take `slots` samples of so many bytes each in `chip_s` seconds.
     ///
     /// As many chips share the first samples as are needed to compute no longer than the link needs to write their inputs: fewer would
-    /// leave the link idle; more would cost the link more (each chip is told what to do and asked for its outputs), where
-    /// it is the link that limits.
+    /// leave the link idle; more would cost the link more, where it is the link that limits.
     pub fn new(replicas: usize, slots: usize, sample_bytes: usize, chip_s: f64) -> Deal {
         let (replicas, slots) = (replicas.max(1), slots.max(1));
         let link_s = (slots * sample_bytes.max(1)) as f64 / LINK_BYTES_PER_S;
-        let wanted = (chip_s / link_s).ceil() + 1.0;
-        Deal { replicas, slots, sharing: (wanted as usize).clamp(1, replicas) }
+        let sharing = ((chip_s / link_s).ceil() as usize).saturating_add(1).clamp(1, replicas);
+        Deal { replicas, slots, sharing, shared_slots: slots.min(SHARED_SLOTS_MAX) }
     }
 
     /// Samples of a batch at most.
@@ -43,18 +48,24 @@ impl Deal {
         self.replicas * self.slots
     }
 
-    /// Samples of a batch with which neither link nor cores wait for the other.
+    /// Samples of a batch with which neither link nor cores wait long for the other.
     pub fn samples_balanced(&self) -> usize {
-        self.sharing * self.slots
+        self.sharing * self.shared_slots
     }
 
-    /// The place of a batch's sample number `sample`: the first go to the sharing chips in turn, the rest fill one chip after the other.
+    /// The place of a batch's sample number `sample`: the first go to the sharing chips in turn, then other chips are filled one after
+    /// the other, then the sharing chips in turn.
     pub fn place(&self, sample: usize) -> Place {
+        let turn = |sample: usize| Place { replica: sample % self.sharing, slot: sample / self.sharing };
         if sample < self.samples_balanced() {
-            Place { replica: sample % self.sharing, slot: sample / self.sharing }
-        } else {
-            Place { replica: sample / self.slots, slot: sample % self.slots }
+            return turn(sample);
         }
+        let behind = sample - self.samples_balanced();
+        let others = (self.replicas - self.sharing) * self.slots;
+        if behind < others {
+            return Place { replica: self.sharing + behind / self.slots, slot: behind % self.slots };
+        }
+        turn(sample - others)
     }
 
     /// How many of a batch's samples each replica has.

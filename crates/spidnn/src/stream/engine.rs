@@ -85,7 +85,7 @@ fn parts(session: &mut Session) -> Result<(&Compiled, &mut dyn Board, &mut crate
 impl Engine {
     /// Prepares the machine: every chip is told that it has no samples, and has fetched what it keeps, so that a later batch needs to
     /// tell only those that have.
-    pub fn new(session: &mut Session, batch_max: Option<usize>) -> Result<Engine, Error> {
+    pub fn new(session: &mut Session) -> Result<Engine, Error> {
         let fetch_kept = session.claim_for_stream();
         let graph = session.graph();
         let output_shapes = graph.outputs.iter().map(|n| graph.nodes[n.0].shape.clone()).collect();
@@ -107,7 +107,7 @@ impl Engine {
         let mut engine = Engine {
             network,
             deal,
-            batch_max: batch_max.unwrap_or(usize::MAX).clamp(1, deal.samples_max()),
+            batch_max: deal.samples_max(),
             waiting: VecDeque::new(),
             staged: None,
             running: None,
@@ -116,14 +116,22 @@ impl Engine {
             blocks,
             next_sequence: 0,
         };
-        engine.tell(session, 0, 0, fetch_kept)?;
+        let began_s = session.machine().board().time_s();
+        // The second run leaves nothing under way on the link that the first sample would wait for.
+        for fetch_kept in if fetch_kept { &[true, false][..] } else { &[false][..] } {
+            engine.tell(session, 0, 0, *fetch_kept)?;
+            let (_, board, _) = parts(session)?;
+            board.start()?;
+            board.wait()?;
+        }
         let (_, board, usage) = parts(session)?;
-        let began_s = board.time_s();
-        board.start()?;
-        board.wait()?;
-        usage.phases.run_s += board.time_s() - began_s;
-        engine.tell(session, 0, 0, false)?;
+        usage.phases.load_s += board.time_s() - began_s;
         Ok(engine)
+    }
+
+    /// Runs at most so many samples together.
+    pub fn limit_batch(&mut self, samples: usize) {
+        self.batch_max = samples.clamp(1, self.deal.samples_max());
     }
 
     /// Samples with which neither link nor cores wait for the other.
@@ -131,19 +139,15 @@ impl Engine {
         self.deal.samples_balanced()
     }
 
-    /// Samples that wait for their batch.
-    pub fn waiting(&self) -> usize {
-        self.waiting.len()
+    /// Samples that were pushed and whose outputs were not taken.
+    pub fn under_way(&self) -> usize {
+        let on_machine = |batch: &Option<Batch>| batch.as_ref().map_or(0, |batch| batch.members.len());
+        self.waiting.len() + on_machine(&self.staged) + on_machine(&self.running) + self.ready.len()
     }
 
     /// Outputs that wait to be taken.
     pub fn ready(&self) -> usize {
         self.ready.len()
-    }
-
-    /// Whether nothing is under way: no sample waits, is on the machine, or has an output that was not taken.
-    pub fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.staged.is_none() && self.running.is_none() && self.ready.is_empty()
     }
 
     /// Takes a checked sample (one tensor for each network input, values in row-major order), pushed at a machine time; never before the

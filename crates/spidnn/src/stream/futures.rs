@@ -35,17 +35,17 @@ impl futures_core::Stream for Stream<'_> {
 impl Sink<Vec<Tensor>> for Stream<'_> {
     type Error = Error;
 
-    /// Ready when the queue has room. To make room, the machine works on a batch, unless so many outputs wait to be taken already.
+    /// Ready when there is room. Only outputs that are taken make room; until then the machine works on.
     fn poll_ready(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        while !self.failed && self.room() == 0 {
-            if self.engine.ready() >= self.capacity {
-                self.sender = Some(context.waker().clone());
-                return Poll::Pending;
-            }
-            self.step()?;
-            self.wake_receiver();
+        if self.failed || self.room() > 0 {
+            return Poll::Ready(Ok(()));
         }
-        Poll::Ready(Ok(()))
+        if self.engine.ready() == 0 {
+            self.step()?;
+        }
+        self.wake_receiver();
+        self.sender = Some(context.waker().clone());
+        Poll::Pending
     }
 
     fn start_send(mut self: Pin<&mut Self>, inputs: Vec<Tensor>) -> Result<(), Error> {

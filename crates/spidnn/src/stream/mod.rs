@@ -1,6 +1,6 @@
 //! Live streams: inputs go in as they come, outputs come out in their order, while the machine runs.
 //!
-//! [`Session::stream`] gives a [`Stream`] of bounded queues: [`Stream::push`] takes a sample or hands it back when the queue is full,
+//! [`Session::stream`] gives a [`Stream`]: [`Stream::push`] takes a sample, or hands it back when as many are under way as may be;
 //! [`Stream::pop`] gives the next output. The machine works in batches, each of what has been pushed by the time that it starts: a lone
 //! sample has the latency of one sample, a full queue the throughput of the link to the host. The numbers are those of
 //! [`Session::predict`], bit for bit. [`Session::stream_over`] is the same over an iterator; a [`Stream`] is a `Stream` and a `Sink` of
@@ -30,6 +30,7 @@
 mod deal;
 mod engine;
 mod futures;
+mod summary;
 
 use std::task::Waker;
 
@@ -38,27 +39,26 @@ use spidnn_graph::Tensor;
 
 use crate::{Dataset, Error, Session};
 use engine::Engine;
+pub use summary::Summary;
 
 /// Samples that a chip takes at a time in a program that is compiled for a stream: one sample on each chip would spend a fifth of the
-/// link on telling chips and asking them; more would make a lone sample slower, since a chip's cores share out whole samples first.
-const SAMPLES_PER_CHIP: usize = 2;
+/// link on telling chips and asking them.
+const SAMPLES_PER_CHIP: usize = 4;
 
 /// What a stream is to be like.
 #[derive(Debug, Clone, Default)]
 pub struct StreamOptions {
-    /// Samples that wait for their batch at most; `None` for twice as many as keep both the link and the cores busy.
+    /// Samples under way at most: pushed, and their outputs not yet taken. `None` for two batches of as many as keep both the link and the
+    /// cores busy. The longest latency is about the time that the link needs for so many.
     pub capacity: Option<usize>,
-    /// Samples of a batch at most; `None` for all that the chips can take.
+    /// Samples of a batch at most; `None` for half of the capacity, so that one batch is written while another runs.
     pub batch_max: Option<usize>,
-    /// Samples that a chip takes at a time, where the program has to be loaded; `None` for a choice that serves both one sample and many.
+    /// Samples that a chip takes at a time; a program is loaded for it where another is there. `None` for the program that is there.
     pub samples_per_chip: Option<usize>,
-    /// Use the program that is loaded, whatever it is dealt for: a program for large batches answers a lone sample more slowly, but
-    /// loading another takes machine time.
-    pub keep_loaded: bool,
 }
 
 impl StreamOptions {
-    /// Samples that wait for their batch at most (at least 1).
+    /// Samples under way at most (at least 1).
     pub fn capacity(mut self, samples: usize) -> Self {
         self.capacity = Some(samples);
         self
@@ -75,12 +75,6 @@ impl StreamOptions {
         self.samples_per_chip = Some(samples);
         self
     }
-
-    /// Use the program that is loaded.
-    pub fn keep_loaded(mut self) -> Self {
-        self.keep_loaded = true;
-        self
-    }
 }
 
 /// What became of a sample that was pushed.
@@ -89,7 +83,7 @@ impl StreamOptions {
 pub enum Push {
     /// It is in the queue, and has this number; numbers count from 0.
     Accepted(u64),
-    /// The queue is full: here it is back. [`Stream::pop`] makes room.
+    /// As many samples are under way as may be: here it is back. [`Stream::pop`] makes room.
     Full(Vec<Tensor>),
 }
 
@@ -128,16 +122,16 @@ pub struct Stream<'s> {
 }
 
 impl Session {
-    /// Opens a stream. A program is loaded if there is none, or one that is dealt for larger batches than a stream's
-    /// ([`StreamOptions::keep_loaded`] prevents that).
+    /// Opens a stream. A program is loaded if there is none, or not one with [`StreamOptions::samples_per_chip`] where that is given.
     ///
     /// # Errors
     /// A model that does not fit the machine; format `int8` without ranges ([`Session::calibrate`]); a core that failed.
     pub fn stream(&mut self, options: StreamOptions) -> Result<Stream<'_>, Error> {
-        let samples_per_chip = options.samples_per_chip.unwrap_or(SAMPLES_PER_CHIP).max(1);
-        self.ensure_stream(samples_per_chip, options.keep_loaded)?;
-        let engine = Engine::new(self, options.batch_max).inspect_err(|_| self.give_up_cores())?;
-        let capacity = options.capacity.unwrap_or(2 * engine.samples_balanced()).max(1);
+        self.ensure_stream(options.samples_per_chip.map(|samples| samples.max(1)), SAMPLES_PER_CHIP)?;
+        let mut engine = Engine::new(self).inspect_err(|_| self.give_up_cores())?;
+        let batch = options.batch_max.unwrap_or(engine.samples_balanced());
+        let capacity = options.capacity.unwrap_or(batch.saturating_mul(2)).max(1);
+        engine.limit_batch(options.batch_max.unwrap_or(capacity.div_ceil(2)));
         Ok(Stream { session: self, engine, capacity, failed: false, closed: false, sender: None, receiver: None })
     }
 
@@ -173,7 +167,7 @@ impl Stream<'_> {
         if self.failed {
             return Err(Error::Argument("an error has ended this stream: open another".into()));
         }
-        if self.engine.waiting() >= self.capacity {
+        if self.engine.under_way() >= self.capacity {
             return Ok(Push::Full(inputs));
         }
         let inputs = self.check(inputs)?;
@@ -206,14 +200,14 @@ impl Stream<'_> {
         std::iter::from_fn(|| self.pop().transpose()).collect()
     }
 
-    /// Samples that the queue takes before it is full.
+    /// Samples that can be pushed now.
     pub fn room(&self) -> usize {
-        self.capacity.saturating_sub(self.engine.waiting())
+        self.capacity.saturating_sub(self.engine.under_way())
     }
 
     /// Whether all that was pushed is answered, and every output taken.
     pub fn is_idle(&self) -> bool {
-        self.engine.is_idle()
+        self.engine.under_way() == 0
     }
 
     /// Machine time, in seconds.
