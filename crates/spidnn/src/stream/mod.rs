@@ -31,6 +31,7 @@ mod deal;
 mod engine;
 mod futures;
 mod summary;
+pub mod udp;
 
 use std::task::Waker;
 

@@ -89,6 +89,8 @@ pub(super) struct Assembly {
     slots: VecDeque<Slot>,
     next: u64,
     ahead: Option<Ahead>,
+    /// The number on the wire that follows the last sample's, once it is known.
+    end: Option<u32>,
 }
 
 impl Slot {
@@ -105,14 +107,14 @@ impl Slot {
     fn missing(&self, input: usize) -> Vec<(u32, u32)> {
         let mut ranges: Vec<(u32, u32)> = Vec::new();
         for (element, value) in self.parts[input].values.iter().enumerate() {
-            let element = element as u32;
+            let (element, known) = (element as u32, ranges.len());
             match (value, ranges.last_mut()) {
                 (Some(_), _) => {}
-                (None, Some((first, count))) if *first + *count == element => *count += 1,
-                (None, _) if ranges.len() < ASKS_MAX => ranges.push((element, 1)),
-                // Too many holes: the last range takes the rest.
-                (None, Some((first, count))) => *count = element + 1 - *first,
-                (None, None) => {}
+                // With too many holes, the last range takes the rest.
+                (None, Some((first, count))) if *first + *count == element || known == ASKS_MAX => {
+                    *count = element + 1 - *first;
+                }
+                (None, _) => ranges.push((element, 1)),
             }
         }
         ranges
@@ -123,12 +125,12 @@ impl Assembly {
     pub fn new(elements: Vec<usize>, rules: Rules) -> Assembly {
         let half = 1usize << (rules.sequence_bits.clamp(1, 16) - 1);
         let rules = Rules { window: rules.window.clamp(1, half), ..rules };
-        Assembly { elements, rules, slots: VecDeque::new(), next: 0, ahead: None }
+        Assembly { elements, rules, slots: VecDeque::new(), next: 0, ahead: None, end: None }
     }
 
     /// Whether no sample is under way.
     pub fn is_empty(&self) -> bool {
-        self.slots.iter().all(|slot| slot.since.is_none())
+        self.slots.iter().all(|slot| slot.since.is_none()) && self.end.is_none_or(|end| self.distance(end) == 0)
     }
 
     /// The number of the next sample.
@@ -215,23 +217,37 @@ impl Assembly {
 
     /// The sender has sent all samples before this one, and no more come.
     pub fn ends_before(&mut self, wire: u32, now: Duration) -> Verdict {
-        let last = (u64::from(wire).wrapping_sub(1) & (self.modulus() - 1)) as u32;
-        if self.distance(wire) == 0 {
-            return Verdict::Accepted;
+        if u64::from(wire) >= self.modulus() || self.distance(wire) > self.modulus() / 2 {
+            return Verdict::OutOfWindow;
         }
-        match self.find(last) {
-            Ok(at) => {
-                self.sent(at, now);
-                Verdict::Accepted
-            }
-            Err(verdict) => verdict,
+        self.end = Some(wire);
+        self.expect_to_the_end(now);
+        Verdict::Accepted
+    }
+
+    /// Once the end is known: all before it have been sent, as far as the window goes.
+    fn expect_to_the_end(&mut self, now: Duration) {
+        let Some(end) = self.end else { return };
+        let left = self.distance(end);
+        if left > self.modulus() / 2 {
+            // The sender has gone on after all.
+            self.end = None;
+            return;
+        }
+        let expected = left.min(self.rules.window as u64) as usize;
+        while self.slots.len() < expected {
+            self.slots.push_back(Slot::new(&self.elements));
+        }
+        if let Some(last) = expected.checked_sub(1) {
+            self.sent(last, now);
         }
     }
 
     /// Notes a piece with a sequence number beyond the window. One, or some here and there, mean nothing; a row of them in their order
     /// is a sender that has gone on while nothing arrived.
     pub fn beyond(&mut self, wire: u32, now: Duration) {
-        let follows = |last: u32| wire == last || u64::from(wire) == (u64::from(last) + 1) & (self.modulus() - 1);
+        let mask = self.modulus() - 1;
+        let follows = |last: u32| wire == last || u64::from(wire) == (u64::from(last) + 1) & mask;
         match &mut self.ahead {
             Some(ahead) if follows(ahead.last) => {
                 ahead.last = wire;
@@ -245,6 +261,7 @@ impl Assembly {
     pub fn poll(&mut self, now: Duration, mut room: usize) -> Vec<Event> {
         let mut events = Vec::new();
         self.jump(now, &mut events);
+        self.expect_to_the_end(now);
         while let Some(head) = self.slots.front() {
             let over = head.gone || self.is_late(head, now) && self.is_given_up(head);
             if head.is_complete() {

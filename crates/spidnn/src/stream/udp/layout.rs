@@ -73,8 +73,10 @@ pub(super) enum Message {
     Gone {
         sequence: u32,
     },
-    /// No more samples come.
-    End,
+    /// No more samples come; the number that the next would have, if the sender says so.
+    End {
+        next: Option<u32>,
+    },
 }
 
 /// Why a datagram is ignored.
@@ -236,7 +238,7 @@ fn read_command(command: &Command<'_>) -> Result<Message, Fault> {
     match *code {
         ASK_AGAIN => Ok(Message::Again { sequence: word(0)?, first: word(1)?, count: word(2)? }),
         GONE => Ok(Message::Gone { sequence: word(0)? }),
-        CommandCode::EventStop => Ok(Message::End),
+        CommandCode::EventStop => Ok(Message::End { next: word(0).ok() }),
         _ => Err(Fault::Foreign),
     }
 }
@@ -320,7 +322,9 @@ mod tests {
             let again = layout.read(&command(ASK_AGAIN, &[1, 2, 3]), 784);
             assert_eq!(again, Ok(Message::Again { sequence: 1, first: 2, count: 3 }));
             assert_eq!(layout.read(&command(GONE, &[7]), 784), Ok(Message::Gone { sequence: 7 }));
-            assert_eq!(layout.read(&command(CommandCode::EventStop, &[]), 784), Ok(Message::End));
+            for (body, next) in [(&[][..], None), (&[5], Some(5))] {
+                assert_eq!(layout.read(&command(CommandCode::EventStop, body), 784), Ok(Message::End { next }));
+            }
             assert_eq!(layout.read(&command(GONE, &[]), 784), Err(Fault::Malformed));
             assert_eq!(layout.read(&command(CommandCode::Padding, &[]), 784), Err(Fault::Foreign));
         }
