@@ -50,11 +50,7 @@ pub fn run(options: &Stream, common: &Common) -> Result<Answer, Error> {
 
 fn stream_options(options: &Stream, samples: usize) -> StreamOptions {
     let capacity = options.capacity.or(options.rate.map(|_| samples));
-    StreamOptions {
-        capacity,
-        batch_max: options.batch_max,
-        samples_per_chip: options.samples_per_chip,
-    }
+    StreamOptions { capacity, batch_max: options.batch_max, samples_per_chip: options.samples_per_chip }
 }
 
 fn stream(session: &mut Session, data: &Dataset, options: &Stream) -> Result<Vec<Output>, Error> {

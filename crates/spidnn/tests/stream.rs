@@ -184,8 +184,7 @@ fn a_dead_core_ends_the_stream_and_the_session_goes_on_without_it() {
     let mut probe = session("virtual:spin3");
     let began_s = probe.stream(StreamOptions::default().samples_per_chip(2)).unwrap().machine_time_s();
     board.kill_core_at(chip, 1, began_s + 5e-3);
-    let mut session =
-        Model::untrained(graph(), 3).on(Machine::from_board("test", Box::new(board))).unwrap();
+    let mut session = Model::untrained(graph(), 3).on(Machine::from_board("test", Box::new(board))).unwrap();
     let mut stream = session.stream(StreamOptions::default().capacity(60).batch_max(4).samples_per_chip(2)).unwrap();
     for sample in samples(&data) {
         assert!(matches!(stream.push(sample).unwrap(), Push::Accepted(_)));

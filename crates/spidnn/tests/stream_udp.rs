@@ -9,7 +9,8 @@ use spidnn::stream::udp::{
     Bridge, Counters, Keys, Layout, Lost, News, Received, Receiver, Sdp, Sender, StreamUdp, UdpInput, UdpOutput,
 };
 use spidnn::{
-    Activation, Concatenate, Dataset, Dense, Flatten, Functional, Graph, Input, Machine, Model, Sequential, Session, Tensor,
+    Activation, Concatenate, Dataset, Dense, Flatten, Functional, Graph, Input, Machine, Model, Sequential, Session,
+    Tensor,
 };
 
 const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -60,15 +61,17 @@ fn draws(mut state: u64) -> impl FnMut(u64) -> u64 {
 fn relay(near: UdpSocket, far_end: SocketAddr, faults: [u64; 3], stop: &AtomicBool) {
     let far = UdpSocket::bind(ANY).unwrap();
     for socket in [&near, &far] {
-        socket.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+        socket.set_nonblocking(true).unwrap();
     }
     let mut draw = draws(7);
     let mut near_end = None;
     let mut held: Option<(bool, Vec<u8>)> = None;
     let mut buffer = [0; 2048];
     while !stop.load(Ordering::Relaxed) {
+        let mut idle = true;
         for outward in [true, false] {
             let Ok((bytes, from)) = (if outward { &near } else { &far }).recv_from(&mut buffer) else { continue };
+            idle = false;
             if outward {
                 near_end = Some(from);
             }
@@ -91,6 +94,9 @@ fn relay(near: UdpSocket, far_end: SocketAddr, faults: [u64; 3], stop: &AtomicBo
             if let Some((outward, bytes)) = held.take() {
                 put(outward, &bytes);
             }
+        }
+        if idle {
+            std::thread::sleep(Duration::from_micros(200));
         }
     }
 }
@@ -142,7 +148,7 @@ fn through_bridge(setup: &Setup<'_>) -> (Vec<Got>, Counters, Vec<News>) {
     let outputs: Vec<usize> =
         setup.graph.outputs.iter().map(|n| setup.graph.nodes[n.0].shape.iter().product()).collect();
     let keys: Vec<Keys> = outputs.iter().map(|&n| Keys::for_elements(0x7000_0000, n).unwrap()).collect();
-    let stop = AtomicBool::new(false);
+    let (stop, halt) = (AtomicBool::new(false), AtomicBool::new(false));
     let receivers: Vec<Receiver> = keys
         .iter()
         .zip(&outputs)
@@ -150,7 +156,7 @@ fn through_bridge(setup: &Setup<'_>) -> (Vec<Got>, Counters, Vec<News>) {
         .collect();
     let mut session = session(setup.graph.clone());
     std::thread::scope(|scope| {
-        let stop = &stop;
+        let (stop, halt) = (&stop, &halt);
         let near = || UdpSocket::bind(ANY).unwrap();
         let mut udp_outputs = Vec::new();
         for (output, (receiver, &keys)) in receivers.iter().zip(&keys).enumerate() {
@@ -164,7 +170,7 @@ fn through_bridge(setup: &Setup<'_>) -> (Vec<Got>, Counters, Vec<News>) {
             let (socket, layout) = (near(), setup.layouts[input]);
             let to = socket.local_addr().unwrap();
             scope.spawn(move || relay(socket, address, setup.faults[0], stop));
-            senders.push(Sender::new(to, layout, setup.data[input].len() / samples, 100).unwrap());
+            senders.push(Sender::new(to, layout, setup.data[input].len() / samples, 200).unwrap());
         }
         let sending = scope.spawn(move || {
             for sample in 0..samples {
@@ -173,7 +179,7 @@ fn through_bridge(setup: &Setup<'_>) -> (Vec<Got>, Counters, Vec<News>) {
                     sender.answer().unwrap();
                 }
                 // The window of the other end is bounded: a source has a pace.
-                std::thread::sleep(Duration::from_micros(500));
+                std::thread::sleep(Duration::from_millis(1));
             }
             senders.iter_mut().for_each(|sender| sender.end().unwrap());
             let deadline = Instant::now() + LIMIT;
@@ -181,6 +187,7 @@ fn through_bridge(setup: &Setup<'_>) -> (Vec<Got>, Counters, Vec<News>) {
                 senders.iter_mut().for_each(|sender| sender.answer().unwrap());
                 std::thread::sleep(Duration::from_millis(1));
             }
+            halt.store(true, Ordering::Relaxed);
         });
         let receiving: Vec<_> = receivers
             .into_iter()
@@ -188,7 +195,7 @@ fn through_bridge(setup: &Setup<'_>) -> (Vec<Got>, Counters, Vec<News>) {
             .collect();
         let mut news = Vec::new();
         let mut stream = session.stream(StreamOptions::default()).unwrap();
-        bridge.serve(&mut stream, setup.samples_max, &AtomicBool::new(false), |n| news.push(n)).unwrap();
+        bridge.serve(&mut stream, setup.samples_max, halt, |n| news.push(n)).unwrap();
         let got = receiving.into_iter().map(|thread| thread.join().unwrap()).collect();
         stop.store(true, Ordering::Relaxed);
         sending.join().unwrap();
@@ -335,9 +342,11 @@ fn strangers_are_ignored_and_counted() {
         let noise: Vec<u8> = (0..draw(300)).map(|_| draw(256) as u8).collect();
         ours.send_to(&noise, address).unwrap();
     }
-    let values: Vec<u8> = row(&data, 1).iter().enumerate().flat_map(|(i, v)| {
-        [(key(keys.base, 1) | i as u32).to_le_bytes(), v.to_le_bytes()].concat()
-    }).collect();
+    let values: Vec<u8> = row(&data, 1)
+        .iter()
+        .enumerate()
+        .flat_map(|(i, v)| [(key(keys.base, 1) | i as u32).to_le_bytes(), v.to_le_bytes()].concat())
+        .collect();
     for (items, part) in values.chunks(20 * 8).enumerate() {
         assert!(items < 2);
         ours.send_to(&[&[20, 0x0C], part].concat(), address).unwrap();

@@ -286,15 +286,8 @@ impl Engine {
         for (replica, share) in self.deal.shares(samples).into_iter().enumerate() {
             // A chip without samples looks at no buffer: its block stays the same.
             let set = if share == 0 { 0 } else { set };
-            let run = Run {
-                program: Program::Predict,
-                samples: 1,
-                set,
-                seed: 0,
-                step: 0,
-                learning_rate: 0.0,
-                fetch_kept,
-            };
+            let run =
+                Run { program: Program::Predict, samples: 1, set, seed: 0, step: 0, learning_rate: 0.0, fetch_kept };
             let words = run_block::words(&run, 0, share, None);
             if self.blocks[replica] != words {
                 board.write(self.network.replicas[replica], self.network.run_block, words.clone())?;

@@ -316,10 +316,17 @@ impl Assembly {
     /// Goes on where the sender is, if it has left the window behind for good.
     fn jump(&mut self, now: Duration, events: &mut Vec<Event>) {
         let Some(ahead) = &self.ahead else { return };
-        if ahead.pieces < AHEAD_PIECES || now.saturating_sub(ahead.since) < self.rules.patience {
+        // As long as samples of the window are known to have been sent, they are waited for first.
+        let waits = self.slots.iter().any(|slot| slot.since.is_some());
+        if waits || ahead.pieces < AHEAD_PIECES || now.saturating_sub(ahead.since) < self.rules.patience {
             return;
         }
         let count = self.distance(ahead.last);
+        if count > self.modulus() / 2 {
+            // What was ahead is behind by now.
+            self.ahead = None;
+            return;
+        }
         events.push(Event::Lost { first: self.next, count });
         self.next += count;
         self.slots.clear();
@@ -380,7 +387,10 @@ mod tests {
         put_all(&mut a, 1, MS);
         put(&mut a, 0, 2, 0, MS);
         assert_eq!(a.poll(10 * MS, 9), []);
-        assert_eq!(a.poll(11 * MS, 9), [Event::Lost { first: 0, count: 1 }, whole(1), Event::Lost { first: 2, count: 1 }]);
+        assert_eq!(
+            a.poll(11 * MS, 9),
+            [Event::Lost { first: 0, count: 1 }, whole(1), Event::Lost { first: 2, count: 1 }]
+        );
         assert!(a.is_empty() && a.next() == 3);
     }
 

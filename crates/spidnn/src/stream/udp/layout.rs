@@ -164,10 +164,8 @@ impl Layout {
                 let each = repr.items_max(BYTES_MAX);
                 for (number, part) in values.chunks(each).enumerate() {
                     let start = first + number * each;
-                    let items = part
-                        .iter()
-                        .enumerate()
-                        .map(|(i, value)| (keys.key(wire, (start + i) as u32), value.to_bits()));
+                    let items =
+                        part.iter().enumerate().map(|(i, value)| (keys.key(wire, (start + i) as u32), value.to_bits()));
                     out.push(data_packet(repr, items)?);
                 }
             }
@@ -177,8 +175,7 @@ impl Layout {
                     let mut body = [wire.to_le_bytes(), start.to_le_bytes()].concat();
                     body.extend(part.iter().flat_map(|value| value.to_le_bytes()));
                     let source = Endpoint { chip: ChipAddress(0), port: CorePort::new(1, *port) };
-                    let head =
-                        sdp::Repr { flags: Flags::NO_REPLY, tag: *tag, destination: Endpoint::HOST, source };
+                    let head = sdp::Repr { flags: Flags::NO_REPLY, tag: *tag, destination: Endpoint::HOST, source };
                     let mut buffer = [0; sdp::UDP_BYTES_MAX];
                     let bytes = head.emit_udp(&body, &mut buffer).map_err(wire_error)?;
                     out.push(buffer[..bytes].to_vec());
