@@ -169,7 +169,7 @@ fn lenet5_stream(_: &Common) -> Result<Vec<Figure>, Error> {
     let images = digits("mnist#test", 1000)?;
     let mut figures = Vec::new();
     // What an image and its answer take on the link: numbers of four bytes, or for int8 bytes in and numbers out.
-    for (format, input_bytes) in [(Format::F32, 4 * 784), (Format::Int8, 784)] {
+    for (format, word, input_bytes) in [(Format::F32, "f32", 4 * 784), (Format::Int8, "int8", 784)] {
         let mut session = lenet5(Machine::virtual_spin5())?;
         session.set_format(format)?;
         session.calibrate(&images)?;
@@ -187,11 +187,11 @@ fn lenet5_stream(_: &Common) -> Result<Vec<Figure>, Error> {
         let lone = Summary::of(&stream.finish()?);
         let limit_hz = 1.0 / link_s(input_bytes, 40);
         let share = Figure::new(
-            format!("LeNet-5 {format}, 1,000 images streamed: of the {limit_hz:.0} images/s that the link carries"),
+            format!("LeNet-5 {word}, 1,000 images streamed: of the {limit_hz:.0} images/s that the link carries"),
             full.throughput_hz / limit_hz,
             "",
         );
-        let name = |what: &str| format!("LeNet-5 {format}, 1,000 images streamed: {what}");
+        let name = |what: &str| format!("LeNet-5 {word}, 1,000 images streamed: {what}");
         figures.extend([
             Figure::new(name("throughput"), full.throughput_hz, "images/s"),
             if format == Format::F32 { share.at_least(0.8) } else { share },
@@ -199,7 +199,7 @@ fn lenet5_stream(_: &Common) -> Result<Vec<Figure>, Error> {
             Figure::new(name("latency, 99th of 100"), full.latency_p99_s * 1e3, "ms"),
             Figure::new(name("in order, same bits as predict"), f64::from(same), "").at_least(1.0),
             Figure::new(
-                format!("LeNet-5 {format}, one image at a time: latency, median"),
+                format!("LeNet-5 {word}, one image at a time: latency, median"),
                 lone.latency_median_s * 1e3,
                 "ms",
             ),

@@ -1,5 +1,7 @@
 //! `spidnn stream`: inputs one by one, as they come.
 
+mod udp;
+
 use serde_json::{Map, Value, json};
 use spidnn::stream::{Output, Push, StreamOptions, Summary, samples};
 use spidnn::{Dataset, Error, Graph, Model, Session, Tensor};
@@ -19,8 +21,11 @@ pub fn run(options: &Stream, common: &Common) -> Result<Answer, Error> {
     if let Some(rate) = options.rate.filter(|rate| !(*rate > 0.0 && rate.is_finite())) {
         return Err(Error::Argument(format!("--rate {rate}: give inputs a second, more than 0")));
     }
+    if !options.listen.is_empty() {
+        return udp::run(options, common);
+    }
     let model = Model::open_for_inference(&options.model, common.seed)?;
-    let data = open_data(&options.inputs, model.graph(), options.samples)?;
+    let data = open_data(options.inputs.as_deref().unwrap_or_default(), model.graph(), options.samples)?;
     let names = output_names(model.graph());
     let opened = open_machine(common)?;
     let mut session = session(model, opened.machine, common)?;
@@ -48,6 +53,7 @@ pub fn run(options: &Stream, common: &Common) -> Result<Answer, Error> {
     Ok(answer)
 }
 
+/// Settings of the stream; with a rate, all samples wait for their time.
 fn stream_options(options: &Stream, samples: usize) -> StreamOptions {
     let capacity = options.capacity.or(options.rate.map(|_| samples));
     StreamOptions { capacity, batch_max: options.batch_max, samples_per_chip: options.samples_per_chip }
