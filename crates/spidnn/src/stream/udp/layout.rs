@@ -345,6 +345,32 @@ mod tests {
     }
 
     #[test]
+    fn whatever_comes_is_read_or_refused() {
+        let mut state = 5u64;
+        let mut draw = |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % below
+        };
+        for layout in [Layout::Keys(KEYS), Layout::Sdp(Sdp { tag: 9, port: 3 })] {
+            let good = layout.datagrams(1, 0, &[0.5; 31]).unwrap().remove(0);
+            let mut read = 0;
+            for _ in 0..20_000 {
+                let mut bytes = good.clone();
+                for _ in 0..draw(4) {
+                    let at = draw(bytes.len() as u64) as usize;
+                    bytes[at] = draw(256) as u8;
+                }
+                bytes.truncate(draw(2 * good.len() as u64) as usize);
+                if let Ok(Message::Values(values)) = layout.read(&bytes, 100) {
+                    read += 1;
+                    assert!(values.iter().all(|v| v.element < 100 && v.value.is_finite()));
+                }
+            }
+            assert!((1000..20_000).contains(&read), "{read}");
+        }
+    }
+
+    #[test]
     fn keys_need_room() {
         assert_eq!(Keys::for_elements(0x5000_0000, 784).unwrap(), Keys { sequence_bits: 16, ..KEYS });
         assert_eq!(Keys::for_elements(0, 10).unwrap(), Keys { base: 0, element_bits: 4, sequence_bits: 16 });
