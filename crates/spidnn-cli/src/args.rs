@@ -112,6 +112,8 @@ pub enum Command {
         #[arg(long, value_name = "N")]
         samples: Option<usize>,
     },
+    /// Outputs of a model for inputs that come one by one: latency and throughput in machine time
+    Stream(Stream),
     /// Loss and metrics of a model on data
     Evaluate {
         /// Model file or built-in network
@@ -182,6 +184,59 @@ pub struct App {
     /// Stop the application of this number instead, and free what it holds
     #[arg(long, value_name = "ID", conflicts_with_all = ["file", "cores", "app_id", "keep"])]
     pub stop: Option<u8>,
+}
+
+/// Options of `stream`.
+#[derive(Debug, Args)]
+pub struct Stream {
+    /// Model file or built-in network
+    #[arg(long_help = MODEL_HELP)]
+    pub model: String,
+    /// Inputs; with --listen they come from there instead (format `int8` takes the ranges of the numbers from these)
+    #[arg(long_help = DATA_HELP, required_unless_present = "listen")]
+    pub inputs: Option<String>,
+    /// Inputs that come in a second of machine time; default: as fast as there is room for them
+    #[arg(long, value_name = "HZ", conflicts_with = "listen")]
+    pub rate: Option<f64>,
+    /// Inputs under way at most; default: two batches of as many as keep both the link and the cores busy (with --rate: all)
+    #[arg(long, value_name = "N")]
+    pub capacity: Option<usize>,
+    /// Inputs that run together at most; default: half of the capacity
+    #[arg(long, value_name = "N")]
+    pub batch_max: Option<usize>,
+    /// Inputs that a chip takes at a time: 1 for the shortest latency of a lone input, more for throughput; default: 4
+    #[arg(long, value_name = "N")]
+    pub samples_per_chip: Option<usize>,
+    /// File for the outputs (.npz, or .npy for one output): array `y`, or one for each output by name
+    #[arg(short, long, value_name = "OUT", conflicts_with = "listen")]
+    pub output: Option<PathBuf>,
+    /// Use the first N samples only; with --listen, end after so many
+    #[arg(long, value_name = "N")]
+    pub samples: Option<usize>,
+    /// Take inputs from UDP at this address (port 0: any that is free; repeat it for each input of the network): EIEIO packets of 32-bit
+    /// keys and payloads. A key is --keys + sequence number * 2^e + element, where 2^e is the least power of two that holds the
+    /// elements; the payload is an IEEE float. Ends at EVENT_STOP or Ctrl-C. With --json the first line says where it listens
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: Vec<std::net::SocketAddr>,
+    /// Inputs are SDP messages of this tag and port instead: words of sequence number and first element, then IEEE floats
+    #[arg(long, value_name = "TAG,PORT", requires = "listen")]
+    pub sdp: Option<String>,
+    /// Send outputs there (repeat it for each output of the network), by keys as those of the inputs; before them goes a packet with the
+    /// times at which the input was answered and pushed
+    #[arg(long, value_name = "ADDR:PORT", requires = "listen")]
+    pub send: Vec<std::net::SocketAddr>,
+    /// First key of inputs and outputs (the sequence number takes the bits below its lowest one, 16 at most)
+    #[arg(long, value_name = "KEY", default_value = "0", requires = "listen")]
+    pub keys: String,
+    /// Address that may send inputs (repeatable); default: whoever sends the first that can be used
+    #[arg(long, value_name = "ADDR", requires = "listen")]
+    pub source: Vec<std::net::IpAddr>,
+    /// What becomes of an input of which something is missing: it is reported, or its sender is asked for it so many times
+    #[arg(long, value_name = "report|resend|resend:N", default_value = "report", requires = "listen")]
+    pub lost: String,
+    /// Milliseconds in which nothing of an input may come before something counts as missing
+    #[arg(long, value_name = "MS", default_value_t = 50, requires = "listen")]
+    pub patience: u64,
 }
 
 /// Options of `board`.

@@ -61,6 +61,7 @@ mod options;
 pub mod reach;
 mod run_block;
 mod session;
+pub mod stream;
 mod text;
 mod usage;
 mod virtual_board;

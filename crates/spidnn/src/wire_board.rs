@@ -20,7 +20,7 @@ use spinnaker_wire::{AppId, ChipAddress, CoreMask};
 use tokio::runtime::Runtime;
 
 use crate::Error;
-use crate::board::{Board, Counters};
+use crate::board::{Board, Counters, pause};
 use crate::error::{CoreFailure, CoreTrouble};
 use crate::firmware::Firmware;
 use crate::lease::{self, Lease};
@@ -424,6 +424,10 @@ impl<L: Link> Board for WireBoard<L> {
         self.flush()?;
         self.wait_for(self.ready_state(), APP, Some((self.cores.len(), RUN_LIMIT)))?;
         Ok(f64::from(self.read_counters()?) / CORE_HZ)
+    }
+
+    fn idle_until(&mut self, time_s: f64) -> Result<(), Error> {
+        drive(&self.runtime, &self.ends, self.host.pause(pause(time_s - self.time_s())))
     }
 
     fn counters(&self) -> Counters {

@@ -21,8 +21,9 @@ const FILL_LINKS: u8 = 0x3F;
 const FILL_CONTROL: NnpControl = NnpControl::new(false, FILL_LINKS, 2, 3);
 /// The same for blocks of data, whose repeats wait longer.
 const FILL_BLOCK_REPEAT: u8 = 0x1E;
-/// How often cores are counted until a monitor that says that it failed is believed.
-const COUNT_TRIES: u32 = 5;
+/// The pauses after a count that failed, doubling: a monitor counts for 10 ms.
+const COUNT_PAUSE: Duration = Duration::from_millis(10);
+const COUNT_PAUSE_MAX: Duration = Duration::from_millis(640);
 /// Text blocks of a core that are followed at most.
 const IOBUF_BLOCKS_MAX: usize = 4096;
 
@@ -152,14 +153,15 @@ impl<L: Link> Transceiver<L> {
     /// # Errors
     /// As [`Transceiver::request_data`].
     pub async fn count(&mut self, ethernet_chip: ChipAddress, app: AppId, state: CoreState) -> Result<u32> {
-        let mut tries = COUNT_TRIES;
+        let mut pause = COUNT_PAUSE;
         loop {
             let counted = self.request_word(Endpoint::core(ethernet_chip, 0), &Command::Count { app, state }).await;
             match counted {
-                // Chips that answer too late for one count are in time for the next.
-                Err(HostError::NoData { .. }) if tries > 1 => tries -= 1,
+                // A count is under way, such as that of a request whose reply was late, or a chip did not answer in time.
+                Err(HostError::NoData { .. }) if pause <= COUNT_PAUSE_MAX => self.pause(pause).await?,
                 counted => return counted,
             }
+            pause *= 2;
         }
     }
 
