@@ -53,7 +53,11 @@ fn with<L: Link>(reached: Reached<L>, locator: &Locator, options: &args::App) ->
     let begin_s = boards.now().as_secs_f64();
     let (mut text, mut json) = match (options.stop, &options.file) {
         (Some(app), _) => {
-            runtime.block_on(stop(&mut boards, AppId(app)))?;
+            runtime.block_on(async {
+                stop(&mut boards, AppId(app)).await?;
+                // Also that of a session of another computer, which nobody else takes away.
+                lease::mark(&mut boards, false).await
+            })?;
             let mut json = Map::new();
             json.insert("stopped".into(), json!(app));
             (format!("application {app} is stopped\n"), json)

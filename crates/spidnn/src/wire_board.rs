@@ -161,9 +161,11 @@ impl<L: Link> WireBoard<L> {
         };
         if board.lease.is_some() {
             let name = board.host.root().link().board();
-            if board.runtime.block_on(lease::leftovers(&mut board.host, &name, APP))? {
-                board.clear()?;
-            }
+            board.runtime.block_on(lease::check(&mut board.host, &name, APP))?;
+            // What a session that was killed may have left.
+            board.clear()?;
+            board.runtime.block_on(board.host.look_again())?;
+            board.machine = machine_of(board.host.found());
         }
         Ok(board)
     }
@@ -239,8 +241,7 @@ impl<L: Link> WireBoard<L> {
     /// Writes to whom the cores belong.
     fn sign(&mut self) -> Result<(), Error> {
         let word = lease::word().to_le_bytes();
-        let offset = (std::mem::offset_of!(Vcpu, user) + 4 * lease::USER_LEASE) as u32;
-        let place = |(chip, core): &(ChipXy, u8)| (address(*chip), vcpu::address(*core) + offset, &word[..]);
+        let place = |(chip, core): &(ChipXy, u8)| (address(*chip), lease::user_word(*core), &word[..]);
         let writes: Vec<_> = self.cores.iter().map(place).collect();
         Ok(drive(&self.runtime, &self.ends, self.host.write_many(&writes))?)
     }
@@ -368,6 +369,9 @@ impl<L: Link> Board for WireBoard<L> {
         let firmware = Firmware::of(chips)?;
         let (application, pages) = firmware.parts();
         self.loaded = true;
+        if self.lease.is_some() {
+            drive(&self.runtime, &self.ends, lease::mark(&mut self.host, true))?;
+        }
         let mut writes = Vec::new();
         for (&chip, image) in chips {
             let places = self.place(chip, image, pages)?;
@@ -452,7 +456,7 @@ impl<L: Link> Drop for WireBoard<L> {
         if self.lease.is_some() {
             self.ends.interrupt = None;
             // Nobody is left to be told.
-            let _ = self.unload();
+            let _ = self.unload().and_then(|()| Ok(self.runtime.block_on(lease::mark(&mut self.host, false))?));
         }
     }
 }

@@ -80,6 +80,15 @@ impl<L: Link> Boards<L> {
         Ok(boards)
     }
 
+    /// Looks again at what the machine's chips have: memory and routing entries that are free, states of cores.
+    ///
+    /// # Errors
+    /// As [`Transceiver::discover`].
+    pub async fn look_again(&mut self) -> Result<()> {
+        self.found = self.root().discover().await?;
+        Ok(())
+    }
+
     /// A machine of one board.
     ///
     /// # Errors
