@@ -219,7 +219,7 @@ async fn watch<L: Link>(
 }
 
 fn indented(said: &str) -> String {
-    let end = said.floor_char_boundary(TEXT_MAX_BYTES);
+    let end = (0..=TEXT_MAX_BYTES.min(said.len())).rev().find(|at| said.is_char_boundary(*at)).unwrap_or(0);
     let mut text: String = said[..end].lines().map(|line| format!("    {line}\n")).collect();
     if end < said.len() {
         text.push_str(&format!("    .. and {} bytes more (--json has all)\n", said.len() - end));

@@ -137,6 +137,9 @@ pub fn machine_of(found: &FoundMachine) -> Machine {
     Machine::of_chips(found.width.into(), found.height.into(), chips.collect())
 }
 
+/// What is to be written to a chip, and where.
+type Writes<'a> = Vec<(u32, Cow<'a, [u8]>)>;
+
 impl<L: Link> WireBoard<L> {
     /// A machine that is booted. `runtime` drives its link. Of a machine that outlives this, and therefore has a lease, everything is
     /// taken off at the beginning and in the end.
@@ -243,7 +246,7 @@ impl<L: Link> WireBoard<L> {
         let word = lease::word().to_le_bytes();
         let place = |(chip, core): &(ChipXy, u8)| (address(*chip), lease::user_word(*core), &word[..]);
         let writes: Vec<_> = self.cores.iter().map(place).collect();
-        Ok(drive(&self.runtime, &self.ends, self.host.write_many(&writes))?)
+        drive(&self.runtime, &self.ends, self.host.write_many(&writes))
     }
 
     fn chips_used(&self) -> BTreeSet<ChipXy> {
@@ -251,12 +254,7 @@ impl<L: Link> WireBoard<L> {
     }
 
     /// Gives a chip's image its memory and routes; what has to be written there, with the pages of the firmware behind it.
-    fn place<'a>(
-        &mut self,
-        chip: ChipXy,
-        image: &'a ChipImage,
-        pages: &'a [u8],
-    ) -> Result<Vec<(u32, Cow<'a, [u8]>)>, Error> {
+    fn place<'a>(&mut self, chip: ChipXy, image: &'a ChipImage, pages: &'a [u8]) -> Result<Writes<'a>, Error> {
         let end = image.sdram.iter().map(|(at, words)| at + 4 * words.len() as u32).max().unwrap_or(SDRAM_USER_BASE);
         let pages_at = end.next_multiple_of(16);
         let end = pages_at + pages.len() as u32;
@@ -420,7 +418,7 @@ impl<L: Link> Board for WireBoard<L> {
         self.flush()?;
         let signal = if self.second_signal { Signal::Sync1 } else { Signal::Sync0 };
         self.second_signal = !self.second_signal;
-        Ok(drive(&self.runtime, &self.ends, self.host.root().signal(SignalWord::to_app(signal, APP)))?)
+        drive(&self.runtime, &self.ends, self.host.root().signal(SignalWord::to_app(signal, APP)))
     }
 
     fn wait(&mut self) -> Result<f64, Error> {
