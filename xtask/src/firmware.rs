@@ -22,7 +22,7 @@ const LINKER: &str = "ld.lld";
 /// The firmware's variants: binary, features, whether it has pages.
 const VARIANTS: &[(&str, &str, bool)] = &[
     ("predict", "usual-units,exponential-units", false),
-    ("train", "exchanges,usual-units,exponential-units", true),
+    ("train", "exchanges,all-units,units-apart", true),
     ("kernels", "usual-units", false),
     ("kernels_train", "usual-units", false),
     ("kernels_formats", "usual-units", false),

@@ -15,7 +15,7 @@ use crate::command::reg;
 /// First word of an image: `SPDN`.
 pub const MAGIC: u32 = 0x4E44_5053;
 /// Version of the format of images and run blocks.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Programs of an image.
 pub const PROGRAMS: usize = 3;
 /// Children of a chip in the tree of replicas at most (one for each link).
@@ -34,24 +34,32 @@ pub const RUN_BLOCK_WORDS: usize = 32;
 /// What firmware says of itself: the last words of its code.
 pub mod trailer {
     use super::{MAGIC, VERSION};
+    use spidnn_kernels::units::Units;
+
     use crate::pages;
 
-    /// Words of a trailer: magic number, version of images, two words with a bit for each kernel, flags, bytes of each page of code.
-    pub const WORDS: usize = 5 + pages::COUNT;
+    /// Words of a trailer: magic number, version of images, two words with a bit for each kernel, flags, a bit for each unit of the kernels,
+    /// bytes of each page of code.
+    pub const WORDS: usize = 6 + pages::COUNT;
     /// Flag: the firmware takes part in exchanges between chips.
     pub const EXCHANGES: u32 = 1;
 
     /// The words of a trailer; kernels have numbers below 64.
-    pub const fn words(kernels: &[u32], exchanges: bool, page_bytes: [u32; pages::COUNT]) -> [u32; WORDS] {
+    pub const fn words(
+        kernels: &[u32],
+        units: Units,
+        exchanges: bool,
+        page_bytes: [u32; pages::COUNT],
+    ) -> [u32; WORDS] {
         let mut mask = 0u64;
         let mut i = 0;
         while i < kernels.len() {
             mask |= 1 << kernels[i];
             i += 1;
         }
-        let [a, b, c, d, e] = page_bytes;
+        let [a, b, c, d, e, f, g, h] = page_bytes;
         let flags = if exchanges { EXCHANGES } else { 0 };
-        [MAGIC, VERSION, mask as u32, (mask >> 32) as u32, flags, a, b, c, d, e]
+        [MAGIC, VERSION, mask as u32, (mask >> 32) as u32, flags, units.0, a, b, c, d, e, f, g, h]
     }
 
     /// What firmware can do.
@@ -59,6 +67,8 @@ pub mod trailer {
     pub struct Capabilities {
         /// A bit for each kernel.
         pub kernels: u64,
+        /// The activations, losses and optimizers that these kernels have.
+        pub units: Units,
         /// It takes part in exchanges between chips.
         pub exchanges: bool,
         /// Bytes of its pages of code.
@@ -71,10 +81,11 @@ pub mod trailer {
     /// If the words are not a trailer of this version.
     pub const fn read(words: &[u32; WORDS]) -> Result<Capabilities, u32> {
         match *words {
-            [MAGIC, VERSION, low, high, flags, a, b, c, d, e] => Ok(Capabilities {
+            [MAGIC, VERSION, low, high, flags, units, a, b, c, d, e, f, g, h] => Ok(Capabilities {
                 kernels: low as u64 | (high as u64) << 32,
+                units: Units(units),
                 exchanges: flags & EXCHANGES != 0,
-                page_bytes: [a, b, c, d, e],
+                page_bytes: [a, b, c, d, e, f, g, h],
             }),
             [MAGIC, version, ..] => Err(version),
             _ => Err(0),

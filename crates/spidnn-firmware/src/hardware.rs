@@ -27,8 +27,6 @@ pub struct Hardware<K> {
     expected: Cell<u32>,
     /// When the run began.
     run_began: Cell<u64>,
-    /// Packets put away when the runtime last asked.
-    put_away: Cell<u32>,
     /// The next start signal is SYNC1 (they alternate).
     second_signal: Cell<bool>,
 }
@@ -41,7 +39,6 @@ impl<K: Kernels> Hardware<K> {
             kernels: PhantomData,
             cycles: Cell::new(0),
             run_began: Cell::new(0),
-            put_away: Cell::new(0),
             expected: Cell::new(0),
             second_signal: Cell::new(false),
         }
@@ -171,7 +168,6 @@ impl<K: Kernels> Core for Hardware<K> {
     }
 
     fn put_away(&self, place: usize) -> [u32; 4] {
-        self.put_away.set(packets::count_put_away());
         packets::put_away(place)
     }
 
@@ -183,7 +179,7 @@ impl<K: Kernels> Core for Hardware<K> {
         let here = || {
             let expected = self.expected.get();
             !packets::is_empty()
-                || packets::count_put_away() != self.put_away.get()
+                || packets::has_put_away()
                 || (expected != 0 && packets::counted() & expected == expected)
         };
         let Some(deadline) = deadline else { return sleep_until(here) };

@@ -68,6 +68,34 @@ pub fn start() {
     STARTED.set(true);
 }
 
+unsafe extern "C" {
+    /// End of the stack of IRQ mode.
+    static irq_stack_top: u32;
+}
+
+/// Where the program was when the interrupt came. (Only for what `irq` calls: `irq_entry` has put it there.)
+pub fn interrupted() -> u32 {
+    // SAFETY: the word below the end of the stack.
+    unsafe { (&raw const irq_stack_top).sub(1).read_volatile() }
+}
+
+/// Leaves the interrupt and the program for other code: supervisor mode, an empty stack, interrupts masked.
+#[instruction_set(arm::a32)]
+pub fn leave(code: u32) -> ! {
+    // SAFETY: nothing of this program is ever looked at again.
+    unsafe {
+        asm!(
+            "msr cpsr_c, #0xD2",
+            "ldr sp, =irq_stack_top",
+            "msr cpsr_c, #0xD3",
+            "ldr sp, =stack_top",
+            "bx r0",
+            in("r0") code,
+            options(noreturn),
+        );
+    }
+}
+
 /// What is pending but the end of a DMA transfer; called by `dma.s` with interrupts masked.
 #[unsafe(no_mangle)]
 extern "C" fn irq() {

@@ -7,6 +7,7 @@
 //! doc comments say.
 #![no_std]
 
+pub mod apart;
 pub mod device;
 pub mod fault;
 pub mod global;
@@ -89,6 +90,9 @@ macro_rules! firmware {
             #[inline(never)]
             fn run(call: &$crate::kernels::KernelCall, dtcm: &mut [u32]) -> bool {
                 use $crate::kernels::KernelCall;
+                if $crate::apart::run(call, dtcm) {
+                    return true;
+                }
                 $crate::pages::bring_for(call.number());
                 match call {
                     $( KernelCall::$kernel(kernel) => $crate::execute(kernel, dtcm), )*

@@ -18,13 +18,15 @@ const LONG: usize = 64;
 const BLOCKS: usize = if cfg!(feature = "exchanges") { 12 } else { 0 };
 /// A block that is none: no key gives it, and the search goes on behind it.
 const CLOSED: u32 = u32::MAX;
+/// The end of the table of blocks, as `fiq.s` knows it.
+const END: u32 = u32::MAX - 1;
 /// Packets without.
 const SHORT: usize = 32;
 
 /// A block of a stream that is put away as it comes.
 #[repr(C)]
 struct Block {
-    /// Its keys without the lowest 7 bits, or [`CLOSED`]; 0 ends the table.
+    /// Its keys without the lowest 7 bits, or [`CLOSED`]; [`END`] ends the table.
     key: u32,
     /// Address of its words.
     address: u32,
@@ -47,10 +49,9 @@ struct Rings {
     counted_key: u32,
     counted_mask: u32,
     counted: u32,
-    /// Packets put away.
+    /// Not zero: packets were put away since the runtime last asked.
     put_away: u32,
-    /// Registers of whom the handler interrupts.
-    saved: [u32; 3],
+    reserved: [u32; 3],
     blocks: [Block; BLOCKS + 1],
 }
 
@@ -72,8 +73,8 @@ static RINGS: Shared = Shared(UnsafeCell::new(Rings {
     counted_mask: 0,
     counted: 0,
     put_away: 0,
-    saved: [0; 3],
-    blocks: [const { Block { key: 0, address: 0, bitmap: [0; 4] } }; BLOCKS + 1],
+    reserved: [0; 3],
+    blocks: [const { Block { key: END, address: 0, bitmap: [0; 4] } }; BLOCKS + 1],
 }));
 
 const _: () = {
@@ -123,7 +124,7 @@ pub fn prepare() {
         write(place, value);
     }
     for place in 0..=BLOCKS {
-        write(block_word(place, 0), 0);
+        write(block_word(place, 0), END);
     }
     let variables = word!(long_head) as u32;
     // SAFETY: only registers of FIQ mode are changed, and the mode is restored.
@@ -137,7 +138,7 @@ pub fn prepare() {
             "msr cpsr_c, r4",
             out("r4") _,
             in("r0") comms::BASE,
-            in("r1") long,
+            in("r1") block_word(0, 0),
             in("r2") variables,
         );
     }
@@ -162,28 +163,29 @@ pub fn open(place: usize, key: u32, address: u32) {
     write(block_word(place, 0), key >> 7);
 }
 
-/// The words of a block that the handler has put away.
+/// The words of a block that the handler has put away. What it puts away from now on is news ([`has_put_away`]).
 pub fn put_away(place: usize) -> [u32; 4] {
+    write(word!(put_away), 0);
     core::array::from_fn(|word| if place < BLOCKS { read(block_word(place, 2 + word)) } else { 0 })
 }
 
-/// Packets that the handler has put away, of all blocks.
-pub fn count_put_away() -> u32 {
-    read(word!(put_away))
+/// Whether the handler has put away something since the runtime last asked for any block.
+pub fn has_put_away() -> bool {
+    read(word!(put_away)) != 0
 }
 
 /// Lets the handler put away nothing.
 pub fn close() {
     for place in 0..BLOCKS {
-        if read(block_word(place, 0)) != 0 {
+        if read(block_word(place, 0)) != END {
             write(block_word(place, 0), CLOSED);
         }
     }
 }
 
 /// What changes when a packet comes.
-pub fn heads() -> (u32, u32, u32, u32) {
-    (read(word!(long_head)), read(word!(short_head)), counted(), count_put_away())
+pub fn heads() -> (u32, u32, u32, bool) {
+    (read(word!(long_head)), read(word!(short_head)), counted(), has_put_away())
 }
 
 /// Counts packets from now on, instead of keeping them.

@@ -95,6 +95,7 @@ global_asm!(
     .section .bss.irq_stack, "aw", %nobits
     .balign 8
     .space 320
+    .global irq_stack_top
 irq_stack_top:
     "#
 );

@@ -160,7 +160,7 @@ macro_rules! kernels {
             pub const NOTHING: KernelCall = KernelCall::Fill(Fill { dst: 0, count: 0, value_bits: 0 });
 
             /// Number of the kernel in a command list.
-            pub fn number(&self) -> u32 {
+            pub const fn number(&self) -> u32 {
                 match self { $( KernelCall::$name(_) => $number, )* }
             }
             /// Name of the kernel, for reports and traces.

@@ -247,8 +247,9 @@ impl<L: Link> Board for WireBoard<L> {
     }
 
     fn load(&mut self, chips: &BTreeMap<ChipXy, ChipImage>) -> Result<(), Error> {
-        self.unload()?;
+        // Refused before anything is touched.
         let firmware = Firmware::of(chips)?;
+        self.unload()?;
         let (application, pages) = firmware.parts();
         self.loaded = true;
         for (&chip, image) in chips {
