@@ -138,6 +138,30 @@ pub mod directory {
     }
 }
 
+/// Who tells whom at a barrier: cores in groups of [`barrier::GROUP`] slots tell the first of their group, which tells slot 0.
+pub mod barrier {
+    /// Slots of a group. (The first core of a chip hears of 3 others and of 4 groups, if there are 17: all together it would hear of 16,
+    /// and each packet takes the interrupt handler some 40 cycles.)
+    pub const GROUP: u32 = 4;
+
+    /// The slot that a slot tells; slot 0 tells all.
+    pub const fn above(slot: u32) -> u32 {
+        if slot.is_multiple_of(GROUP) { 0 } else { slot - slot % GROUP }
+    }
+
+    /// A bit for each slot that a slot has to hear of, itself included.
+    pub const fn gathered(slot: u32, cores: u32) -> u32 {
+        let (mut bits, mut other) = (1 << slot, 0);
+        while other < cores && other < 32 {
+            if above(other) == slot && other != slot {
+                bits |= 1 << other;
+            }
+            other += 1;
+        }
+        bits
+    }
+}
+
 /// What a core has to know of its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CoreConfig {
@@ -149,6 +173,8 @@ pub struct CoreConfig {
     pub key: u32,
     /// Key base of the chip's leader.
     pub leader: u32,
+    /// Key base of the core that this one tells of its arrival at a barrier: that of the slot [`barrier::above`].
+    pub above: u32,
     /// Key base of the same slot on the parent chip.
     pub parent: Option<u32>,
     /// This chip's number among the parent's children.
@@ -175,6 +201,7 @@ impl CoreConfig {
         cores: 0,
         key: 0,
         leader: 0,
+        above: 0,
         parent: None,
         child_number: 0,
         children: [0; CHILDREN_MAX],
@@ -191,6 +218,7 @@ impl CoreConfig {
         w[0] = self.slot | self.cores << 8 | self.child_number << 16 | self.child_count << 24;
         w[1] = self.key;
         w[2] = self.leader;
+        w[14] = self.above;
         w[3] = self.parent.unwrap_or(u32::MAX);
         w[4..10].copy_from_slice(&self.children);
         w[10] = self.run_block;
@@ -209,6 +237,7 @@ impl CoreConfig {
             child_count: w[0] >> 24,
             key: w[1],
             leader: w[2],
+            above: w[14],
             parent: (w[3] != u32::MAX).then_some(w[3]),
             children: [w[4], w[5], w[6], w[7], w[8], w[9]],
             run_block: w[10],
@@ -221,7 +250,7 @@ impl CoreConfig {
             && config.child_count as usize <= CHILDREN_MAX
             && (config.child_number as usize) < CHILDREN_MAX
             && (config.slot == 0) == (config.key == config.leader)
-            && [config.key, config.leader].iter().chain(&config.parent).all(|key| key & !KEY_BASE_MASK == 0)
+            && [config.key, config.leader, config.above].iter().chain(&config.parent).all(|key| key & !KEY_BASE_MASK == 0)
             && config.children.iter().all(|key| key & !KEY_BASE_MASK == 0)
             && config.run_block.is_multiple_of(4)
             && config.scalars.is_multiple_of(4)

@@ -20,7 +20,7 @@ fiq_entry:
     mov   r12, r11, lsr #5
     add   r12, r9, r12, lsl #2
     ldr   r11, [r12, #8]            @ its bitmap
-    str   r10, [r10, #32]           @ something was put away: any number but zero
+    str   r10, [r10, #32]           @ news: any number but zero
     orr   r11, r11, r13
     str   r11, [r12, #8]
     subs  pc, lr, #4
@@ -43,6 +43,7 @@ fiq_entry:
     ldr   r11, [r10, #4]
     add   r12, r13, #4
     bic   r12, r12, #256
+    str   r10, [r10, #32]
     cmp   r12, r11
     beq   3f
     subs  pc, lr, #4
@@ -55,10 +56,22 @@ fiq_entry:
     bne   7f
     mov   r11, r11, lsr #4          @ its number (what lies above is zero in this byte)
     mov   r12, #1
-    mov   r11, r12, lsl r11
+    movs  r11, r12, lsl r11
+    strmi r10, [r10, #32]           @ number 31 ends the barrier: news
     ldr   r12, [r10, #28]
+    ldr   r13, [r10, #36]           @ numbers that have to come
     orr   r12, r12, r11
     str   r12, [r10, #28]
+    bics  r13, r13, r12
+    subsne pc, lr, #4
+    mov   r13, #0x40000000          @ all are here: send, once
+    str   r13, [r10, #36]
+    ldr   r12, [r10, #40]
+8:
+    ldr   r13, [r8]
+    tst   r13, #0x10000000          @ not full
+    beq   8b
+    str   r12, [r8, #8]
     subs  pc, lr, #4
 7:
     ldr   r13, [r10, #8]
@@ -68,6 +81,7 @@ fiq_entry:
     ldr   r11, [r10, #12]
     add   r12, r13, #4
     bic   r12, r12, #128
+    str   r10, [r10, #32]
     cmp   r12, r11
     beq   3f
     subs  pc, lr, #4

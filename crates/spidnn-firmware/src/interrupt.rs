@@ -11,9 +11,6 @@ use crate::global::Global;
 use crate::mailbox;
 use crate::packets;
 
-/// Something has happened since the runtime last looked: here, and in `dma.s` for a transfer that has ended.
-#[unsafe(no_mangle)]
-static EVENT: Global<bool> = Global::new(false);
 /// The signal START has come.
 static STARTED: Global<bool> = Global::new(false);
 
@@ -51,11 +48,6 @@ pub fn masked<T>(work: impl FnOnce() -> T) -> T {
 pub fn wait() {
     // SAFETY: coprocessor 15's wait for interrupt (ARM968E-S Technical Reference Manual); the register is ignored.
     unsafe { asm!("mcr p15, 0, {0}, c7, c0, 4", in(reg) 0, options(nostack)) }
-}
-
-/// Whether something has happened since the last call. Interrupts must be masked.
-pub fn take_event() -> bool {
-    EVENT.replace(false)
 }
 
 /// Whether the signal START has come.
@@ -111,5 +103,5 @@ extern "C" fn irq() {
     {
         mailbox::serve(vcpu);
     }
-    EVENT.set(true);
+    packets::set_news();
 }

@@ -18,6 +18,8 @@ const LONG: usize = 64;
 const BLOCKS: usize = if cfg!(feature = "exchanges") { 12 } else { 0 };
 /// A block that is none: no key gives it, and the search goes on behind it.
 const CLOSED: u32 = u32::MAX;
+/// No number that ever comes: nothing is to be sent.
+const SENT: u32 = 1 << 30;
 /// The end of the table of blocks, as `fiq.s` knows it.
 const END: u32 = u32::MAX - 1;
 /// Packets without.
@@ -49,9 +51,12 @@ struct Rings {
     counted_key: u32,
     counted_mask: u32,
     counted: u32,
-    /// Not zero: packets were put away since the runtime last asked.
-    put_away: u32,
-    reserved: [u32; 3],
+    /// Not zero: something has happened that the runtime may wait for.
+    news: u32,
+    /// Numbers that have to come before a packet is sent, or [`SENT`]; its key.
+    gathered: u32,
+    then: u32,
+    reserved: u32,
     blocks: [Block; BLOCKS + 1],
 }
 
@@ -59,6 +64,7 @@ struct Shared(UnsafeCell<Rings>);
 // SAFETY: one core; what the handler writes is read as volatile, and each word has one writer (but `stopped`, see `freed`).
 unsafe impl Sync for Shared {}
 
+#[unsafe(no_mangle)]
 #[unsafe(link_section = ".ring")]
 static RINGS: Shared = Shared(UnsafeCell::new(Rings {
     long_keys: [0; LONG],
@@ -72,8 +78,10 @@ static RINGS: Shared = Shared(UnsafeCell::new(Rings {
     counted_key: 1,
     counted_mask: 0,
     counted: 0,
-    put_away: 0,
-    reserved: [0; 3],
+    news: 0,
+    gathered: SENT,
+    then: 0,
+    reserved: 0,
     blocks: [const { Block { key: END, address: 0, bitmap: [0; 4] } }; BLOCKS + 1],
 }));
 
@@ -83,6 +91,7 @@ const _: () = {
     assert!(core::mem::offset_of!(Rings, long_head) == 640);
     assert!(
         core::mem::offset_of!(Rings, counted_key) == 640 + 20
+            && core::mem::offset_of!(Rings, news) == 672
             && core::mem::offset_of!(Rings, blocks) == 640 + 48
             && size_of::<Block>() == 24
     );
@@ -95,11 +104,13 @@ macro_rules! word {
     };
 }
 
+#[inline(always)]
 fn read(word: *mut u32) -> u32 {
     // SAFETY: words of `RINGS`.
     unsafe { word.read_volatile() }
 }
 
+#[inline(always)]
 fn write(word: *mut u32, value: u32) {
     // SAFETY: words of `RINGS`.
     unsafe { word.write_volatile(value) }
@@ -115,11 +126,12 @@ pub fn prepare() {
         (word!(short_head), short),
         (word!(short_tail), short),
         (word!(stopped), 0),
-        (word!(put_away), 0),
+        (word!(news), 0),
         // No key has a bit outside of an empty mask: nothing is counted.
         (word!(counted_key), 1),
         (word!(counted_mask), u32::MAX),
         (word!(counted), 0),
+        (word!(gathered), SENT),
     ] {
         write(place, value);
     }
@@ -163,15 +175,14 @@ pub fn open(place: usize, key: u32, address: u32) {
     write(block_word(place, 0), key >> 7);
 }
 
-/// The words of a block that the handler has put away. What it puts away from now on is news ([`has_put_away`]).
+/// The words of a block that the handler has put away.
 pub fn put_away(place: usize) -> [u32; 4] {
-    write(word!(put_away), 0);
     core::array::from_fn(|word| if place < BLOCKS { read(block_word(place, 2 + word)) } else { 0 })
 }
 
-/// Whether the handler has put away something since the runtime last asked for any block.
-pub fn has_put_away() -> bool {
-    read(word!(put_away)) != 0
+/// Notes that something has happened that the runtime may wait for (`sleep.s` looks for it).
+pub fn set_news() {
+    write(word!(news), 1);
 }
 
 /// Lets the handler put away nothing.
@@ -183,11 +194,6 @@ pub fn close() {
     }
 }
 
-/// What changes when a packet comes.
-pub fn heads() -> (u32, u32, u32, bool) {
-    (read(word!(long_head)), read(word!(short_head)), counted(), has_put_away())
-}
-
 /// Counts packets from now on, instead of keeping them.
 pub fn count(meeting: &Meeting) {
     // The handler must not see half of it. (Not nested: the runtime calls it.)
@@ -195,6 +201,20 @@ pub fn count(meeting: &Meeting) {
         write(word!(counted_key), meeting.key);
         write(word!(counted_mask), meeting.mask);
         write(word!(counted), 0);
+        write(word!(gathered), meeting.gathered);
+        write(word!(then), meeting.then);
+    });
+}
+
+/// Adds numbers to those that came; sends the packet of the meeting if these were the last. (Else the handler does, later.)
+pub fn join(numbers: u32) {
+    interrupt::masked(|| {
+        let counted = counted() | numbers;
+        write(word!(counted), counted);
+        if read(word!(gathered)) & !counted == 0 {
+            write(word!(gathered), SENT);
+            comms::send(read(word!(then)), None);
+        }
     });
 }
 

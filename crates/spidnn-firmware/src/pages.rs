@@ -106,6 +106,6 @@ pub fn bring(page: Page) {
         dtcm_stride: bytes,
         tag: transfers::TAG_PAGE,
     };
-    sleep_until(|| transfers::submit(&transfer));
+    transfers::submit(&transfer);
     sleep_until(|| transfers::is_done(transfers::TAG_PAGE));
 }

@@ -89,6 +89,7 @@ fault_entry:
 );
 
 global_asm!(include_str!("abi.s"), options(raw));
+global_asm!(include_str!("sleep.s"), options(raw));
 
 global_asm!(
     r#"

@@ -9,7 +9,7 @@ use spidnn::cycle_link::CycleLink;
 use spidnn::wire_board::WireBoard;
 use spidnn_compiler::ChipImage;
 use spidnn_core::command::{Command, Exchange, Item, Loop, Step, When};
-use spidnn_core::program::{CoreConfig, CoreImage, RunBlock, memory};
+use spidnn_core::program::{CoreConfig, CoreImage, RunBlock, barrier, memory};
 use spinnaker_host::{BootOptions, Options, Transceiver};
 use spinnaker_machine::{ChipXy, Link as Direction, Machine, Route, RoutingEntry};
 use spinnaker_sim::cycle::{CycleConfig, CycleMachine};
@@ -46,6 +46,7 @@ fn config(chip: u32, core: u8, cores: u8) -> CoreConfig {
         cores: cores.into(),
         key: key(chip, core),
         leader: key(chip, 1),
+        above: key(chip, 1 + barrier::above(u32::from(core) - 1) as u8),
         run_block: RUN_BLOCK,
         scalars: memory::BUFFERS_END - 64,
         segment_buffer: memory::BUFFERS_END,
@@ -69,9 +70,11 @@ pub fn chip(cores: u8, list: &[Item]) -> BTreeMap<ChipXy, ChipImage> {
         add_core(&mut image, core, config(0, core, cores), list.to_vec());
         all = all.with_core(core);
     }
-    // What a leader sends goes to everybody, what others send to the leader.
-    image.routes.push(RoutingEntry { key: key(0, 1), mask: !0x7FFF, route: all });
-    image.routes.push(RoutingEntry { key: 0, mask: 0xFFF0_0000, route: Route::NONE.with_core(1) });
+    // The leader's release goes to everybody, arrivals to the core that their keys name.
+    image.routes.push(RoutingEntry { key: key(0, 1) | 0x1000, mask: !0xFFF, route: all });
+    for core in (1..=cores).step_by(barrier::GROUP as usize) {
+        image.routes.push(RoutingEntry { key: key(0, core), mask: !0xFFF, route: Route::NONE.with_core(core) });
+    }
     BTreeMap::from([(CHIP, image)])
 }
 
