@@ -12,7 +12,7 @@ use crate::program::{in_sdram, memory, opcode};
 
 /// Cycles of every command, as the firmware takes them (measured: `cargo run --release -p spidnn --example runtime_truth`): fetch, condition,
 /// dispatch, a look at what has arrived.
-const COMMAND_CYCLES: u32 = 255;
+const COMMAND_CYCLES: u32 = 285;
 /// Cycles for each parameter word that is copied.
 const WORD_CYCLES: u32 = 8;
 /// Cycles for each patch.
@@ -23,7 +23,7 @@ const TURN_CYCLES: u32 = 150;
 const KERNEL_CYCLES: u32 = 60;
 const KERNEL_WORD_CYCLES: u32 = 85;
 /// Cycles more for a transfer: rows clamped, memories checked, queued.
-const TRANSFER_CYCLES: u32 = 530;
+const TRANSFER_CYCLES: u32 = 600;
 /// Conditions of commands.
 const FIRST: u32 = When::First as u32;
 const NEXT_TURN: u32 = When::Next as u32;

@@ -95,7 +95,7 @@ global_asm!(
     r#"
     .section .bss.irq_stack, "aw", %nobits
     .balign 8
-    .space 320
+    .space 224
     .global irq_stack_top
 irq_stack_top:
     "#

@@ -7,7 +7,9 @@ use spidnn::board::Board;
 use spidnn::cycle_link::CycleLink;
 use spidnn::wire_board::WireBoard;
 use spidnn::{Error, VirtualBoard};
+use spidnn_compiler::{Options, Program, Training, compile};
 use spidnn_core::command::Command;
+use spidnn_core::program::RunBlock;
 use spinnaker_host::HostError;
 use spinnaker_machine::Machine;
 use spinnaker_sim::SimConfig;
@@ -146,4 +148,34 @@ fn an_error_of_a_list_is_told_in_words() {
     board.load(&chips).unwrap();
     let error = lists::run(&mut board, &chips).unwrap_err();
     assert!(matches!(error, Error::Core { .. }) && error.to_string().contains("0x10000000"), "{error}");
+}
+
+/// Words that the start-up code has put into the stack: what was never used still has them (`start.rs` of the firmware).
+const UNUSED: [u8; 4] = 0xDEAD_DEAD_u32.to_le_bytes();
+
+#[test]
+fn the_stack_of_training_has_room() {
+    // A batch of LeNet-5 on four chips goes through everything that training has: pages, exchanges, the optimizer.
+    let Some(mut board) = board(&CycleConfig::default()) else { return };
+    let losses = vec![spidnn::Loss::SparseCategoricalCrossentropy { from_logits: false }];
+    let training = Training { losses, optimizer: spidnn::names::parse_optimizer("adam").unwrap(), batch_size: 8 };
+    let options = Options { training: Some(training), ..Options::inference(8) };
+    let compiled = compile(&spidnn::builtin::graph("lenet5").unwrap(), board.machine(), &options).unwrap();
+    board.load(&compiled.chips).unwrap();
+    for &chip in compiled.chips.keys() {
+        let block = RunBlock { program: Program::Train as u32, samples: 2, step: 1, ..RunBlock::default() };
+        board.write(chip, compiled.layout.run_block, block.to_words().to_vec()).unwrap();
+    }
+    board.start().unwrap();
+    board.wait().unwrap();
+    let mut spare = usize::MAX;
+    for chip in compiled.chips.keys() {
+        for core in [1, 2, 5] {
+            let core = Endpoint::core(ChipAddress::new(chip.x, chip.y), core);
+            let memory = board.transceiver().read(core, 0x0040_F000, 0x1000).unwrap();
+            spare = spare.min(4 * memory.chunks_exact(4).filter(|word| *word == UNUSED).count());
+        }
+    }
+    println!("{spare} bytes of the stack were never used");
+    assert!(spare >= 256, "{spare} bytes of the stack are left");
 }
