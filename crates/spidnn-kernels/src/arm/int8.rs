@@ -4,7 +4,8 @@ use core::arch::global_asm;
 use core::cell::{Cell, UnsafeCell};
 
 use super::address;
-use crate::call::{PANEL_COLUMNS, Product8};
+use crate::call::{Add8, PANEL_COLUMNS, Product8};
+use crate::int8::quantised;
 
 global_asm!(include_str!("int8.s"), options(raw));
 
@@ -156,6 +157,9 @@ unsafe extern "C" {
     fn spidnn_pool_average(upper: u32, lower: u32, to: u32, pixels: u32, channels: u32);
     fn spidnn_pool_maximum(upper: u32, lower: u32, to: u32, pixels: u32, channels: u32);
     fn spidnn_lookup(from: u32, to: u32, words: u32, table: u32);
+    fn spidnn_add8(sum: *const Sum);
+    fn spidnn_quantise8(from: u32, to: u32, count: u32, inverse: f32, zero: u32, slow: extern "C" fn(f32, f32, u32) -> u32);
+    fn spidnn_dequantise8(from: u32, to: u32, count: u32, scale: f32, zero: u32);
 }
 
 /// Signed bytes of `words` words at byte offset `from` to halves.
@@ -227,4 +231,57 @@ pub fn pool_two_by_two(maximum: bool, rows: [&[Cell<u32>]; 2], y: &[Cell<u32>], 
     let function = if maximum { spidnn_pool_maximum } else { spidnn_pool_average };
     // SAFETY: the call was checked, and has pixels and channels.
     unsafe { function(upper, lower, y.as_ptr() as u32, pixels, channels) }
+}
+
+/// What [`sum`] works on: addresses, bytes, multipliers.
+#[repr(C)]
+struct Sum {
+    a: u32,
+    b: u32,
+    out: u32,
+    bytes: u32,
+    mult_a: u32,
+    mult_b: u32,
+    /// What the zero points give.
+    start: u32,
+    shift: u32,
+    zero: u32,
+}
+
+/// Sums of bytes.
+pub fn sum(call: &Add8, dtcm: &[Cell<u32>]) {
+    if call.count == 0 {
+        return;
+    }
+    let sum = Sum {
+        a: address(dtcm, call.a),
+        b: address(dtcm, call.b),
+        out: address(dtcm, call.out),
+        bytes: 4 * call.count,
+        mult_a: call.mult_a,
+        mult_b: call.mult_b,
+        start: 0u32.wrapping_sub(call.zero_a * call.mult_a).wrapping_sub(call.zero_b * call.mult_b),
+        shift: call.shift,
+        zero: call.zero,
+    };
+    // SAFETY: the call was checked.
+    unsafe { spidnn_add8(&sum) }
+}
+
+extern "C" fn quantise_slow(x: f32, inverse: f32, zero: u32) -> u32 {
+    quantised(x, inverse, zero)
+}
+
+/// Bytes of `count` numbers.
+pub fn quantise(from: &[Cell<u32>], to: &[Cell<u32>], (inverse, zero): (f32, u32)) {
+    // SAFETY: the call was checked, and has numbers.
+    unsafe {
+        spidnn_quantise8(from.as_ptr() as u32, to.as_ptr() as u32, from.len() as u32, inverse, zero, quantise_slow);
+    }
+}
+
+/// Numbers of as many bytes.
+pub fn dequantise(from: &[Cell<u32>], to: &[Cell<u32>], (scale, zero): (f32, u32)) {
+    // SAFETY: the call was checked, and has bytes.
+    unsafe { spidnn_dequantise8(from.as_ptr() as u32, to.as_ptr() as u32, to.len() as u32, scale, zero) }
 }

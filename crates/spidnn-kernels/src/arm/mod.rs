@@ -7,7 +7,7 @@ pub mod int8;
 use core::arch::global_asm;
 use core::cell::Cell;
 
-use crate::block::round;
+use crate::block::round::{self, Operands};
 use crate::num::integer;
 
 global_asm!(include_str!("float.s"), options(raw));
@@ -21,7 +21,8 @@ unsafe extern "C" {
     pub(crate) fn spidnn_add(a: f32, b: f32) -> f32;
     pub(crate) fn spidnn_sub(a: f32, b: f32) -> f32;
     pub(crate) fn spidnn_mul(a: f32, b: f32) -> f32;
-    pub(crate) fn spidnn_product_row(row: *const ProductRow);
+    fn spidnn_product_row_words(row: *const ProductRow);
+    fn spidnn_product_row_halves(row: *const ProductRow);
     pub(crate) fn spidnn_div(a: f32, b: f32) -> f32;
     pub(crate) fn spidnn_ln(x: f32) -> f32;
     pub(crate) fn spidnn_sqrt(x: f32) -> f32;
@@ -41,6 +42,16 @@ unsafe extern "C" {
     pub(crate) fn spidnn_copy(from: u32, to: u32, count: u32);
     pub(crate) fn spidnn_fill(to: u32, count: u32, value: u32);
     pub(crate) fn spidnn_largest(x: *const u32, step: u32, count: u32, most: u32) -> u32;
+    fn spidnn_align_pairs(
+        x: *const u32,
+        out: *mut u32,
+        count: u32,
+        exponent: i32,
+        x_step: u32,
+        pair_step: u32,
+        out_step: u32,
+    );
+    fn spidnn_align_singles(x: *const u32, out: *mut u32, count: u32, exponent: i32, x_step: u32, out_step: u32);
     pub(crate) fn spidnn_align(x: *const u32, out: *mut u32, count: u32, exponent: i32, x_step: u32, out_step: u32);
 }
 
@@ -282,7 +293,7 @@ pub struct ProductRow {
     pub a_y: u32,
     /// Right pointer.
     pub b_y: u32,
-    /// Exponent of the row.
+    /// Exponent of the row, as [`Operands::exponent`] gives it.
     pub a_exp: i32,
     /// Not 0: results are added to what is there.
     pub accumulate: u32,
@@ -305,9 +316,15 @@ impl ProductRow {
     ///
     /// # Safety
     /// Operands, exponents and results are in memory.
-    pub unsafe fn run(&self) {
+    #[inline(always)]
+    pub unsafe fn run(&self, operands: Operands) {
         // SAFETY: the caller's.
-        unsafe { spidnn_product_row(self) }
+        unsafe {
+            match operands {
+                Operands::Mantissas => spidnn_product_row_words(self),
+                Operands::Halves => spidnn_product_row_halves(self),
+            }
+        }
     }
 }
 
@@ -326,13 +343,59 @@ pub unsafe fn largest(x: *const u32, step: u32, count: u32, most: u32) -> u32 {
     unsafe { spidnn_largest(x, step, count, most) }
 }
 
+/// Exponents for which the assembly aligns: it shifts by the low byte of what is below 256 only, and a zero by 33 at least.
+const ALIGNED: core::ops::RangeInclusive<i32> = -99..=123;
+
+/// Where halves come from and go to; steps in bytes.
+#[derive(Clone, Copy)]
+pub struct Halves {
+    /// First number.
+    pub x: *const u32,
+    /// From the first number of a word to that of the next.
+    pub x_step: u32,
+    /// From the first number of a word to its second; `None`: the second is zero.
+    pub pair_step: Option<u32>,
+    /// First word.
+    pub out: *mut u32,
+    /// From word to word.
+    pub out_step: u32,
+}
+
+/// `count` words of two halves of numbers that share an exponent (as a mantissa's).
+///
+/// # Safety
+/// Numbers and words are in memory.
+pub unsafe fn align_halves(halves: Halves, count: u32, exponent: i32) {
+    let Halves { mut x, x_step, pair_step, mut out, out_step } = halves;
+    if count == 0 {
+        return;
+    }
+    if ALIGNED.contains(&exponent) {
+        // SAFETY: the caller's.
+        return unsafe {
+            match pair_step {
+                Some(step) => spidnn_align_pairs(x, out, count, exponent, x_step, step, out_step),
+                None => spidnn_align_singles(x, out, count, exponent, x_step, out_step),
+            }
+        };
+    }
+    for _ in 0..count {
+        // SAFETY: the caller's.
+        unsafe {
+            let half = |x: *const u32| round::mantissa(x.read(), exponent) as u32;
+            let high = pair_step.map_or(0, |step| half(x.wrapping_byte_add(step as usize)));
+            out.write(half(x) & 0xFFFF | high << 16);
+        }
+        (x, out) = (x.wrapping_byte_add(x_step as usize), out.wrapping_byte_add(out_step as usize));
+    }
+}
+
 /// Mantissas of `count` numbers that share an exponent; steps in bytes.
 ///
 /// # Safety
 /// Numbers and mantissas are in memory.
 pub unsafe fn align(x: *const u32, x_step: u32, out: *mut u32, out_step: u32, count: u32, exponent: i32) {
-    // The assembly shifts by the low byte of what is below 256 only, and a zero by 33 at least.
-    if (-99..=123).contains(&exponent) {
+    if ALIGNED.contains(&exponent) {
         // SAFETY: the caller's.
         return unsafe { spidnn_align(x, out, count, exponent, x_step, out_step) };
     }

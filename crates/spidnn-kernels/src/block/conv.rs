@@ -171,7 +171,7 @@ impl Conv {
     }
 
     /// The definition, one integer operation after the other.
-    #[cfg_attr(feature = "std", allow(dead_code))]
+    #[cfg_attr(any(feature = "std", target_arch = "arm"), allow(dead_code))]
     fn run_scalar(&self, dtcm: &[Cell<u32>], operands: Operands) {
         let word = |base: u32, offset: i64| &dtcm[(i64::from(base / 4) + offset) as usize];
         let (y_axis, x_axis) = (self.y_axis(), self.x_axis());
@@ -208,7 +208,7 @@ impl Conv {
 
     /// A row of products for each pixel, over the taps that are inside the picture: a grid, since these lie at constant steps.
     #[cfg(target_arch = "arm")]
-    fn run_arm(&self, dtcm: &[Cell<u32>]) {
+    fn run_arm(&self, dtcm: &[Cell<u32>], operands: Operands) {
         use crate::arm;
         let (y_axis, x_axis) = (self.y_axis(), self.x_axis());
         let pixel_bytes = 4 * self.in_c;
@@ -221,21 +221,21 @@ impl Conv {
             let start = arm::address(dtcm, self.x)
                 .wrapping_add((rows.input.wrapping_sub(self.iy0) as u32).wrapping_mul(row_bytes));
             let mut columns = x_axis.taps(0);
-            let mut row = self.pixel(dtcm, &rows, &columns);
+            let mut row = self.pixel(dtcm, &rows, &columns, operands);
             for ox in 0..self.out_w {
                 let taps = x_axis.taps(ox);
                 if (taps.tap, taps.count) != (columns.tap, columns.count) {
                     columns = taps;
-                    row = self.pixel(dtcm, &rows, &columns);
+                    row = self.pixel(dtcm, &rows, &columns, operands);
                 }
                 row.a = start.wrapping_add((taps.input as u32).wrapping_mul(pixel_bytes));
                 row.c = y;
                 if one_group {
                     row.a = row.a.wrapping_add(first_input);
                     // SAFETY: the call was checked.
-                    unsafe { row.run() }
+                    unsafe { row.run(operands) }
                 } else {
-                    self.groups(row);
+                    self.groups(row, operands);
                 }
                 y += 4 * self.co_tile;
             }
@@ -250,6 +250,7 @@ impl Conv {
         dtcm: &[Cell<u32>],
         rows: &super::geometry::Taps,
         columns: &super::geometry::Taps,
+        operands: Operands,
     ) -> crate::arm::ProductRow {
         use crate::arm;
         let row_bytes = 4 * self.in_w * self.in_c;
@@ -274,7 +275,7 @@ impl Conv {
             b_x: w.wrapping_sub(4 * terms * self.w_stride),
             a_y: a_y.wrapping_sub(x.wrapping_mul(back)).wrapping_sub(4 * terms),
             b_y: b_y.wrapping_sub(w.wrapping_mul(back)).wrapping_sub(4 * terms * self.w_stride),
-            a_exp: dtcm::word(dtcm, self.x_exp as usize / 4).get() as i32,
+            a_exp: operands.exponent(dtcm::word(dtcm, self.x_exp as usize / 4).get() as i32),
             accumulate: self.accumulate,
             b_exps_step: 4,
             a: 0,
@@ -288,7 +289,7 @@ impl Conv {
     /// The channels of one pixel, group by group.
     #[cfg(target_arch = "arm")]
     #[inline(never)]
-    fn groups(&self, mut row: crate::arm::ProductRow) {
+    fn groups(&self, mut row: crate::arm::ProductRow, operands: Operands) {
         let x = row.a;
         let mut group = self.co0 / self.co_group;
         let mut left = self.co_tile;
@@ -299,7 +300,7 @@ impl Conv {
             row.a = x.wrapping_add(4 * group * self.ci_group);
             row.columns = columns;
             // SAFETY: the call was checked.
-            unsafe { row.run() }
+            unsafe { row.run(operands) }
             left -= columns;
             row.b += 4 * columns;
             row.b_exps += 4 * columns;
@@ -465,9 +466,8 @@ impl Conv {
             return;
         }
         #[cfg(target_arch = "arm")]
-        if operands == Operands::Mantissas {
-            return self.run_arm(dtcm);
-        }
+        return self.run_arm(dtcm, operands);
+        #[cfg(not(target_arch = "arm"))]
         self.run_scalar(dtcm, operands);
     }
 
@@ -594,7 +594,7 @@ impl ConvWgrad {
                 row.b_y = (self.out_w - row.terms) * dy_step;
                 for _ in 0..self.ci_tile {
                     // SAFETY: the call was checked.
-                    unsafe { row.run() }
+                    unsafe { row.run(Operands::Mantissas) }
                     row.a = row.a.wrapping_add(4);
                     row.c += dy_step;
                 }

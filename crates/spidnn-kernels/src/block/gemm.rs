@@ -13,7 +13,7 @@ impl Gemm {
     }
 
     /// The definition, one integer operation after the other.
-    #[cfg_attr(feature = "std", allow(dead_code))]
+    #[cfg_attr(any(feature = "std", target_arch = "arm"), allow(dead_code))]
     fn run_scalar(&self, dtcm: &[Cell<u32>], operands: Operands) {
         let word = |base: u32, offset: usize| &dtcm[base as usize / 4 + offset];
         for i in 0..self.m as usize {
@@ -33,7 +33,7 @@ impl Gemm {
     }
 
     #[cfg(target_arch = "arm")]
-    fn run_arm(&self, dtcm: &[Cell<u32>]) {
+    fn run_arm(&self, dtcm: &[Cell<u32>], operands: Operands) {
         use crate::arm::{self, ProductRow};
         let mut row = ProductRow {
             a_step: 4,
@@ -55,9 +55,9 @@ impl Gemm {
             b: arm::address(dtcm, self.b),
         };
         for exponent in dtcm::words(dtcm, self.a_exps, self.m as usize) {
-            row.a_exp = exponent.get() as i32;
+            row.a_exp = operands.exponent(exponent.get() as i32);
             // SAFETY: the call was checked.
-            unsafe { row.run() }
+            unsafe { row.run(operands) }
             row.a += 4 * self.a_stride;
             row.c += 4 * self.c_stride;
         }
@@ -126,10 +126,8 @@ impl Gemm {
         #[cfg(any(test, feature = "std"))]
         self.run_at(dtcm, operands, super::product::Level::detect());
         #[cfg(target_arch = "arm")]
-        if operands == Operands::Mantissas {
-            return self.run_arm(dtcm);
-        }
-        #[cfg(not(any(test, feature = "std")))]
+        self.run_arm(dtcm, operands);
+        #[cfg(not(any(test, feature = "std", target_arch = "arm")))]
         self.run_scalar(dtcm, operands);
     }
 }

@@ -1,6 +1,6 @@
 //! Bytes one by one: tables, sums, and the ways from and to numbers.
 
-use super::{byte, check_shift, check_zero, cost, saturate, set_byte, shift_rounding};
+use super::{byte, check_shift, check_zero, cost, quantised, saturate, set_byte, shift_rounding};
 use crate::Kernel;
 use crate::call::{Add8, Dequantise8, Lookup8, Quantise8};
 use crate::dtcm::{self, BadCall, Bounds, Span, times};
@@ -54,6 +54,11 @@ impl Kernel for Add8 {
     fn run(&self, dtcm: &mut [u32]) {
         dtcm::checked(self, dtcm.len());
         let dtcm = dtcm::cells(dtcm);
+        if cfg!(target_arch = "arm") {
+            #[cfg(target_arch = "arm")]
+            crate::arm::int8::sum(self, dtcm);
+            return;
+        }
         let words = |address| dtcm::words(dtcm, address, self.count as usize);
         let (a, b, out) = (words(self.a), words(self.b), words(self.out));
         let part = |q: u8, zero: u32, multiplier: u32| (i32::from(q) - zero as i32) * multiplier as i32;
@@ -100,10 +105,15 @@ impl Kernel for Quantise8 {
         let x = dtcm::words(dtcm, self.x, rows * cols);
         let out = dtcm::words(dtcm, self.out, rows * cols.div_ceil(4));
         for (x, out) in x.chunks_exact(cols).zip(out.chunks_exact(cols.div_ceil(4))) {
-            out.iter().for_each(|o| o.set(self.zero * 0x0101_0101));
+            // Bytes that fill the last word are zero points.
+            out[out.len() - 1].set(self.zero * 0x0101_0101);
+            #[cfg(target_arch = "arm")]
+            if (64..=245).contains(&(self.inverse_bits >> 23)) {
+                crate::arm::int8::quantise(x, out, (inverse, self.zero));
+                continue;
+            }
             for (i, x) in x.iter().enumerate() {
-                let q = num::to_i32(num::mul(num::load(x), inverse)).saturating_add(self.zero as i32);
-                set_byte(out, i, saturate(q));
+                set_byte(out, i, quantised(num::load(x), inverse, self.zero));
             }
         }
     }
@@ -128,6 +138,11 @@ impl Kernel for Dequantise8 {
         let out = dtcm::words(dtcm, self.out, rows * cols);
         let x = dtcm::words(dtcm, self.x, rows * cols.div_ceil(4));
         for (x, out) in x.chunks_exact(cols.div_ceil(4)).zip(out.chunks_exact(cols)) {
+            if cfg!(target_arch = "arm") {
+                #[cfg(target_arch = "arm")]
+                crate::arm::int8::dequantise(x, out, (scale, self.zero));
+                continue;
+            }
             for (i, out) in out.iter().enumerate() {
                 let value = num::from_i64(i64::from(byte(x, i)) - i64::from(self.zero));
                 num::store(out, num::mul(value, scale));
