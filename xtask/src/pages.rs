@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use object::{Object, ObjectSection, ObjectSymbol, RelocationFlags, RelocationTarget, SectionFlags, SymbolIndex};
-use spidnn_core::pages::{COUNT, EXCHANGES, KERNELS};
+use spidnn_core::pages::{COUNT, EXCHANGES, KERNELS, Page};
 
 /// Number of the page that is there at first.
 pub const START: usize = COUNT;
@@ -72,11 +72,11 @@ fn targets(file: &object::File<'_>, section: &object::Section<'_, '_>) -> BTreeS
         .collect()
 }
 
-/// The sections of each page, by name, from an object file of the whole program.
+/// The sections of each of the pages that a variant has, by name, from an object file of the whole program.
 ///
 /// # Errors
 /// If the file is none, or something other than a dispatcher calls what is in a page.
-pub fn plan(object: &[u8]) -> Result<[Vec<String>; ALL], String> {
+pub fn plan(object: &[u8], variant_pages: &[Page]) -> Result<[Vec<String>; ALL], String> {
     let file = object::File::parse(object).map_err(|e| e.to_string())?;
     let mut names = BTreeMap::new();
     let mut edges = BTreeMap::new();
@@ -93,8 +93,9 @@ pub fn plan(object: &[u8]) -> Result<[Vec<String>; ALL], String> {
             movable.insert(section.index().0);
         }
     }
+    let has_page = |page: usize| page == START || variant_pages.iter().any(|p| *p as usize == page);
     let roots: BTreeMap<Number, usize> =
-        names.iter().filter_map(|(index, name)| root(name).map(|page| (*index, page))).collect();
+        names.iter().filter_map(|(index, name)| root(name).map(|page| (*index, page))).filter(|(_, page)| has_page(*page)).collect();
     let reach = |from: Vec<Number>| {
         let mut seen: BTreeSet<Number> = from.iter().copied().collect();
         let mut open = from;

@@ -2,10 +2,10 @@
 //!
 //! What is hot or shared by several pages is resident. The rest is in the page of the kernels that need it; before one of them is checked
 //! or run, the core's DMA brings its page. A stage of a network stays in one page, so pages change a few times in a batch.
-//! Firmware that fits as a whole has no pages: their lengths are 0, and everything is resident.
+//! Each variant of the firmware chooses which of the pages it has: what belongs to the others is resident, and their lengths are 0.
 
 /// Pages at most.
-pub const COUNT: usize = 5;
+pub const COUNT: usize = 6;
 
 /// A page's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,8 +19,10 @@ pub enum Page {
     Loss,
     /// Optimizers' steps, and exchanges between chips.
     Update,
-    /// Statistics, batch normalisation and dropout.
+    /// Statistics, batch normalisation and dropout, and maps of two tensors.
     Norm,
+    /// Products of matrices of mantissas and their preparation, where there is no room for them.
+    Matrix,
 }
 
 macro_rules! pages {
@@ -40,11 +42,12 @@ macro_rules! pages {
 }
 
 pages! {
-    Product: Conv BiasAct;
-    Shape: Pool PoolGrad ActGrad ConvWgrad PrepConvBackward ColumnSum;
+    Product: Conv ConvHalf BiasAct;
+    Shape: Pool PoolGrad ActGrad ConvWgrad ConvWgradHalf PrepConvBackward PrepConvBackwardHalf ColumnSum;
     Loss: Loss Softmax SoftmaxGrad;
     Update: OptimizerStep SumParts Norms Clip CountNonFinite NormCoefficients;
-    Norm: NormGrad Normalise Lerp Dropout ScaleShift Scale;
+    Norm: NormGrad Normalise Lerp Dropout ScaleShift Scale Map2;
+    Matrix: Gemm Prep2d PrepWindow;
 }
 
 /// The page that exchanges between chips are in.
@@ -86,7 +89,7 @@ mod tests {
 
     #[test]
     fn a_page_is_brought_when_another_is_there() {
-        let mut shelf = Shelf::new([800, 0, 1600, 8, 16]);
+        let mut shelf = Shelf::new([800, 0, 1600, 8, 16, 24]);
         assert_eq!(shelf.need(Page::Product), Some(800));
         assert_eq!(shelf.need(Page::Product), None);
         assert_eq!(shelf.need(Page::Shape), None, "resident");
@@ -96,9 +99,12 @@ mod tests {
     }
 
     #[test]
-    fn kernels_of_products_are_resident() {
-        use spidnn_kernels::call::{Conv, Gemm, Loss, Prep2d};
-        assert_eq!([Gemm::NUMBER, Prep2d::NUMBER].map(of), [None, None]);
-        assert_eq!([Conv::NUMBER, Loss::NUMBER].map(of), [Some(Page::Product), Some(Page::Loss)]);
+    fn kernels_that_every_stage_has_are_resident() {
+        use spidnn_kernels::call::{Conv, CopyRows, Loss, Prep2d, Product8};
+        assert_eq!([CopyRows::NUMBER, Product8::NUMBER].map(of), [None, None]);
+        assert_eq!(
+            [Conv::NUMBER, Loss::NUMBER, Prep2d::NUMBER].map(of),
+            [Some(Page::Product), Some(Page::Loss), Some(Page::Matrix)]
+        );
     }
 }

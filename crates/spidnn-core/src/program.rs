@@ -49,9 +49,9 @@ pub mod trailer {
             mask |= 1 << kernels[i];
             i += 1;
         }
-        let [a, b, c, d, e] = page_bytes;
+        let [a, b, c, d, e, f] = page_bytes;
         let flags = if exchanges { EXCHANGES } else { 0 };
-        [MAGIC, VERSION, mask as u32, (mask >> 32) as u32, flags, a, b, c, d, e]
+        [MAGIC, VERSION, mask as u32, (mask >> 32) as u32, flags, a, b, c, d, e, f]
     }
 
     /// What firmware can do.
@@ -71,10 +71,10 @@ pub mod trailer {
     /// If the words are not a trailer of this version.
     pub const fn read(words: &[u32; WORDS]) -> Result<Capabilities, u32> {
         match *words {
-            [MAGIC, VERSION, low, high, flags, a, b, c, d, e] => Ok(Capabilities {
+            [MAGIC, VERSION, low, high, flags, a, b, c, d, e, f] => Ok(Capabilities {
                 kernels: low as u64 | (high as u64) << 32,
                 exchanges: flags & EXCHANGES != 0,
-                page_bytes: [a, b, c, d, e],
+                page_bytes: [a, b, c, d, e, f],
             }),
             [MAGIC, version, ..] => Err(version),
             _ => Err(0),

@@ -18,6 +18,7 @@ unsafe extern "C" {
     static page_2_bytes: u8;
     static page_3_bytes: u8;
     static page_4_bytes: u8;
+    static page_5_bytes: u8;
 }
 
 /// What the firmware says of itself, at the end of its code (`spidnn_core::program::trailer`).
@@ -53,6 +54,7 @@ const fn page_lengths() -> [*const u8; COUNT] {
         &raw const page_2_bytes,
         &raw const page_3_bytes,
         &raw const page_4_bytes,
+        &raw const page_5_bytes,
     ]
 }
 

@@ -25,6 +25,8 @@ pub struct Firmware {
 /// Every variant, smallest choice of kernels first.
 pub const VARIANTS: &[Firmware] = &[
     Firmware { name: "predict", aplx: include_bytes!("../../spidnn-firmware/artefacts/predict.aplx") },
+    Firmware { name: "predict_int8", aplx: include_bytes!("../../spidnn-firmware/artefacts/predict_int8.aplx") },
+    Firmware { name: "predict_bfp16", aplx: include_bytes!("../../spidnn-firmware/artefacts/predict_bfp16.aplx") },
     Firmware { name: "train", aplx: include_bytes!("../../spidnn-firmware/artefacts/train.aplx") },
 ];
 

@@ -277,17 +277,14 @@ spidnn_add8:
     .balign 4
     .global spidnn_quantise8
     .type spidnn_quantise8, %function
-@ quantise8(x: r0, out: r1, count: r2, inverse: r3, zero, slow): bytes of numbers times `inverse`, at least one. `inverse` is positive and from
-@ 2^-63 to 2^118. The product is rounded as by spidnn_mul, and then to an integer, half to even both times. What is beyond 2^8, infinite or NaN is
-@ done by `slow` (a function of a number, inverse and zero).
+@ quantise8(x: r0, out: r1, count: r2, inverse: r3, zero): bytes of numbers times `inverse`, at least one. `inverse` is positive and its exponent
+@ field from 64 to 245. The product is rounded as by spidnn_mul, and then to an integer, half to even both times.
 @ r4: significand of the inverse, r5: what the shift is counted from, r6: zero, r7: 0x80000000.
 spidnn_quantise8:
-    stmfd sp!, {r4-r11, lr}
-    ldr   r6, [sp, #36]
-    ldr   r10, [sp, #40]
+    stmfd sp!, {r4-r9, lr}
+    ldr   r6, [sp, #28]
     mov   r7, #0x80000000
     orr   r4, r7, r3, lsl #8
-    mov   r11, r3
     mov   r5, r3, lsr #23
     rsb   r5, r5, #284              @ 2 * (127 + 31) - 32
     add   r5, r5, #1                @ less than 2^63 is the usual product
@@ -324,19 +321,16 @@ spidnn_quantise8:
 4:  strb  r9, [r1], #1
     subs  r2, r2, #1
     bne   1b
-    ldmfd sp!, {r4-r11, pc}
+    ldmfd sp!, {r4-r9, pc}
 5:  cmp   r9, #0                    @ exactly half of the last bit?
     bne   2b
     tst   r3, #0x100
     bne   2b
     b     3b
-7:  stmfd sp!, {r0-r2, r6}
-    mov   r0, r8
-    mov   r1, r11
-    mov   r2, r6
-    blx   r10
-    mov   r9, r0
-    ldmfd sp!, {r0-r2, r6}
+7:  mov   r12, r8, lsl #1           @ 2^8 at least, or NaN
+    cmp   r12, #0xFF000000
+    mvn   r9, r8, asr #31           @ 255 or 0
+    movhi r9, r6
     b     4b
 
     .section .text.spidnn_dequantise8, "ax", %progbits

@@ -5,7 +5,6 @@ use core::cell::{Cell, UnsafeCell};
 
 use super::address;
 use crate::call::{Add8, PANEL_COLUMNS, Product8};
-use crate::int8::quantised;
 
 global_asm!(include_str!("int8.s"), options(raw));
 
@@ -89,11 +88,11 @@ type Form = (unsafe extern "C" fn(), *const u32, u32, u32);
 /// The whole product. The call was checked.
 pub fn product8(call: &Product8, dtcm: &[Cell<u32>]) {
     let forms: [Form; 5] = [
-        (spidnn_panel_21, &raw const spidnn_pairs_21, 28, 3),
+        (spidnn_panel_21, &raw const spidnn_pairs_21, 28, 2),
         (spidnn_panel_22, &raw const spidnn_pairs_22, 48, 4),
-        (spidnn_panel_23, &raw const spidnn_pairs_23, 68, 3),
+        (spidnn_panel_23, &raw const spidnn_pairs_23, 68, 2),
         (spidnn_panel_24, &raw const spidnn_pairs_24, 88, 5),
-        (spidnn_panel_14, &raw const spidnn_pairs_14, 52, 5),
+        (spidnn_panel_14, &raw const spidnn_pairs_14, 52, 4),
     ];
     let pairs = call.terms / 2;
     let all = call.segments * pairs;
@@ -158,7 +157,7 @@ unsafe extern "C" {
     fn spidnn_pool_maximum(upper: u32, lower: u32, to: u32, pixels: u32, channels: u32);
     fn spidnn_lookup(from: u32, to: u32, words: u32, table: u32);
     fn spidnn_add8(sum: *const Sum);
-    fn spidnn_quantise8(from: u32, to: u32, count: u32, inverse: f32, zero: u32, slow: extern "C" fn(f32, f32, u32) -> u32);
+    fn spidnn_quantise8(from: u32, to: u32, count: u32, inverse: f32, zero: u32);
     fn spidnn_dequantise8(from: u32, to: u32, count: u32, scale: f32, zero: u32);
 }
 
@@ -268,15 +267,11 @@ pub fn sum(call: &Add8, dtcm: &[Cell<u32>]) {
     unsafe { spidnn_add8(&sum) }
 }
 
-extern "C" fn quantise_slow(x: f32, inverse: f32, zero: u32) -> u32 {
-    quantised(x, inverse, zero)
-}
-
-/// Bytes of `count` numbers.
+/// Bytes of numbers.
 pub fn quantise(from: &[Cell<u32>], to: &[Cell<u32>], (inverse, zero): (f32, u32)) {
     // SAFETY: the call was checked, and has numbers.
     unsafe {
-        spidnn_quantise8(from.as_ptr() as u32, to.as_ptr() as u32, from.len() as u32, inverse, zero, quantise_slow);
+        spidnn_quantise8(from.as_ptr() as u32, to.as_ptr() as u32, from.len() as u32, inverse, zero);
     }
 }
 

@@ -29,9 +29,9 @@ const POOL_ROW: u64 = 290;
 /// Pairs of terms in a turn of a tile's loop.
 fn unroll(rows: u64, columns: u64) -> u64 {
     match (rows, columns) {
-        (2, 2) => 16,
-        (2, 1 | 3) => 8,
-        _ => 32,
+        (2, 4) => 32,
+        (2, 1 | 3) => 4,
+        _ => 16,
     }
 }
 

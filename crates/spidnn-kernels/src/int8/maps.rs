@@ -1,6 +1,6 @@
 //! Bytes one by one: tables, sums, and the ways from and to numbers.
 
-use super::{byte, check_shift, check_zero, cost, quantised, saturate, set_byte, shift_rounding};
+use super::{byte, check_shift, check_zero, cost, saturate, set_byte, shift_rounding};
 use crate::Kernel;
 use crate::call::{Add8, Dequantise8, Lookup8, Quantise8};
 use crate::dtcm::{self, BadCall, Bounds, Span, times};
@@ -90,9 +90,16 @@ fn spans(
     Ok((d.span(numbers.0, numbers.1, all(cols))?, d.span(bytes.0, bytes.1, all(cols.div_ceil(4)))?))
 }
 
+/// Sign and exponent field of the inverse of a scale: numbers from 2^-63 to 2^119.
+const INVERSE_FIELDS: core::ops::RangeInclusive<u32> = 64..=245;
+
 impl Kernel for Quantise8 {
     fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
         check_zero("zero", self.zero)?;
+        // Positive, and so far from the ends that no product of a number in range leaves what a shift can do.
+        if !INVERSE_FIELDS.contains(&(self.inverse_bits >> 23)) {
+            return Err(BadCall::value("inverse", self.inverse_bits));
+        }
         let (x, out) = spans(dtcm_words, (self.rows, self.cols), ("x", self.x), ("out", self.out))?;
         out.apart_from(&[x])
     }
@@ -107,13 +114,14 @@ impl Kernel for Quantise8 {
         for (x, out) in x.chunks_exact(cols).zip(out.chunks_exact(cols.div_ceil(4))) {
             // Bytes that fill the last word are zero points.
             out[out.len() - 1].set(self.zero * 0x0101_0101);
-            #[cfg(target_arch = "arm")]
-            if (64..=245).contains(&(self.inverse_bits >> 23)) {
+            if cfg!(target_arch = "arm") {
+                #[cfg(target_arch = "arm")]
                 crate::arm::int8::quantise(x, out, (inverse, self.zero));
                 continue;
             }
             for (i, x) in x.iter().enumerate() {
-                set_byte(out, i, quantised(num::load(x), inverse, self.zero));
+                let q = num::to_i32(num::mul(num::load(x), inverse)).saturating_add(self.zero as i32);
+                set_byte(out, i, saturate(q));
             }
         }
     }

@@ -8,8 +8,6 @@ mod widen;
 
 use core::cell::Cell;
 
-use crate::num;
-
 /// Byte `i` of a buffer that begins with the first word.
 #[inline(always)]
 fn byte(words: &[Cell<u32>], i: usize) -> u32 {
@@ -40,11 +38,6 @@ fn set_half(words: &[Cell<u32>], i: usize, value: i32) {
 #[inline(always)]
 fn saturate(value: i32) -> u32 {
     value.clamp(0, 255) as u32
-}
-
-/// The byte of a number, from what it is to be multiplied with.
-pub(crate) fn quantised(x: f32, inverse: f32, zero: u32) -> u32 {
-    saturate(num::to_i32(num::mul(x, inverse)).saturating_add(zero as i32))
 }
 
 /// An error unless a zero point is a byte.
