@@ -16,7 +16,7 @@ pub const START: usize = COUNT;
 pub const ALL: usize = COUNT + 1;
 /// Functions that may call into pages, by parts of their mangled names: they have brought the page before, or run before all others.
 const DISPATCHERS: &[&[&str]] =
-    &[&["7Kernels4read"], &["7Kernels3run"], &["7runtime", "8exchange"], &["5start3run"], &["7runtime3run"]];
+    &[&["7Kernels5check"], &["7Kernels3run"], &["7runtime", "8exchange"], &["5start3run"], &["7runtime3run"]];
 /// What runs once, before any page is brought.
 const START_ROOTS: &[&[&str]] = &[&["5start7prepare"], &["7runtime", "9read_head"]];
 /// Functions of exchanges between chips, which are in a page as a whole.

@@ -23,7 +23,8 @@ impl Pool8 {
 
     /// Whether windows have two by two cells, touch, and lie inside along a row: the usual case, which has a form of its own.
     pub(super) fn is_two_by_two(&self) -> bool {
-        [self.kh, self.kw, self.stride_y, self.stride_x] == [2; 4] && self.pad_x == 0 && 2 * self.out_w <= self.in_w
+        let all = self.kh == 2 && self.kw == 2 && self.stride_y == 2 && self.stride_x == 2;
+        all && self.pad_x == 0 && 2 * self.out_w <= self.in_w
     }
 
     /// Words of rows `first..end` of bytes, `width` pixels and `row` words each, counted from row `origin`.
