@@ -21,8 +21,8 @@ unsafe extern "C" {
     pub(crate) fn spidnn_add(a: f32, b: f32) -> f32;
     pub(crate) fn spidnn_sub(a: f32, b: f32) -> f32;
     pub(crate) fn spidnn_mul(a: f32, b: f32) -> f32;
-    fn spidnn_product_row_words(row: *const ProductRow);
-    fn spidnn_product_row_halves(row: *const ProductRow);
+    fn spidnn_product_rows_words(rows: *mut ProductRows);
+    fn spidnn_product_rows_halves(rows: *mut ProductRows);
     pub(crate) fn spidnn_div(a: f32, b: f32) -> f32;
     pub(crate) fn spidnn_ln(x: f32) -> f32;
     pub(crate) fn spidnn_sqrt(x: f32) -> f32;
@@ -268,13 +268,13 @@ pub unsafe fn fill(to: u32, count: u32, value: u32) {
     unsafe { spidnn_fill(to, count, value) }
 }
 
-/// One row of a product, for the assembly. Addresses and steps in bytes.
+/// Rows of a product, for the assembly. Addresses and steps in bytes.
 ///
 /// A sum is over `segments` segments of `terms` terms; between them both pointers, which stand behind the last term, move by the `x`
 /// steps, or after `x_count` segments by the `y` steps.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct ProductRow {
+pub struct ProductRows {
     /// Left operand, from term to term.
     pub a_step: u32,
     /// Right operand, from term to term.
@@ -293,36 +293,46 @@ pub struct ProductRow {
     pub a_y: u32,
     /// Right pointer.
     pub b_y: u32,
-    /// Exponent of the row, as [`Operands::exponent`] gives it.
+    /// Exponent of the row at hand.
     pub a_exp: i32,
     /// Not 0: results are added to what is there.
     pub accumulate: u32,
     /// From exponent to exponent: 4, or 0 if the same four serve all tiles.
     pub b_exps_step: u32,
-    /// First left operand.
+    /// First left operand of the row at hand.
     pub a: u32,
+    /// Its first result.
+    pub c: u32,
     /// Exponent of the first column.
     pub b_exps: u32,
-    /// First result.
-    pub c: u32,
     /// Columns.
     pub columns: u32,
     /// First right operand of the first column.
     pub b: u32,
+    /// Rows, at least one.
+    pub rows: u32,
+    /// Left operand, from row to row.
+    pub a_next: u32,
+    /// Results, from row to row.
+    pub c_next: u32,
+    /// Exponent of the row at hand.
+    pub a_exps: u32,
+    /// From row to row.
+    pub a_exps_step: u32,
 }
 
-impl ProductRow {
-    /// Computes the row.
+impl ProductRows {
+    /// Computes the rows. Afterwards the row at hand is the last one.
     ///
     /// # Safety
     /// Operands, exponents and results are in memory.
     #[inline(always)]
-    pub unsafe fn run(&self, operands: Operands) {
+    pub unsafe fn run(&mut self, operands: Operands) {
         // SAFETY: the caller's.
         unsafe {
             match operands {
-                Operands::Mantissas => spidnn_product_row_words(self),
-                Operands::Halves => spidnn_product_row_halves(self),
+                Operands::Mantissas => spidnn_product_rows_words(self),
+                Operands::Halves => spidnn_product_rows_halves(self),
             }
         }
     }
@@ -330,8 +340,14 @@ impl ProductRow {
 
 /// A sum that the assembly leaves: small, special or out of range. `a_exp` and `b_exp` as in memory.
 #[unsafe(no_mangle)]
-extern "C" fn spidnn_product_rare(low: u32, high: u32, a_exp: i32, b_exp: i32) -> u32 {
+extern "C" fn spidnn_product_rare_words(low: u32, high: u32, a_exp: i32, b_exp: i32) -> u32 {
     round::product((u64::from(high) << 32 | u64::from(low)) as i64, a_exp, b_exp)
+}
+
+/// The same of a sum of halves.
+#[unsafe(no_mangle)]
+extern "C" fn spidnn_product_rare_halves(low: u32, high: u32, a_exp: i32, b_exp: i32) -> u32 {
+    spidnn_product_rare_words(low, high, Operands::Halves.exponent(a_exp), b_exp)
 }
 
 /// Largest magnitude (as bits) of `count` numbers `step` bytes apart and of `most`.

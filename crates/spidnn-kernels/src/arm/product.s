@@ -1,5 +1,5 @@
-@ Products of mantissas, or of words of two halves: one row of results, in tiles of four, three, two and one columns. See
-@ `ProductRow` in mod.rs. Both forms are made by the macro `products` with \k = words or halves.
+@ Products of mantissas, or of words of two halves: rows of results, each in tiles of four, three, two and one columns. See
+@ `ProductRows` in mod.rs. Both forms are made by the macro `products` with \k = words or halves.
 @
 @ Sums are in r0-r7, the last column in r6, r7. In the loops r8: left operand, r9, r10: right operands, r11, r12: pointers,
 @ r14: step of the right pointer; in tiles of less than four columns also r0: step of the left pointer, r1: turns.
@@ -9,30 +9,39 @@
     .equ TERMS, 8
     .equ SEGMENTS, 12
     .equ X_COUNT, 16
-    .equ A_X, 20
-    .equ B_X, 24
-    .equ A_Y, 28
-    .equ B_Y, 32
+    .equ A_X, 20                      @ then B_X, A_Y, B_Y
     .equ A_EXP, 36
     .equ ACCUMULATE, 40
     .equ B_EXPS_STEP, 44
     .equ A, 48
-    .equ B_EXPS, 52                   @ then results, columns, right operand
+    .equ C, 52                        @ then exponents, columns, right operand
+    .equ ROWS, 68
+    .equ A_NEXT, 72
+    .equ C_NEXT, 76
+    .equ A_EXPS, 80
+    .equ A_EXPS_STEP, 84
 
-    @ On the stack. At TILE exponents, results, columns and right operand of the tile.
+    @ On the stack. From X_A on a copy of A_X, B_X, A_Y, B_Y; at TILE results, exponents, columns and right operand of the tile.
     .equ ROW, 0
     .equ LEFT, 4
     .equ X_LEFT, 8
     .equ A_END, 12
     .equ WIDTH, 16
-    .equ TILE, 20
-    .equ RESULTS, 36
-    .equ FRAME, 52
+    .equ ENTRY, 20
+    .equ TURNS, 24                    @ of four columns: bytes of a segment
+    .equ X_MORE, 28
+    .equ X_A, 32
+    .equ X_B, 36
+    .equ Y_A, 40
+    .equ Y_B, 44
+    .equ TILE, 48
+    .equ RESULTS, 64
+    .equ FRAME, 80
 
-@ Pointers to the first segment, counters; r10: its terms, r8: number of segments with its flags.
+@ Counters; r10: terms of a segment, r11: left pointer, Z: there are no segments. r12 and r14 stay.
     .macro first width
     ldr   r8, [r14, #SEGMENTS]
-    ldr   r9, [r14, #X_COUNT]
+    ldr   r9, [sp, #X_MORE]
     ldr   r10, [r14, #TERMS]
     ldr   r11, [r14, #A]
     str   r8, [sp, #LEFT]
@@ -42,43 +51,40 @@
     cmp   r8, #0
     .endm
 
-@ To \segment with the pointers at the next segment, r10 the number of its terms and r14 the row, if there is one.
-    .macro next segment
-    ldr   r8, [sp, #LEFT]
-    ldr   r14, [sp, #ROW]
-    subs  r8, r8, #1
-    beq   2f
-    ldr   r9, [sp, #X_LEFT]
-    str   r8, [sp, #LEFT]
-    ldr   r10, [r14, #TERMS]
+@ Both pointers to the next segment; to 2 if there is none.
+    .macro next
+    ldr   r9, [sp, #LEFT]
+    ldr   r10, [sp, #X_LEFT]
     subs  r9, r9, #1
-    ldrne r8, [r14, #A_X]
-    beq   1f
+    beq   2f
+    str   r9, [sp, #LEFT]
+    subs  r10, r10, #1
+    bpl   1f
+    ldr   r9, [sp, #X_MORE]
+    ldr   r8, [sp, #Y_A]
+    ldr   r10, [sp, #Y_B]
     str   r9, [sp, #X_LEFT]
-    ldr   r9, [r14, #B_X]
-    add   r11, r11, r8
-    add   r12, r12, r9
-    b     \segment
-1:  ldr   r9, [r14, #X_COUNT]
-    ldr   r8, [r14, #A_Y]
-    str   r9, [sp, #X_LEFT]
-    ldr   r9, [r14, #B_Y]
-    add   r11, r11, r8
-    add   r12, r12, r9
-    b     \segment
-2:
+3:  add   r11, r11, r8
+    add   r12, r12, r10
+    ldr   r9, [sp, #ENTRY]
+    .subsection 1
+1:  str   r10, [sp, #X_LEFT]
+    ldr   r8, [sp, #X_A]
+    ldr   r10, [sp, #X_B]
+    b     3b
+    .previous
     .endm
 
-@ A tile of less than four columns: \term is one term of \length instructions.
+@ A tile of less than four columns; \length: instructions of a term.
     .macro tile k, width, length
 tile_\width\()_\k:
     first \width
-    beq   finish_\k
-segment_\width\()_\k:
     ldr   r0, [r14, #A_STEP]
+    beq   finish_\k
     ldr   r14, [r14, #B_STEP]
     add   r1, r10, #3
     mov   r1, r1, lsr #2
+    str   r1, [sp, #TURNS]
     rsb   r10, r10, #0
     and   r10, r10, #3
     .if \length == 7
@@ -88,22 +94,26 @@ segment_\width\()_\k:
     .elseif \length == 3
     add   r10, r10, r10, lsl #1
     .endif
+    adr   r9, loop_\width\()_\k
     .if \length == 10
-    add   pc, pc, r10, lsl #3
+    add   r9, r9, r10, lsl #3
     .elseif \length == 4
-    add   pc, pc, r10, lsl #4
+    add   r9, r9, r10, lsl #4
     .else
-    add   pc, pc, r10, lsl #2
+    add   r9, r9, r10, lsl #2
     .endif
-    nop
+    str   r9, [sp, #ENTRY]
+    mov   pc, r9
 loop_\width\()_\k:
     .rept 4
     term_\width \k
     .endr
     subs  r1, r1, #1
     bne   loop_\width\()_\k
-    next  segment_\width\()_\k
-    b     finish_\k
+    next
+    ldr   r1, [sp, #TURNS]
+    mov   pc, r9
+2:  b     finish_\k
     .endm
 
 @ Adds the product of a word of each side: mantissas, or two halves each.
@@ -201,12 +211,12 @@ loop_\width\()_\k:
 @ r8: where results go, r9: exponents of the columns, r10: exponent of the row.
     .macro outputs k
     ldr   r11, [sp, #ROW]
-    ldr   r9, [sp, #TILE]
-    ldr   r8, [sp, #TILE + 4]
+    ldr   r8, [sp, #TILE]
+    ldr   r9, [sp, #TILE + 4]
     ldr   r10, [r11, #A_EXP]
     ldr   r12, [r11, #ACCUMULATE]
     .ifc \k, halves
-    add   r10, r10, #117              @ as below, less 20
+    add   r10, r10, #139              @ as below, and 22 fraction bits less, less 20
     .else
     add   r10, r10, #137              @ 63 + 127 - 52 - 1: see finish_one
     .endif
@@ -217,20 +227,33 @@ loop_\width\()_\k:
     .macro products k, length_3, length_2, length_1
     .arm
     .balign 4
-    .global spidnn_product_row_\k
-    .type spidnn_product_row_\k, %function
-spidnn_product_row_\k:
+    .global spidnn_product_rows_\k
+    .type spidnn_product_rows_\k, %function
+spidnn_product_rows_\k:
     stmfd sp!, {r4-r11, lr}
     sub   sp, sp, #FRAME
     mov   r14, r0
     str   r0, [sp, #ROW]
-    add   r0, r0, #B_EXPS
-    ldmia r0, {r9-r12}                @ exponents, results, columns, right operand
+    ldr   r8, [r14, #X_COUNT]
+    ldr   r9, [r14, #TERMS]
+    add   r0, r0, #A_X
+    ldmia r0, {r1-r4}
+    sub   r8, r8, #1
+    str   r8, [sp, #X_MORE]
+    add   r0, sp, #X_A
+    stmia r0, {r1-r4}
+next_row_\k:
+    ldr   r8, [r14, #A_EXPS]
+    ldr   r9, [r14, #A_EXPS_STEP]
+    add   r0, r14, #C
+    ldr   r10, [r8], r9
+    str   r8, [r14, #A_EXPS]
+    str   r10, [r14, #A_EXP]
+    ldmia r0, {r9-r12}                @ results, exponents, columns, right operand
     add   r0, sp, #TILE
     stmia r0, {r9-r12}
-    mov   r8, r11
 next_tile_\k:
-    @ r8: columns, r12: right operand, r14: the row.
+    @ r11: columns, r12: right operand, r14: the row.
     ldr   r9, [r14, #A_STEP]
     mov   r2, #0
     mov   r3, #0
@@ -238,7 +261,7 @@ next_tile_\k:
     mov   r5, #0
     mov   r6, #0
     mov   r7, #0
-    cmp   r8, #4
+    cmp   r11, #4
     blo   few_columns_\k
     cmp   r9, #4
     bne   tile_3_\k
@@ -246,9 +269,10 @@ next_tile_\k:
     mov   r0, #0
     mov   r1, #0
     beq   finish_4_\k
-segment_4_\k:
     ldr   r14, [r14, #B_STEP]
-    add   r8, r11, r10, lsl #2
+    mov   r9, r10, lsl #2
+    str   r9, [sp, #TURNS]
+    add   r8, r11, r9
     str   r8, [sp, #A_END]
     rsb   r10, r10, #0
     and   r10, r10, #15
@@ -258,8 +282,10 @@ segment_4_\k:
     .else
     add   r10, r10, r10, lsl #3
     .endif
-    add   pc, pc, r10, lsl #2
-    nop
+    adr   r9, loop_4_\k
+    add   r9, r9, r10, lsl #2
+    str   r9, [sp, #ENTRY]
+    mov   pc, r9
 loop_4_\k:
     .rept 16
     term_4 \k
@@ -268,7 +294,13 @@ loop_4_\k:
     nop
     cmp   r11, r8
     bne   loop_4_\k
-    next  segment_4_\k
+    next
+    ldr   r10, [sp, #TURNS]
+    nop
+    add   r8, r11, r10
+    str   r8, [sp, #A_END]
+    mov   pc, r9
+2:
 finish_4_\k:
     outputs \k
     finish_one \k, r0, r1
@@ -278,30 +310,39 @@ finish_2_\k:
     finish_one \k, r4, r5
 finish_1_\k:
     finish_one \k, r6, r7
+    @ Results and exponents of the next tile are in r8, r9.
     ldr   r14, [sp, #ROW]
     ldr   r4, [sp, #WIDTH]
+    ldr   r11, [sp, #TILE + 8]
     ldr   r5, [r14, #ACCUMULATE]
-    add   r0, sp, #TILE
-    ldmia r0, {r9-r12}                @ exponents, results, columns, right operand
+    ldr   r12, [sp, #TILE + 12]
     cmp   r5, #0
     bne   accumulate_\k
 tile_done_\k:
-    ldr   r5, [r14, #B_EXPS_STEP]
-    subs  r8, r11, r4
-    beq   row_done_\k
+    subs  r11, r11, r4
+    add   r0, sp, #TILE
     add   r12, r12, r4, lsl #2
-    cmp   r5, #0
-    addne r9, r9, r4, lsl #2
-    add   r10, r10, r4, lsl #2
-    mov   r11, r8
-    stmia r0, {r9-r12}
-    b     next_tile_\k
-row_done_\k:
+    stmne r0, {r8, r9, r11, r12}
+    bne   next_tile_\k
+    ldr   r8, [r14, #ROWS]
+    ldr   r9, [r14, #A]
+    ldr   r10, [r14, #A_NEXT]
+    subs  r8, r8, #1
+    beq   rows_done_\k
+    ldr   r11, [r14, #C]
+    ldr   r12, [r14, #C_NEXT]
+    add   r9, r9, r10
+    str   r8, [r14, #ROWS]
+    add   r11, r11, r12
+    str   r9, [r14, #A]
+    str   r11, [r14, #C]
+    b     next_row_\k
+rows_done_\k:
     add   sp, sp, #FRAME
     ldmfd sp!, {r4-r11, pc}
 
 few_columns_\k:
-    cmp   r8, #2
+    cmp   r11, #2
     blo   tile_1_\k
     beq   tile_2_\k
     b     tile_3_\k
@@ -318,10 +359,10 @@ finish_\k:
     tile  \k, 2, \length_2
     tile  \k, 1, \length_1
 
-@ Adds the results on the stack to those in memory at r10, r4 of them.
+@ Adds the results on the stack, r4 of them, to those in memory.
 accumulate_\k:
     add   r5, sp, #RESULTS
-    mov   r6, r10
+    ldr   r6, [sp, #TILE]
     add   r7, r6, r4, lsl #2
 1:  ldr   r0, [r5], #4
     ldr   r1, [r6]
@@ -329,9 +370,13 @@ accumulate_\k:
     str   r0, [r6], #4
     cmp   r6, r7
     bne   1b
+    mov   r8, r6
     ldr   r14, [sp, #ROW]
-    add   r0, sp, #TILE
-    ldmia r0, {r9-r12}
+    ldr   r5, [r14, #B_EXPS_STEP]
+    ldr   r11, [sp, #TILE + 8]
+    cmp   r5, #0
+    ldreq r9, [sp, #TILE + 4]
+    ldr   r12, [sp, #TILE + 12]
     b     tile_done_\k
 
 @ The sum r11, r12 by the portable form, to r12. Keeps the other registers. Zero is zero, unless a block has a NaN.
@@ -351,16 +396,16 @@ rare_\k:
 1:  mov   r0, r11
     mov   r1, r12
     .ifc \k, halves
-    sub   r2, r10, #117
+    sub   r2, r10, #139
     .else
     sub   r2, r10, #137
     .endif
-    bl    spidnn_product_rare
+    bl    spidnn_product_rare_\k
     mov   r12, r0
 2:  ldmfd sp!, {r0-r3, r11, pc}
     .endm
 
-    .section .text.spidnn_product_row_words, "ax", %progbits
+    .section .text.spidnn_product_rows_words, "ax", %progbits
     products words, 7, 5, 3
-    .section .text.spidnn_product_row_halves, "ax", %progbits
+    .section .text.spidnn_product_rows_halves, "ax", %progbits
     products halves, 10, 7, 4

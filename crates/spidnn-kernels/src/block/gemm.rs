@@ -34,8 +34,8 @@ impl Gemm {
 
     #[cfg(target_arch = "arm")]
     fn run_arm(&self, dtcm: &[Cell<u32>], operands: Operands) {
-        use crate::arm::{self, ProductRow};
-        let mut row = ProductRow {
+        use crate::arm::{self, ProductRows};
+        let mut rows = ProductRows {
             a_step: 4,
             b_step: 4 * self.b_stride,
             terms: self.k,
@@ -49,18 +49,18 @@ impl Gemm {
             accumulate: self.accumulate,
             b_exps_step: 4,
             a: arm::address(dtcm, self.a),
-            b_exps: arm::address(dtcm, self.b_exps),
             c: arm::address(dtcm, self.c),
+            b_exps: arm::address(dtcm, self.b_exps),
             columns: self.n,
             b: arm::address(dtcm, self.b),
+            rows: self.m,
+            a_next: 4 * self.a_stride,
+            c_next: 4 * self.c_stride,
+            a_exps: arm::address(dtcm, self.a_exps),
+            a_exps_step: 4,
         };
-        for exponent in dtcm::words(dtcm, self.a_exps, self.m as usize) {
-            row.a_exp = operands.exponent(exponent.get() as i32);
-            // SAFETY: the call was checked.
-            unsafe { row.run(operands) }
-            row.a += 4 * self.a_stride;
-            row.c += 4 * self.c_stride;
-        }
+        // SAFETY: the call was checked.
+        unsafe { rows.run(operands) }
     }
 
     #[cfg(any(test, feature = "std"))]
