@@ -444,5 +444,60 @@ pub fn named() -> Vec<Named> {
     plain("Quantise8 2x28", Quantise8::NUMBER, quantise.into(), "byte", 56);
     let dequantise = Dequantise8 { x: 0, out: 20_000, rows: 2, cols: 28, scale_bits: 0.01f32.to_bits(), zero: 3 };
     plain("Dequantise8 2x28", Dequantise8::NUMBER, dequantise.into(), "byte", 56);
+    let rows = PrepHalf {
+        src: 0,
+        rows: 16,
+        cols: 120,
+        src_stride: 120,
+        dst: 20_000,
+        dst_row_stride: 60,
+        dst_col_stride: 1,
+        exps: 40_000,
+        axis: 1,
+        pair_rows: 0,
+    };
+    plain("PrepHalf rows, 16x120", PrepHalf::NUMBER, rows.into(), "element", 1920);
+    let columns = PrepHalf { rows: 120, cols: 12, src_stride: 12, dst_row_stride: 12, axis: 2, pair_rows: 120, ..rows };
+    plain("PrepHalf columns, 120x12", PrepHalf::NUMBER, columns.into(), "element", 1440);
+    plain(
+        "PrepHalf columns, 150x16 by 6",
+        PrepHalf::NUMBER,
+        PrepHalf { rows: 150, cols: 16, src_stride: 16, dst_row_stride: 16, pair_rows: 6, ..columns }.into(),
+        "element",
+        2400,
+    );
+    plain(
+        "PrepHalf whole, 16x60, transposed",
+        PrepHalf::NUMBER,
+        PrepHalf { cols: 60, src_stride: 60, dst_row_stride: 1, dst_col_stride: 16, axis: 0, ..rows }.into(),
+        "element",
+        960,
+    );
+    let window = PrepWindowHalf { x: 0, first: 0, rows: 6, limit: 6, pixels: 14, channels: 6, exp: 40_000 };
+    plain("PrepWindowHalf LeNet 2, 6 rows", PrepWindowHalf::NUMBER, window.into(), "element", 504);
+    let one = PrepWindowHalf { pixels: 28, channels: 1, ..window };
+    plain("PrepWindowHalf LeNet 1, 6 rows", PrepWindowHalf::NUMBER, one.into(), "element", 168);
+    let odd = PrepWindowHalf { pixels: 9, channels: 11, ..window };
+    plain("PrepWindowHalf 11 channels, 6 rows", PrepWindowHalf::NUMBER, odd.into(), "element", 594);
+    let back = PrepConvBackwardHalf { src: 0, dst: 20_000, exps: 40_000, kh: 5, kw: 5, ci: 6, co: 16 };
+    plain("PrepConvBackwardHalf 5x5, 6, 16", PrepConvBackwardHalf::NUMBER, back.into(), "element", 2400);
+    let pool =
+        Pool8 { in_h: 7, kh: 3, kw: 3, rows: 3, out_h: 3, out_w: 13, y_row: 20, ..pool };
+    plain("Pool8 average 3x3, 6 channels", Pool8::NUMBER, pool.into(), "cell", 3 * 13 * 9 * 6);
+    plain("Pool8 maximum 3x3, 6 channels", Pool8::NUMBER, Pool8 { mode: 0, ..pool }.into(), "cell", 3 * 13 * 9 * 6);
+    let global = Pool8 {
+        in_h: 7,
+        in_w: 7,
+        channels: 32,
+        x_row: 56,
+        kh: 7,
+        kw: 7,
+        rows: 1,
+        out_h: 1,
+        out_w: 1,
+        y_row: 8,
+        ..pool
+    };
+    plain("Pool8 average of a picture, 32 channels", Pool8::NUMBER, global.into(), "cell", 49 * 32);
     all
 }

@@ -363,3 +363,57 @@ spidnn_dequantise8:
     str   r0, [r5], #4
     bne   1b
     ldmfd sp!, {r4-r8, pc}
+
+    .section .text.spidnn_pool_window, "ax", %progbits
+    .arm
+    .balign 4
+    .global spidnn_pool_window
+    .type spidnn_pool_window, %function
+@ pool_window(cells: r0, result: r1, window: r2): see `Window` in int8.rs. For each channel (r11) r4: sum or largest, r5: rows left, r6: row, r8: cell,
+@ r9: cells left.
+spidnn_pool_window:
+    stmfd sp!, {r4-r11, lr}
+    ldmia r2, {r2, r3, r10, r11, r12, r14}  @ channels, columns, bytes of a row, rows, cells, reciprocal
+    stmfd sp!, {r11, r12, r14}
+    mov   r11, r2
+    cmp   r14, #0
+    beq   5f
+1:  ldr   r5, [sp]
+    mov   r4, #0
+    mov   r6, r0
+2:  mov   r8, r6
+    mov   r9, r3
+3:  ldrb  r7, [r8], r2
+    subs  r9, r9, #1
+    add   r4, r4, r7
+    bne   3b
+    add   r6, r6, r10
+    subs  r5, r5, #1
+    bne   2b
+    add   r4, r12, r4, lsl #1       @ rounded: (2 * sum + cells) / (2 * cells)
+    umull r7, r4, r14, r4
+    add   r0, r0, #1
+    subs  r11, r11, #1
+    strb  r4, [r1], #1
+    bne   1b
+4:  add   sp, sp, #12
+    ldmfd sp!, {r4-r11, pc}
+5:  ldr   r5, [sp]
+    mov   r4, #0
+    mov   r6, r0
+6:  mov   r8, r6
+    mov   r9, r3
+7:  ldrb  r7, [r8], r2
+    sub   r9, r9, #1
+    cmp   r4, r7
+    movlo r4, r7
+    cmp   r9, #0
+    bne   7b
+    add   r6, r6, r10
+    subs  r5, r5, #1
+    bne   6b
+    add   r0, r0, #1
+    subs  r11, r11, #1
+    strb  r4, [r1], #1
+    bne   5b
+    b     4b

@@ -156,6 +156,7 @@ unsafe extern "C" {
     fn spidnn_pool_average(upper: u32, lower: u32, to: u32, pixels: u32, channels: u32);
     fn spidnn_pool_maximum(upper: u32, lower: u32, to: u32, pixels: u32, channels: u32);
     fn spidnn_lookup(from: u32, to: u32, words: u32, table: u32);
+    fn spidnn_pool_window(cells: u32, result: u32, window: *const Window);
     fn spidnn_add8(sum: *const Sum);
     fn spidnn_quantise8(from: u32, to: u32, count: u32, inverse: f32, zero: u32);
     fn spidnn_dequantise8(from: u32, to: u32, count: u32, scale: f32, zero: u32);
@@ -279,4 +280,30 @@ pub fn quantise(from: &[Cell<u32>], to: &[Cell<u32>], (inverse, zero): (f32, u32
 pub fn dequantise(from: &[Cell<u32>], to: &[Cell<u32>], (scale, zero): (f32, u32)) {
     // SAFETY: the call was checked, and has bytes.
     unsafe { spidnn_dequantise8(from.as_ptr() as u32, to.as_ptr() as u32, to.len() as u32, scale, zero) }
+}
+
+/// A window of cells whose channels lie side by side.
+#[repr(C)]
+pub struct Window {
+    /// Channels, and bytes from cell to cell.
+    pub channels: u32,
+    /// Cells of a row, at least one.
+    pub columns: u32,
+    /// Bytes from row to row.
+    pub row_bytes: u32,
+    /// Rows, at least one.
+    pub rows: u32,
+    /// Cells.
+    pub cells: u32,
+    /// `2^32 / (2 * cells)`, rounded up: the average; 0: the largest.
+    pub reciprocal: u32,
+}
+
+/// Cells for which [`pool_window`] gives averages: the product with the reciprocal is exact.
+pub const AVERAGE_CELLS_MAX: u32 = 2048;
+
+/// A result for each channel; `cells` and `result` are byte offsets.
+pub fn pool_window(dtcm: &[Cell<u32>], cells: u32, result: u32, window: &Window) {
+    // SAFETY: the call was checked, and has channels.
+    unsafe { spidnn_pool_window(address(dtcm, cells), address(dtcm, result), window) }
 }

@@ -1,8 +1,8 @@
 //! Cycles of the kernels on halves (format `bfp16`), by hand counts: no core has measured them yet.
 
-use super::{CALL, runs};
+use super::CALL;
 use crate::block::Axis;
-use crate::call::{Conv, ConvWgrad, Gemm, PrepConvBackwardHalf, PrepHalf, PrepWindowHalf};
+use crate::call::{ConvWgrad, PrepConvBackwardHalf, PrepHalf, PrepWindowHalf};
 
 /// Rounding and storing a finished sum (see the parent module), and clearing the accumulator before.
 const FINISH: u64 = 29;
@@ -82,42 +82,6 @@ fn tiles(kind: Kind, pairs: u64, singles: u64, columns: u64, output: u64, sum: i
     cycles
 }
 
-/// Cycles of [`Gemm`]; `k` counts words.
-pub fn gemm(call: &Gemm) -> u64 {
-    let (m, k, n) = (u64::from(call.m), u64::from(call.k), u64::from(call.n));
-    if m == 0 || n == 0 {
-        return CALL;
-    }
-    let output = FINISH + if call.accumulate != 0 { F32_ADD } else { 0 };
-    CALL + PATCH + tiles(Kind::PairsOfTerms, m / 2, m % 2, n, output, |tile| tile.segment(k))
-}
-
-/// Cycles of [`Conv`]: tiles of two pixels of a row that have the same taps inside the picture; a segment for each `ky`, where
-/// the taps of a row lie together (no groups, dilation or `up`), else for each tap.
-pub fn conv(call: &Conv, y: &Axis, x: &Axis) -> u64 {
-    let output = FINISH + if call.accumulate != 0 { F32_ADD } else { 0 };
-    let together = call.dilation_x == 1 && call.up_x == 1 && call.ci_group == call.in_c;
-    // Channels of one group share a tile.
-    let columns = u64::from(call.co_tile.min(call.co_group));
-    let groups = u64::from(call.co_tile).div_ceil(columns);
-    let mut cycles = CALL + PATCH;
-    let end = call.oy_end();
-    runs(x, 0, call.out_w, |pixels, taps_x| {
-        runs(y, call.oy0, end, |rows, taps_y| {
-            let (segments, terms) = if together {
-                (taps_y, taps_x * u64::from(call.ci_group))
-            } else {
-                (taps_y * taps_x, u64::from(call.ci_group))
-            };
-            // Every row of outputs: window pointers and which taps are inside, 20 cycles a run.
-            let sum = |tile: Tile| segments * tile.segment(terms);
-            let row = 20 + groups * tiles(Kind::PairsOfTerms, pixels / 2, pixels % 2, columns, output, sum);
-            cycles += rows * row;
-        });
-    });
-    cycles
-}
-
 /// Cycles of [`ConvWgrad`]: tiles of two rows of weights (taps and channels) with the same pixels inside, a segment
 /// for each row of pixels.
 pub fn conv_wgrad(call: &ConvWgrad, y: &Axis, x: &Axis) -> u64 {
@@ -150,34 +114,59 @@ pub fn conv_wgrad(call: &ConvWgrad, y: &Axis, x: &Axis) -> u64 {
     cycles
 }
 
-/// Alignment of one element to a half: as above, and for each pair one half shifted up (1), joined (ORR with a shift, 1) and one store for two (1).
-fn align_half(elements: u64) -> u64 {
-    (3 + 8) * elements + 3 * elements.div_ceil(2) + 2 * 4 * elements.div_ceil(8)
+/// Numbers of a line to halves, two to a word: for a pair two loads, twice 8 (as a mantissa's alignment, and shifted up), ORR, STR and half of SUBS, BHS
+/// (22); a last one by itself, which takes a call more.
+fn line(numbers: u64) -> u64 {
+    let single = if numbers % 2 == 1 { LINE + 15 } else { 0 };
+    (if numbers > 1 { LINE + numbers / 2 * 22 } else { 0 }) + single
 }
 
-/// Around a block that shares an exponent: exponent from the largest element, tests for zero, NaN, subnormal (12), store (1),
-/// constants (4), two loops set up (16).
-const BLOCK: u64 = 33;
+/// Largest magnitude of numbers: LDR, CMP, MOVLO and a quarter of SUBS, BHS, and the call.
+fn largest(numbers: u64) -> u64 {
+    LARGEST + numbers * 4
+}
+
+/// Around a line: a call of assembly with seven parameters; of a matrix' row a little more.
+const LINE: u64 = 170;
+const ROW: u64 = 80;
+const LARGEST: u64 = 70;
+/// Around a block that shares an exponent: compiled code.
+const BLOCK: u64 = 57;
+/// A number that shares no exponent with its neighbour: compiled code.
+const ALONE: u64 = 120;
 
 /// Cycles of [`PrepHalf`].
 pub fn prep_half(call: &PrepHalf) -> u64 {
     let (rows, cols) = (u64::from(call.rows), u64::from(call.cols));
-    CALL + match call.axis {
-        0 => BLOCK + rows * (2 * 4 + align_half(cols)),
-        1 => rows * (BLOCK + align_half(cols)),
-        _ => cols * (BLOCK + align_half(rows)),
+    // Groups of rows, as columns see them.
+    let column = match u64::from(call.pair_rows) {
+        0 => 0,
+        group => rows / group * line(group) + line(rows % group),
+    };
+    CALL + match (call.axis, call.pair_rows) {
+        (1, _) => rows * (BLOCK + ROW + largest(cols) + line(cols)),
+        (0, 0) => BLOCK + rows * (ROW + largest(cols) + line(cols)),
+        (0, _) => BLOCK + rows * largest(cols) + cols * column,
+        (_, 0) => cols * (BLOCK + largest(rows)) + rows * cols * ALONE,
+        _ => cols * (BLOCK + largest(rows) + column),
     }
 }
 
-/// Cycles of [`PrepConvBackwardHalf`], as of [`PrepConvBackward`].
+/// Cycles of [`PrepConvBackwardHalf`]: for each input channel, a line of output channels at each tap.
 pub fn prep_conv_backward_half(call: &PrepConvBackwardHalf) -> u64 {
     let taps = if call.co == 0 || call.ci == 0 { 0 } else { u64::from(call.kh) * u64::from(call.kw) };
-    CALL + u64::from(call.ci) * (BLOCK + taps * (2 * 6 + align_half(call.co.into())))
+    let co = u64::from(call.co);
+    CALL + u64::from(call.ci) * (BLOCK + taps * (largest(co) + line(co) + 20))
 }
 
-/// Cycles of [`PrepWindowHalf`]: where channels are odd in number, a half by itself for each pixel.
+/// Cycles of [`PrepWindowHalf`]: rows where channels are even in number, else pixels; one channel in one go (15 a number).
 pub fn prep_window_half(call: &PrepWindowHalf) -> u64 {
     let (from, to) = call.held();
-    let pixels = u64::from(to - from) * u64::from(call.pixels);
-    CALL + BLOCK + align_half(pixels * u64::from(call.channels)) + pixels * u64::from(call.channels % 2) * 2
+    let (rows, pixels, channels) = (u64::from(to - from), u64::from(call.pixels), u64::from(call.channels));
+    let lines = match channels {
+        1 => LINE + rows * pixels * 15,
+        _ if channels % 2 == 0 => rows * line(pixels * channels),
+        _ => rows * pixels * line(channels),
+    };
+    CALL + BLOCK + 200 + largest(rows * pixels * channels) + lines
 }
