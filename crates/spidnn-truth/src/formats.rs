@@ -375,7 +375,7 @@ pub fn random(kernel: u32, seed: u64) -> Case {
 /// The cases that reports print.
 #[must_use]
 pub fn named() -> Vec<Named> {
-    let mut all = Vec::new();
+    let mut all: Vec<Named> = Vec::new();
     let mut add = |name, case: Case, unit, units: u32| all.push(Named { name, case, unit, units: units.into() });
     add("Product8 64x64x64", product8(1, (1, 64, 64), (1, 32, 64)), "MAC", 64 * 64 * 64);
     add("Product8 1x400x8", product8(2, (1, 1, 8), (1, 200, 400)), "MAC", 400 * 8);
@@ -499,5 +499,31 @@ pub fn named() -> Vec<Named> {
         ..pool
     };
     plain("Pool8 average of a picture, 32 channels", Pool8::NUMBER, global.into(), "cell", 49 * 32);
+    let gradient = ConvWgradHalf {
+        x: 8,
+        x_exp: 0,
+        in_h: 9,
+        in_w: 14,
+        in_c: 3,
+        ci_tile: 6,
+        dy: 8 + 4 * 9 * 14 * 3,
+        dy_exp: 4,
+        co_tile: 16,
+        rows: 5,
+        out_h: 5,
+        out_w: 10,
+        dw: 20_000,
+        kh: 5,
+        kw: 5,
+        stride_y: 1,
+        stride_x: 1,
+        dilation_y: 1,
+        dilation_x: 1,
+        ..Default::default()
+    };
+    let mut case = Case { call: gradient.into(), ..random(ConvWgradHalf::NUMBER, 2) };
+    numbers(&mut Random::new(3), &mut case.memory[5000..7400], false);
+    (case.memory[0], case.memory[1]) = (3, 5);
+    all.push(Named { name: "ConvWgradHalf LeNet 2, 5 rows", case, unit: "MAC", units: 5 * 10 * 150 * 16 });
     all
 }

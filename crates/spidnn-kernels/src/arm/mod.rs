@@ -12,6 +12,7 @@ use crate::num::integer;
 
 global_asm!(include_str!("float.s"), options(raw));
 global_asm!(include_str!("product.s"), options(raw));
+global_asm!(include_str!("wgrad.s"), options(raw));
 global_asm!(include_str!("align.s"), options(raw));
 global_asm!(include_str!("moves.s"), options(raw));
 global_asm!(include_str!("functions.s"), options(raw));
@@ -23,6 +24,7 @@ unsafe extern "C" {
     pub(crate) fn spidnn_mul(a: f32, b: f32) -> f32;
     fn spidnn_product_rows_words(rows: *mut ProductRows);
     fn spidnn_product_rows_halves(rows: *mut ProductRows);
+    fn spidnn_gradient_halves(rows: *const GradientRows);
     pub(crate) fn spidnn_div(a: f32, b: f32) -> f32;
     pub(crate) fn spidnn_ln(x: f32) -> f32;
     pub(crate) fn spidnn_sqrt(x: f32) -> f32;
@@ -335,6 +337,50 @@ impl ProductRows {
                 Operands::Halves => spidnn_product_rows_halves(self),
             }
         }
+    }
+}
+
+/// The gradient of the weights at a tap, from halves. Addresses and steps in bytes.
+///
+/// Terms are pixels: `segments` rows of `terms` pixels. From behind a row to the next the pointers move by `a_y` and `b_y`.
+#[repr(C)]
+pub struct GradientRows {
+    /// Input, from pixel to pixel.
+    pub a_step: u32,
+    /// Gradient of the output, from pixel to pixel.
+    pub b_step: u32,
+    /// Pixels of a row, at least one.
+    pub terms: u32,
+    /// Rows of pixels; 0: the sums are zero.
+    pub segments: u32,
+    /// Input, from behind a row to the next.
+    pub a_y: u32,
+    /// Gradient of the output.
+    pub b_y: u32,
+    /// First pair of input channels of the first pixel.
+    pub a: u32,
+    /// First pair of output channels of the first pixel.
+    pub b: u32,
+    /// Gradients of the weights.
+    pub c: u32,
+    /// Output channels.
+    pub columns: u32,
+    /// Input channels.
+    pub rows: u32,
+    /// Exponent of the input.
+    pub a_exp: i32,
+    /// Exponent of the gradient of the output.
+    pub b_exp: i32,
+}
+
+impl GradientRows {
+    /// Adds the gradients.
+    ///
+    /// # Safety
+    /// Operands and results are in memory, and there are some of both kinds of channels.
+    pub unsafe fn run(&self) {
+        // SAFETY: the caller's.
+        unsafe { spidnn_gradient_halves(self) }
     }
 }
 

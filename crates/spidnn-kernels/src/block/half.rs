@@ -483,8 +483,55 @@ impl ConvWgradHalf {
         self.co_tile.div_ceil(2)
     }
 
+    /// Pairs of channels of both sides for each tap, over the pixels that have the tap inside.
+    #[cfg(target_arch = "arm")]
+    fn run_arm(&self, dtcm: &[Cell<u32>]) {
+        use crate::arm::{self, GradientRows};
+        let geometry = self.with_channels(self.in_c, 0, 0);
+        let (y_axis, x_axis) = (geometry.y_axis(), geometry.x_axis());
+        let row_bytes = 4 * self.in_w * self.in_c;
+        let (a_step, b_step) = (4 * self.stride_x * self.in_c, 4 * self.dy_pixel());
+        let exponent = |at: u32| dtcm::word(dtcm, at as usize / 4).get() as i32;
+        let mut rows = GradientRows {
+            a_step,
+            b_step,
+            terms: 0,
+            segments: 0,
+            a_y: 0,
+            b_y: 0,
+            a: 0,
+            b: 0,
+            c: arm::address(dtcm, self.dw),
+            columns: self.co_tile,
+            rows: self.ci_tile,
+            a_exp: exponent(self.x_exp),
+            b_exp: exponent(self.dy_exp),
+        };
+        for ky in 0..self.kh {
+            let (oy, oy_end) = y_axis.outputs(ky, self.oy0, geometry.oy_end());
+            let iy = y_axis.unbounded(oy, ky).unwrap_or(0);
+            for kx in 0..self.kw {
+                let (ox, ox_end) = x_axis.outputs(kx, 0, self.out_w);
+                let ix = x_axis.unbounded(ox, kx).unwrap_or(0);
+                rows.terms = ox_end - ox;
+                rows.segments = if rows.terms == 0 { 0 } else { oy_end - oy };
+                rows.a = arm::address(dtcm, self.x)
+                    .wrapping_add((iy.wrapping_sub(self.iy0) as u32).wrapping_mul(row_bytes))
+                    .wrapping_add((ix as u32).wrapping_mul(4 * self.in_c))
+                    .wrapping_add(2 * self.ci0);
+                rows.b = arm::address(dtcm, self.dy)
+                    .wrapping_add((oy.wrapping_sub(self.oy0) * self.out_w).wrapping_add(ox).wrapping_mul(b_step));
+                rows.a_y = (self.stride_y * row_bytes).wrapping_sub(rows.terms * a_step);
+                rows.b_y = (self.out_w - rows.terms) * b_step;
+                // SAFETY: the call was checked, and is not empty.
+                unsafe { rows.run() }
+                rows.c += 4 * self.ci_tile * self.co_tile;
+            }
+        }
+    }
+
     /// The definition, one integer operation after the other.
-    #[cfg_attr(feature = "std", allow(dead_code))]
+    #[cfg_attr(any(feature = "std", target_arch = "arm"), allow(dead_code))]
     fn run_scalar(&self, dtcm: &[Cell<u32>]) {
         let geometry = self.with_channels(self.in_c, 0, 0);
         let (y_axis, x_axis) = (geometry.y_axis(), geometry.x_axis());
@@ -605,6 +652,9 @@ impl Kernel for ConvWgradHalf {
         if self.run_unpacked(dtcm, super::product::Level::detect()) {
             return;
         }
+        #[cfg(target_arch = "arm")]
+        self.run_arm(dtcm);
+        #[cfg(not(target_arch = "arm"))]
         self.run_scalar(dtcm);
     }
 
