@@ -12,7 +12,7 @@ use crate::program::{in_sdram, memory, opcode};
 
 /// Cycles of every command, as the firmware takes them (measured: `cargo run --release -p spidnn --example runtime_truth`): fetch, condition,
 /// dispatch, a look at what has arrived.
-const COMMAND_CYCLES: u32 = 285;
+const COMMAND_CYCLES: u32 = 305;
 /// Cycles for each parameter word that is copied.
 const WORD_CYCLES: u32 = 8;
 /// Cycles for each patch.

@@ -17,9 +17,9 @@ pub enum Page {
     Shape,
     /// Losses, and the normalisation that comes with them.
     Loss,
-    /// Optimizers' steps, and exchanges between chips.
+    /// Optimizers' steps, exchanges between chips, and the maps of two tensors that these use.
     Update,
-    /// Statistics, batch normalisation and dropout, and maps of two tensors.
+    /// Statistics, batch normalisation and dropout.
     Norm,
     /// Products of matrices of mantissas and their preparation, where there is no room for them.
     Matrix,
@@ -45,8 +45,8 @@ pages! {
     Product: Conv ConvHalf BiasAct;
     Shape: Pool PoolGrad ActGrad ConvWgrad ConvWgradHalf PrepConvBackward PrepConvBackwardHalf ColumnSum;
     Loss: Loss Softmax SoftmaxGrad;
-    Update: OptimizerStep SumParts Norms Clip CountNonFinite NormCoefficients;
-    Norm: NormGrad Normalise Lerp Dropout ScaleShift Scale Map2;
+    Update: OptimizerStep SumParts Map2 Norms Clip CountNonFinite NormCoefficients;
+    Norm: NormGrad Normalise Lerp Dropout ScaleShift Scale;
     Matrix: Gemm Prep2d PrepWindow;
 }
 
@@ -96,6 +96,12 @@ mod tests {
         assert_eq!(shelf.need(Page::Loss), Some(1600));
         assert_eq!(shelf.need(Page::Product), Some(800));
         assert_eq!((shelf.offset(Page::Product), shelf.offset(Page::Update)), (0, 2400));
+    }
+
+    #[test]
+    fn exchanges_run_no_kernel_of_another_page() {
+        use spidnn_kernels::call::{CopyRows, Map2};
+        assert_eq!([CopyRows::NUMBER, Map2::NUMBER].map(of), [None, Some(EXCHANGES)]);
     }
 
     #[test]
