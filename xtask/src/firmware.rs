@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use object::{Object, ObjectSection, ObjectSymbol};
-use spidnn_core::pages::Page::{self, Loss, Matrix, Norm, Product, Shape, Update};
 use spidnn_core::pages::COUNT;
+use spidnn_core::pages::Page::{self, Loss, Matrix, Norm, Product, Shape, Update};
 use spinnaker_wire::aplx::{self, ENTRY_BYTES, Entry, HEADER_BYTES};
 
 use crate::pages;

@@ -94,8 +94,11 @@ pub fn plan(object: &[u8], variant_pages: &[Page]) -> Result<[Vec<String>; ALL],
         }
     }
     let has_page = |page: usize| page == START || variant_pages.iter().any(|p| *p as usize == page);
-    let roots: BTreeMap<Number, usize> =
-        names.iter().filter_map(|(index, name)| root(name).map(|page| (*index, page))).filter(|(_, page)| has_page(*page)).collect();
+    let roots: BTreeMap<Number, usize> = names
+        .iter()
+        .filter_map(|(index, name)| root(name).map(|page| (*index, page)))
+        .filter(|(_, page)| has_page(*page))
+        .collect();
     let reach = |from: Vec<Number>| {
         let mut seen: BTreeSet<Number> = from.iter().copied().collect();
         let mut open = from;

@@ -1,7 +1,7 @@
 //! What a command list says, one deed after the other: loops, conditions and patches are resolved here, without waiting for anything.
 
-use spidnn_kernels::{DecodeError, KernelCall};
 use spidnn_kernels::call::CALL_WORDS_MAX;
+use spidnn_kernels::{DecodeError, KernelCall};
 
 #[cfg(feature = "exchanges")]
 use crate::command::Exchange;

@@ -481,8 +481,7 @@ pub fn named() -> Vec<Named> {
     plain("PrepWindowHalf 11 channels, 6 rows", PrepWindowHalf::NUMBER, odd.into(), "element", 594);
     let back = PrepConvBackwardHalf { src: 0, dst: 20_000, exps: 40_000, kh: 5, kw: 5, ci: 6, co: 16 };
     plain("PrepConvBackwardHalf 5x5, 6, 16", PrepConvBackwardHalf::NUMBER, back.into(), "element", 2400);
-    let pool =
-        Pool8 { in_h: 7, kh: 3, kw: 3, rows: 3, out_h: 3, out_w: 13, y_row: 20, ..pool };
+    let pool = Pool8 { in_h: 7, kh: 3, kw: 3, rows: 3, out_h: 3, out_w: 13, y_row: 20, ..pool };
     plain("Pool8 average 3x3, 6 channels", Pool8::NUMBER, pool.into(), "cell", 3 * 13 * 9 * 6);
     plain("Pool8 maximum 3x3, 6 channels", Pool8::NUMBER, Pool8 { mode: 0, ..pool }.into(), "cell", 3 * 13 * 9 * 6);
     let global = Pool8 {

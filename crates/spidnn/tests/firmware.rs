@@ -2,8 +2,8 @@
 //! the same time within 10 %.
 
 use spidnn::{
-    Activation, BatchNormalization, Conv1D, Dataset, Dense, Dropout, Evaluate, Fit, Flatten, Format, Graph, Input, Loss,
-    Machine, MaxPooling1D, Model, Padding, Sequential, Tensor, builtin,
+    Activation, BatchNormalization, Conv1D, Dataset, Dense, Dropout, Evaluate, Fit, Flatten, Format, Graph, Input,
+    Loss, Machine, MaxPooling1D, Model, Padding, Sequential, Tensor, builtin,
 };
 
 /// Whether the official boot image is there.

@@ -395,8 +395,7 @@ impl Kernel for PrepWindowHalf {
             return align_line(numbers, (numbers.len(), 1, 0), e, &dtcm[x + from as usize * packed..], 1);
         }
         // Pixels of an even number of channels need no half for themselves.
-        let (count, words) =
-            if channels.is_multiple_of(2) { (row, packed) } else { (channels, channels.div_ceil(2)) };
+        let (count, words) = if channels.is_multiple_of(2) { (row, packed) } else { (channels, channels.div_ceil(2)) };
         let mut out = x + from as usize * packed;
         for part in numbers.chunks_exact(count) {
             align_pairs(part, e, &dtcm[out..], 1);

@@ -31,7 +31,8 @@ pub fn conv_wgrad(call: &ConvWgrad, y: &Axis, x: &Axis) -> u64 {
         cycles += 120;
         for kx in 0..call.kw {
             let pixels = inside(x, kx, 0, call.out_w);
-            let sums = if segments * pixels == 0 { 0 } else { segments * (segment(pixels) + NEXT_SEGMENT) - NEXT_SEGMENT };
+            let sums =
+                if segments * pixels == 0 { 0 } else { segments * (segment(pixels) + NEXT_SEGMENT) - NEXT_SEGMENT };
             // All four sums are rounded, and those that there are results for are added.
             cycles += 230 + rows.div_ceil(2) * CHANNELS;
             cycles += tiles * (TILE + sums + 4 * (FINISH + FINISH_HALVES)) + rows * columns * ACCUMULATE;
