@@ -454,8 +454,8 @@ mod tests {
 
     #[test]
     fn costs_grow_with_the_work() {
-        assert_eq!(gemm(1, 16, 4, 0), CALL + 138 + TILE + SEGMENT + 16 * 17 + 6 - 2 + 4 * FINISH);
-        assert_eq!(gemm(1, 16, 5, 0) - gemm(1, 16, 4, 0), TILE + SEGMENT + 16 * 6 + 4 * 4 - 2 + FINISH);
+        assert_eq!(gemm(1, 16, 4, 0), CALL + 90 + ROWS + ROW + TILE + 16 * 17 + 6 - 2 + 4 * FINISH);
+        assert_eq!(gemm(1, 16, 5, 0) - gemm(1, 16, 4, 0), TILE_NARROW + 16 * 6 + 4 * 4 - 2 + FINISH);
         assert_eq!(gemm(1, 16, 4, 1) - gemm(1, 16, 4, 0), TILE_ACCUMULATE + 4 * ACCUMULATE);
         assert!(gemm(2, 100, 3, 0) > gemm(2, 100, 2, 0));
         assert_eq!(KernelCall::from(Fill { count: 33, ..Default::default() }).cycles(), CALL + 45);
