@@ -115,7 +115,7 @@ pub fn gemm_half(seed: u64, (m, k, n): (u32, u32, u32), accumulate: u32) -> Case
     Case { call: call.into(), memory }
 }
 
-/// As [`gemm_half`], with exponents that are those of numbers.
+/// As [`gemm_half()`], with exponents that are those of numbers.
 #[must_use]
 pub fn usual_gemm_half(seed: u64, (m, k, n): (u32, u32, u32)) -> Case {
     let mut case = gemm_half(seed, (m, k, n), 0);
