@@ -289,7 +289,8 @@ mod tests {
         };
         assert_eq!(root(&name("7execute", "4Loss")), Some(2));
         assert_eq!(root(&name("7accepts", "13OptimizerStep")), Some(3));
-        assert_eq!(root(&name("7execute", "4Gemm")), None);
+        assert_eq!(root(&name("7execute", "4Gemm")), Some(5));
+        assert_eq!(root(&name("7execute", "8CopyRows")), None);
         assert_eq!(root(".text._RINvMsj_NtNtCs9_11spidnn_core8exchange6streamNtB8_5Links9reduce_upE"), Some(3));
         assert_eq!(root(".text._RNvNtCs1_15spidnn_firmware5start7prepare"), Some(START));
     }
