@@ -16,7 +16,7 @@ pub const START: usize = COUNT;
 pub const ALL: usize = COUNT + 1;
 /// Functions that may call into pages, by parts of their mangled names: they have brought the page before, or run before all others.
 const DISPATCHERS: &[&[&str]] = &[
-    &["7Kernels4read"],
+    &["7Kernels5check"],
     &["7Kernels3run"],
     &["5apart3run"],
     &["7runtime", "8exchange"],
@@ -88,11 +88,11 @@ fn targets(file: &object::File<'_>, section: &object::Section<'_, '_>) -> BTreeS
         .collect()
 }
 
-/// The sections of each page, by name, from an object file of the whole program.
+/// The sections of each of the pages that a variant has, by name, from an object file of the whole program.
 ///
 /// # Errors
 /// If the file is none, or something other than a dispatcher calls what is in a page.
-pub fn plan(object: &[u8]) -> Result<[Vec<String>; ALL], String> {
+pub fn plan(object: &[u8], variant_pages: &[Page]) -> Result<[Vec<String>; ALL], String> {
     let file = object::File::parse(object).map_err(|e| e.to_string())?;
     let mut names = BTreeMap::new();
     let mut edges = BTreeMap::new();
@@ -109,8 +109,12 @@ pub fn plan(object: &[u8]) -> Result<[Vec<String>; ALL], String> {
             movable.insert(section.index().0);
         }
     }
-    let roots: BTreeMap<Number, usize> =
-        names.iter().filter_map(|(index, name)| root(name).map(|page| (*index, page))).collect();
+    let has_page = |page: usize| page == START || variant_pages.iter().any(|p| *p as usize == page);
+    let roots: BTreeMap<Number, usize> = names
+        .iter()
+        .filter_map(|(index, name)| root(name).map(|page| (*index, page)))
+        .filter(|(_, page)| has_page(*page))
+        .collect();
     let reach = |from: Vec<Number>| {
         let mut seen: BTreeSet<Number> = from.iter().copied().collect();
         let mut open = from;
@@ -302,6 +306,7 @@ mod tests {
         assert_eq!(root(&name("7execute", "4Loss")), Some(2));
         assert_eq!(root(&name("7accepts", "13OptimizerStep")), Some(3));
         assert_eq!(root(&name("7execute", "4Gemm")), None);
+        assert_eq!(root(&name("7execute", "8CopyRows")), None);
         assert_eq!(root(".text._RINvMsj_NtNtCs9_11spidnn_core8exchange6streamNtB8_5Links9reduce_upE"), Some(5));
         assert_eq!(root(".text._RNvNtCs1_15spidnn_firmware5apart8gaussian"), Some(7));
         assert_eq!(root(".text._RNvNtCs1_15spidnn_firmware5start7prepare"), Some(START));

@@ -96,19 +96,11 @@ pub trait Core {
     async fn dma(&self, transfer: Transfer);
     /// Resolves when every transfer with the tag is finished.
     async fn dma_done(&self, tag: u8);
-    /// Reads a kernel call from its number and parameters, if this core has the kernel and the call stays in the memory below
-    /// `dtcm_bytes`. (Into a place of the caller's, since a core has little stack for copies.)
+    /// Whether this core has the kernel of a call, and the call stays in the memory below `dtcm_bytes`.
     ///
     /// # Errors
     /// [`ErrorCode::NoKernel`], [`ErrorCode::BadKernel`].
-    fn read_call(
-        &self,
-        number: u32,
-        parameters: &[u32],
-        dtcm_bytes: u32,
-        call: &mut KernelCall,
-    ) -> Result<(), ErrorCode> {
-        call.read(number, parameters).map_err(|_| ErrorCode::BadKernel)?;
+    fn check_call(&self, call: &KernelCall, dtcm_bytes: u32) -> Result<(), ErrorCode> {
         call.check(dtcm_bytes as usize / 4).map_err(|_| ErrorCode::BadKernel)
     }
     /// Brings a page of code into instruction memory, on a core whose firmware has pages, unless it is there. (For a kernel the core

@@ -1,7 +1,7 @@
 //! What a command list says, one deed after the other: loops, conditions and patches are resolved here, without waiting for anything.
 
-use spidnn_kernels::KernelCall;
 use spidnn_kernels::call::CALL_WORDS_MAX;
+use spidnn_kernels::{DecodeError, KernelCall};
 
 #[cfg(feature = "exchanges")]
 use crate::command::Exchange;
@@ -12,7 +12,7 @@ use crate::program::{in_sdram, memory, opcode};
 
 /// Cycles of every command, as the firmware takes them (measured: `cargo run --release -p spidnn --example runtime_truth`): fetch, condition,
 /// dispatch, a look at what has arrived.
-const COMMAND_CYCLES: u32 = 285;
+const COMMAND_CYCLES: u32 = 305;
 /// Cycles for each parameter word that is copied.
 const WORD_CYCLES: u32 = 8;
 /// Cycles for each patch.
@@ -124,8 +124,6 @@ pub(crate) struct Interpreter {
     parameters: [u32; CALL_WORDS_MAX],
     /// Cycles that the interpreter itself has taken, as far as they have not been charged.
     charged: u32,
-    /// Number and count of parameters of the kernel that was read last.
-    kernel: (u32, usize),
     /// What was read last for each kind of deed.
     pub call: KernelCall,
     pub transfer: Transfer,
@@ -144,7 +142,6 @@ impl Interpreter {
         commands: 0,
         parameters: [0; CALL_WORDS_MAX],
         charged: 0,
-        kernel: (0, 0),
         call: KernelCall::NOTHING,
         transfer: NO_TRANSFER,
         tag: 0,
@@ -170,11 +167,22 @@ impl Interpreter {
         core::mem::take(&mut self.charged)
     }
 
-    /// Reads the kernel call of the last [`Deed::Kernel`].
-    pub fn read_call<C: Core>(&mut self, core: &C) -> Result<(), Failure> {
-        let (number, count) = self.kernel;
-        core.read_call(number, &self.parameters[..count], memory::BUFFERS_END, &mut self.call)
-            .map_err(|code| Failure::new(code, number, self.place))
+    /// Checks the kernel call of the last [`Deed::Kernel`].
+    pub fn check_call<C: Core>(&mut self, core: &C) -> Result<(), Failure> {
+        core.check_call(&self.call, memory::BUFFERS_END)
+            .map_err(|code| Failure::new(code, self.call.number(), self.place))
+    }
+
+    /// Takes a kernel's parameters as they are in the segment.
+    #[inline(never)]
+    fn take_call(&mut self, number: u32, words: &[u32]) -> Result<(), Failure> {
+        self.call.read(number, words).map_err(|error| {
+            let code = match error {
+                DecodeError::UnknownKernel(_) => ErrorCode::NoKernel,
+                DecodeError::WrongLength { .. } => ErrorCode::BadKernel,
+            };
+            Failure::new(code, number, self.place)
+        })
     }
 
     /// The next deed of the segment. Every command goes through here, so on a core this is ARM code, plainly written: what the
@@ -229,11 +237,21 @@ impl Interpreter {
             self.charged += WORD_CYCLES * count as u32 + PATCH_CYCLES * patches as u32;
             let mut at = place as usize + 1;
             let mut i = 0;
-            while i < count {
-                self.parameters[i] = segment[at];
-                at += 1;
-                i += 1;
-            }
+            let code = head & 0xFF;
+            let is_kernel = code >= opcode::KERNEL;
+            let parameters = if is_kernel {
+                self.charged += KERNEL_CYCLES + KERNEL_WORD_CYCLES * count as u32;
+                self.take_call(code - opcode::KERNEL, &segment[at..at + count])?;
+                at += count;
+                self.call.parameters_mut()
+            } else {
+                while i < count {
+                    self.parameters[i] = segment[at];
+                    at += 1;
+                    i += 1;
+                }
+                &mut self.parameters
+            };
             i = 0;
             while i < patches {
                 let patch = segment[at];
@@ -242,9 +260,12 @@ impl Interpreter {
                     return Err(bad(head, place));
                 }
                 let change = self.registers[register].wrapping_mul(segment[at + 1]);
-                self.parameters[word] = self.parameters[word].wrapping_add(change);
+                parameters[word] = parameters[word].wrapping_add(change);
                 at += 2;
                 i += 1;
+            }
+            if is_kernel {
+                return Ok(Deed::Kernel);
             }
             match self.deed(head, place, count, end)? {
                 Deed::Nothing => {}
@@ -253,15 +274,10 @@ impl Interpreter {
         }
     }
 
-    /// What a command asks for, whose parameters are patched.
+    /// What a command asks for that is not a kernel's, and whose parameters are patched.
     fn deed(&mut self, head: u32, place: u32, count: usize, end: u32) -> Result<Deed, Failure> {
         let bad = Failure::new(ErrorCode::BadCommand, head, place);
         Ok(match (head & 0xFF, &self.parameters[..count]) {
-            (code, p) if code >= opcode::KERNEL => {
-                self.charged += KERNEL_CYCLES + KERNEL_WORD_CYCLES * count as u32;
-                self.kernel = (code - opcode::KERNEL, p.len());
-                Deed::Kernel
-            }
             (opcode::DMA, p) => {
                 self.charged += TRANSFER_CYCLES;
                 if transfer(p, bad, &mut self.transfer)? { Deed::Transfer } else { Deed::Nothing }

@@ -2,7 +2,7 @@
 //!
 //! What is hot or shared by several pages is resident. The rest is in the page of the kernels that need it; before one of them is checked
 //! or run, the core's DMA brings its page. A stage of a network stays in one page, so pages change a few times in a batch.
-//! Firmware that fits as a whole has no pages: their lengths are 0, and everything is resident.
+//! Each variant of the firmware chooses which of the pages it has: what belongs to the others is resident, and their lengths are 0.
 
 use spidnn_kernels::KernelCall;
 use spidnn_kernels::apart::{self, Part};
@@ -49,8 +49,8 @@ macro_rules! pages {
 }
 
 pages! {
-    Product: Conv BiasAct;
-    Shape: Pool PoolGrad ActGrad ConvWgrad PrepConvBackward ColumnSum;
+    Product: Conv ConvHalf BiasAct;
+    Shape: Pool PoolGrad ActGrad ConvWgrad ConvWgradHalf PrepConvBackward PrepConvBackwardHalf ColumnSum;
     Loss: Loss Softmax SoftmaxGrad;
     Update: OptimizerStep SumParts Norms Clip CountNonFinite NormCoefficients;
     Norm: NormGrad Normalise Lerp Dropout ScaleShift Scale;
@@ -114,12 +114,23 @@ mod tests {
     }
 
     #[test]
-    fn kernels_of_products_are_resident() {
-        use spidnn_kernels::call::{BiasAct, Conv, Gemm, Loss, Prep2d};
-        assert_eq!([Gemm::NUMBER, Prep2d::NUMBER].map(of), [None, None]);
-        assert_eq!([Conv::NUMBER, Loss::NUMBER].map(of), [Some(Page::Product), Some(Page::Loss)]);
+    fn rare_units_are_in_pages_of_their_own() {
+        use spidnn_kernels::call::BiasAct;
         let activation = |activation| apart_of(&BiasAct { activation, ..Default::default() }.into());
         let (tanh, elu, gelu) = (6, 3, 9);
         assert_eq!([tanh, elu, gelu].map(activation), [None, Some(Page::Exponential), Some(Page::Gaussian)]);
+    }
+
+    #[test]
+    fn exchanges_run_no_kernel_of_a_page() {
+        use spidnn_kernels::call::{CopyRows, Map2};
+        assert_eq!([CopyRows::NUMBER, Map2::NUMBER].map(of), [None, None]);
+    }
+
+    #[test]
+    fn kernels_that_every_stage_has_are_resident() {
+        use spidnn_kernels::call::{Conv, CopyRows, Gemm, Loss, Prep2d, Product8};
+        assert_eq!([CopyRows::NUMBER, Gemm::NUMBER, Prep2d::NUMBER, Product8::NUMBER].map(of), [None; 4]);
+        assert_eq!([Conv::NUMBER, Loss::NUMBER].map(of), [Some(Page::Product), Some(Page::Loss)]);
     }
 }

@@ -57,9 +57,16 @@ pub mod trailer {
             mask |= 1 << kernels[i];
             i += 1;
         }
-        let [a, b, c, d, e, f, g, h] = page_bytes;
         let flags = if exchanges { EXCHANGES } else { 0 };
-        [MAGIC, VERSION, mask as u32, (mask >> 32) as u32, flags, units.0, a, b, c, d, e, f, g, h]
+        let mut words = [0; WORDS];
+        [words[0], words[1], words[2], words[3], words[4], words[5]] =
+            [MAGIC, VERSION, mask as u32, (mask >> 32) as u32, flags, units.0];
+        let mut page = 0;
+        while page < pages::COUNT {
+            words[WORDS - pages::COUNT + page] = page_bytes[page];
+            page += 1;
+        }
+        words
     }
 
     /// What firmware can do.
@@ -81,11 +88,11 @@ pub mod trailer {
     /// If the words are not a trailer of this version.
     pub const fn read(words: &[u32; WORDS]) -> Result<Capabilities, u32> {
         match *words {
-            [MAGIC, VERSION, low, high, flags, units, a, b, c, d, e, f, g, h] => Ok(Capabilities {
+            [MAGIC, VERSION, low, high, flags, units, page_bytes @ ..] => Ok(Capabilities {
                 kernels: low as u64 | (high as u64) << 32,
                 units: Units(units),
                 exchanges: flags & EXCHANGES != 0,
-                page_bytes: [a, b, c, d, e, f, g, h],
+                page_bytes,
             }),
             [MAGIC, version, ..] => Err(version),
             _ => Err(0),

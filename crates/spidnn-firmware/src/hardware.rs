@@ -111,14 +111,8 @@ impl<K: Kernels> Core for Hardware<K> {
         sleep_until(|| transfers::is_done(tag));
     }
 
-    fn read_call(
-        &self,
-        number: u32,
-        parameters: &[u32],
-        dtcm_bytes: u32,
-        call: &mut KernelCall,
-    ) -> Result<(), ErrorCode> {
-        K::read(number, parameters, dtcm_bytes as usize / 4, call)
+    fn check_call(&self, call: &KernelCall, dtcm_bytes: u32) -> Result<(), ErrorCode> {
+        K::check(call, dtcm_bytes as usize / 4)
     }
 
     fn code(&self, page: Page) {

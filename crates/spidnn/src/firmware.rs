@@ -26,6 +26,8 @@ pub struct Firmware {
 /// Every variant, smallest choice of kernels first.
 pub const VARIANTS: &[Firmware] = &[
     Firmware { name: "predict", aplx: include_bytes!("../../spidnn-firmware/artefacts/predict.aplx") },
+    Firmware { name: "predict_int8", aplx: include_bytes!("../../spidnn-firmware/artefacts/predict_int8.aplx") },
+    Firmware { name: "predict_bfp16", aplx: include_bytes!("../../spidnn-firmware/artefacts/predict_bfp16.aplx") },
     Firmware { name: "train", aplx: include_bytes!("../../spidnn-firmware/artefacts/train.aplx") },
 ];
 
@@ -165,7 +167,7 @@ fn trailer_words(aplx: &[u8]) -> Option<[u32; trailer::WORDS]> {
 mod tests {
     use spidnn_core::command::{Step, When};
     use spidnn_kernels::KernelCall;
-    use spidnn_kernels::call::{ActGrad, BiasAct, Loss, OptimizerStep, Product8};
+    use spidnn_kernels::call::{ActGrad, BiasAct, ConvHalf, GemmHalf, Loss, OptimizerStep, Product8, Widen};
 
     use super::*;
 
@@ -188,12 +190,22 @@ mod tests {
         let binary = Loss { kind: 2, ..Default::default() };
         let rms_prop = OptimizerStep { kind: 2, ..Default::default() };
         assert_eq!(chosen(&[grad.into(), binary.into(), rms_prop.into()]), Ok("train"));
+        let (bytes, halves) = (Product8::default().into(), GemmHalf::default().into());
+        assert_eq!(chosen(&[bytes, act(tanh)]), Ok("predict_int8"));
+        assert_eq!(chosen(&[halves, act(tanh)]), Ok("predict_bfp16"));
     }
 
     #[test]
     fn what_lacks_is_named() {
-        let error = chosen(&[Product8::default().into()]).unwrap_err();
-        assert!(error.contains("lacks the kernel Product8") && error.contains("fidelity=fast"), "{error}");
+        let error =
+            chosen(&[GemmHalf::default().into(), Widen::default().into(), ConvHalf::default().into()]).unwrap_err();
+        assert!(error.contains("lacks the kernel Widen;") && error.contains("fidelity=fast"), "{error}");
+        let act = |activation| KernelCall::from(BiasAct { activation, ..Default::default() });
+        let (elu, gelu) = (3, 9);
+        let error = chosen(&[Widen::default().into(), Product8::default().into(), act(gelu)]).unwrap_err();
+        assert!(error.contains("it lacks gelu;"), "{error}");
+        let error = chosen(&[GemmHalf::default().into(), ConvHalf::default().into(), act(elu)]).unwrap_err();
+        assert!(error.contains("it lacks elu;"), "{error}");
         let needs = Needs { units: Units(1 << 9 | 1 << 26), exchanges: true, ..Needs::default() };
         let can = Capabilities { kernels: 0, units: Units(1 << 9), exchanges: false, page_bytes: Default::default() };
         assert_eq!(needs.missing(&can), ["RMSprop", "exchanges between chips"]);

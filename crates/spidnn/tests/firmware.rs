@@ -2,8 +2,8 @@
 //! the same time within 10 %.
 
 use spidnn::{
-    Activation, BatchNormalization, Conv1D, Dataset, Dense, Dropout, Evaluate, Fit, Flatten, Graph, Input, Loss,
-    Machine, MaxPooling1D, Model, Padding, Sequential, Tensor, builtin,
+    Activation, BatchNormalization, Conv1D, Dataset, Dense, Dropout, Evaluate, Fit, Flatten, Format, Graph, Input,
+    Loss, Machine, MaxPooling1D, Model, Padding, Sequential, Tensor, builtin,
 };
 
 /// Whether the official boot image is there.
@@ -83,6 +83,44 @@ fn a_network_over_time_gives_the_same_bits() {
 fn lenet5_gives_the_same_bits() {
     if has_image() {
         same_bits(&builtin::graph("lenet5").unwrap(), &data(8, &[28, 28, 1]));
+    }
+}
+
+/// Predictions of LeNet-5 in a format of shorter numbers.
+fn predict_in(format: Format, machine: &str) -> (Vec<Tensor>, f64) {
+    let machine = Machine::open(machine).unwrap_or_else(|e| panic!("{e}"));
+    let model = Model::untrained(builtin::graph("lenet5").unwrap(), 3);
+    let mut session = model.on(machine).unwrap_or_else(|e| panic!("{e}"));
+    session.set_format(format).unwrap();
+    let data = data(8, &[28, 28, 1]);
+    session.calibrate(&data).unwrap();
+    let outputs = session.predict(&data).unwrap_or_else(|e| panic!("{e}"));
+    let before_s = session.usage().compute_s;
+    session.predict(&data).unwrap_or_else(|e| panic!("{e}"));
+    (outputs, session.usage().compute_s - before_s)
+}
+
+fn same_bits_in(format: Format) {
+    let (fast, fast_s) = predict_in(format, "virtual:spin3");
+    let (cycle, cycle_s) = predict_in(format, "virtual:spin3?fidelity=cycle");
+    assert_eq!(fast.len(), cycle.len());
+    for (a, b) in fast.iter().zip(&cycle) {
+        assert!(a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits()), "{a} {b}");
+    }
+    same_time(fast_s, cycle_s);
+}
+
+#[test]
+fn lenet5_in_bytes_gives_the_same_bits() {
+    if has_image() {
+        same_bits_in(Format::Int8);
+    }
+}
+
+#[test]
+fn lenet5_in_halves_gives_the_same_bits() {
+    if has_image() {
+        same_bits_in(Format::Bfp16);
     }
 }
 
