@@ -7,6 +7,7 @@ use std::process::Command;
 
 use object::{Object, ObjectSection, ObjectSymbol};
 use spidnn_core::pages::COUNT;
+use spidnn_core::pages::Page::{self, Exchange, Exponential, Gaussian, Loss, Norm, Product, Shape, Update};
 use spinnaker_wire::aplx::{self, ENTRY_BYTES, Entry, HEADER_BYTES};
 
 use crate::pages;
@@ -19,14 +20,20 @@ const COMPILER_PATH: &str = "/usr/bin/rustc";
 const TARGET: &str = "thumbv5te-spinnaker";
 /// The linker (Debian package lld); `FIRMWARE_LINKER` names another place.
 const LINKER: &str = "ld.lld";
-/// The firmware's variants: binary, features, whether it has pages.
-const VARIANTS: &[(&str, &str, bool)] = &[
-    ("predict", "usual-units,exponential-units", false),
-    ("train", "exchanges,usual-units,exponential-units", true),
-    ("kernels", "usual-units", false),
-    ("kernels_train", "usual-units", false),
-    ("kernels_formats", "usual-units", false),
-    ("kernels_rest", "all-units", false),
+/// The firmware's variants: binary, features, its pages.
+const VARIANTS: &[(&str, &str, &[Page])] = &[
+    ("predict", "usual-units,exponential-units", &[]),
+    ("predict_int8", "usual-units", &[Product, Loss, Norm]),
+    ("predict_bfp16", "usual-units", &[]),
+    (
+        "train",
+        "exchanges,all-units,units-apart",
+        &[Product, Shape, Loss, Update, Norm, Exchange, Exponential, Gaussian],
+    ),
+    ("kernels", "usual-units", &[]),
+    ("kernels_train", "usual-units", &[]),
+    ("kernels_formats", "usual-units", &[]),
+    ("kernels_rest", "all-units", &[]),
 ];
 /// Set in the environment of a compiler that is wrapped.
 const WRAPPED: &str = "SPIDNN_FIRMWARE_WRAPPED";
@@ -53,8 +60,8 @@ pub fn build(root: &Path, check: bool) -> Vec<String> {
         return vec![problem];
     }
     let mut problems = Vec::new();
-    for &(name, features, paged) in VARIANTS {
-        let packed = compile(root, name, features).and_then(|o| link(root, name, &o, paged)).and_then(|elf| {
+    for &(name, features, variant_pages) in VARIANTS {
+        let packed = compile(root, name, features).and_then(|o| link(root, name, &o, variant_pages)).and_then(|elf| {
             let code = sizes_of(&elf)?.code;
             if code > CODE_BYTES_MAX {
                 return Err(format!("{code} bytes of code, {CODE_BYTES_MAX} fit"));
@@ -74,8 +81,8 @@ pub fn sizes(root: &Path) -> Result<String, Vec<String>> {
     let mut table =
         format!("{:<10} {:>6} of {CODE_BYTES_MAX} code  {:>6} of {DATA_BYTES_MAX} data  (bytes)\n", "variant", "", "");
     let mut problems = Vec::new();
-    for &(name, features, paged) in VARIANTS {
-        let elf = compile(root, name, features).and_then(|object| link(root, name, &object, paged));
+    for &(name, features, variant_pages) in VARIANTS {
+        let elf = compile(root, name, features).and_then(|object| link(root, name, &object, variant_pages));
         match elf.and_then(|elf| sizes_of(&elf)) {
             Ok(s) => {
                 let data = SEGMENT_BYTES + s.statics + s.stack;
@@ -191,8 +198,11 @@ fn linker() -> String {
 }
 
 /// Links a variant: what its pages are, where everything lies, and that no page refers to another.
-fn link(root: &Path, name: &str, object: &Path, paged: bool) -> Result<Vec<u8>, String> {
-    let plan = if paged { pages::plan(&read(object)?)? } else { Default::default() };
+fn link(root: &Path, name: &str, object: &Path, variant_pages: &[Page]) -> Result<Vec<u8>, String> {
+    let plan = match variant_pages {
+        [] => Default::default(),
+        some => pages::plan(&read(object)?, some)?,
+    };
     let template = String::from_utf8(read(&root.join("crates/spidnn-firmware/link.x"))?).map_err(|e| e.to_string())?;
     if !template.contains(PAGES_MARK) {
         return Err(format!("link.x has no place for `{PAGES_MARK}`"));

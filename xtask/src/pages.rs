@@ -8,19 +8,29 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use object::{Object, ObjectSection, ObjectSymbol, RelocationFlags, RelocationTarget, SectionFlags, SymbolIndex};
-use spidnn_core::pages::{COUNT, EXCHANGES, KERNELS};
+use spidnn_core::pages::{COUNT, EXCHANGES, KERNELS, Page};
 
 /// Number of the page that is there at first.
 pub const START: usize = COUNT;
 /// Pages, with the one that is there at first.
 pub const ALL: usize = COUNT + 1;
 /// Functions that may call into pages, by parts of their mangled names: they have brought the page before, or run before all others.
-const DISPATCHERS: &[&[&str]] =
-    &[&["7Kernels4read"], &["7Kernels3run"], &["7runtime", "8exchange"], &["5start3run"], &["7runtime3run"]];
+const DISPATCHERS: &[&[&str]] = &[
+    &["7Kernels5check"],
+    &["7Kernels3run"],
+    &["5apart3run"],
+    &["7runtime", "8exchange"],
+    &["5start3run"],
+    &["7runtime3run"],
+];
 /// What runs once, before any page is brought.
 const START_ROOTS: &[&[&str]] = &[&["5start7prepare"], &["7runtime", "9read_head"]];
 /// Functions of exchanges between chips, which are in a page as a whole.
 const EXCHANGE_ROOTS: &[&[&str]] = &[&["6stream", "9reduce_up"], &["6stream", "14broadcast_down"]];
+
+/// What is apart from its kernels.
+const EXPONENTIAL_ROOTS: &[&[&str]] = &[&["15spidnn_firmware5apart11exponential"]];
+const GAUSSIAN_ROOTS: &[&[&str]] = &[&["15spidnn_firmware5apart8gaussian"]];
 
 /// Flags of ELF sections, and types of relocations of branches (ELF for the Arm architecture, section 5.6).
 const SHF_ALLOC: u64 = 2;
@@ -42,6 +52,12 @@ fn is_dispatcher(name: &str) -> bool {
 fn root(name: &str) -> Option<usize> {
     if has(name, EXCHANGE_ROOTS) {
         return Some(EXCHANGES as usize);
+    }
+    if has(name, EXPONENTIAL_ROOTS) {
+        return Some(Page::Exponential as usize);
+    }
+    if has(name, GAUSSIAN_ROOTS) {
+        return Some(Page::Gaussian as usize);
     }
     if has(name, START_ROOTS) {
         return Some(START);
@@ -72,11 +88,11 @@ fn targets(file: &object::File<'_>, section: &object::Section<'_, '_>) -> BTreeS
         .collect()
 }
 
-/// The sections of each page, by name, from an object file of the whole program.
+/// The sections of each of the pages that a variant has, by name, from an object file of the whole program.
 ///
 /// # Errors
 /// If the file is none, or something other than a dispatcher calls what is in a page.
-pub fn plan(object: &[u8]) -> Result<[Vec<String>; ALL], String> {
+pub fn plan(object: &[u8], variant_pages: &[Page]) -> Result<[Vec<String>; ALL], String> {
     let file = object::File::parse(object).map_err(|e| e.to_string())?;
     let mut names = BTreeMap::new();
     let mut edges = BTreeMap::new();
@@ -93,8 +109,12 @@ pub fn plan(object: &[u8]) -> Result<[Vec<String>; ALL], String> {
             movable.insert(section.index().0);
         }
     }
-    let roots: BTreeMap<Number, usize> =
-        names.iter().filter_map(|(index, name)| root(name).map(|page| (*index, page))).collect();
+    let has_page = |page: usize| page == START || variant_pages.iter().any(|p| *p as usize == page);
+    let roots: BTreeMap<Number, usize> = names
+        .iter()
+        .filter_map(|(index, name)| root(name).map(|page| (*index, page)))
+        .filter(|(_, page)| has_page(*page))
+        .collect();
     let reach = |from: Vec<Number>| {
         let mut seen: BTreeSet<Number> = from.iter().copied().collect();
         let mut open = from;
@@ -286,7 +306,9 @@ mod tests {
         assert_eq!(root(&name("7execute", "4Loss")), Some(2));
         assert_eq!(root(&name("7accepts", "13OptimizerStep")), Some(3));
         assert_eq!(root(&name("7execute", "4Gemm")), None);
-        assert_eq!(root(".text._RINvMsj_NtNtCs9_11spidnn_core8exchange6streamNtB8_5Links9reduce_upE"), Some(3));
+        assert_eq!(root(&name("7execute", "8CopyRows")), None);
+        assert_eq!(root(".text._RINvMsj_NtNtCs9_11spidnn_core8exchange6streamNtB8_5Links9reduce_upE"), Some(5));
+        assert_eq!(root(".text._RNvNtCs1_15spidnn_firmware5apart8gaussian"), Some(7));
         assert_eq!(root(".text._RNvNtCs1_15spidnn_firmware5start7prepare"), Some(START));
     }
 }

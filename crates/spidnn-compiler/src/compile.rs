@@ -198,6 +198,7 @@ fn config_of(
         cores: cores[&chip].len() as u32,
         key: key(chip, slot)?,
         leader: key(chip, 0)?,
+        above: key(chip, spidnn_core::program::barrier::above(slot as u32) as usize)?,
         run_block,
         scalars: SCALARS,
         segment_buffer: SEGMENT_BUFFER,

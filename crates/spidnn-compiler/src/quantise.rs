@@ -55,7 +55,8 @@ impl ByteFormat {
         if width < 1e-30 {
             return ByteFormat { scale: 1.0, zero: 0 };
         }
-        let scale = (width / 255.0) as f32;
+        // What is larger than any sensible range saturates: kernels take scales from 2^-118 to 2^63.
+        let scale = (width.min(1e20) / 255.0) as f32;
         ByteFormat { scale, zero: (-f64::from(low) / f64::from(scale)).round().clamp(0.0, 255.0) as u32 }
     }
 

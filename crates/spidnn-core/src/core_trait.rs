@@ -56,15 +56,17 @@ pub struct Arrival<W> {
 }
 
 /// Packets of the next barrier that an interrupt handler may count by itself: those whose key equals `key` where `mask` is set. Bits
-/// 8:4 of the key are a number; `numbers` are those that have to come.
+/// 8:4 of the key are a number; the number 31 ends the barrier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Meeting {
     /// Key, without its number.
     pub key: u32,
     /// Bits of the key that count.
     pub mask: u32,
-    /// Bit n: number n has to come.
-    pub numbers: u32,
+    /// Bit n: number n has to come before a packet is sent.
+    pub gathered: u32,
+    /// Key of that packet, which has no payload.
+    pub then: u32,
 }
 
 /// A core as the runtime sees it: DTCM, DMA, multicast packets, time.
@@ -94,19 +96,11 @@ pub trait Core {
     async fn dma(&self, transfer: Transfer);
     /// Resolves when every transfer with the tag is finished.
     async fn dma_done(&self, tag: u8);
-    /// Reads a kernel call from its number and parameters, if this core has the kernel and the call stays in the memory below
-    /// `dtcm_bytes`. (Into a place of the caller's, since a core has little stack for copies.)
+    /// Whether this core has the kernel of a call, and the call stays in the memory below `dtcm_bytes`.
     ///
     /// # Errors
     /// [`ErrorCode::NoKernel`], [`ErrorCode::BadKernel`].
-    fn read_call(
-        &self,
-        number: u32,
-        parameters: &[u32],
-        dtcm_bytes: u32,
-        call: &mut KernelCall,
-    ) -> Result<(), ErrorCode> {
-        call.read(number, parameters).map_err(|_| ErrorCode::BadKernel)?;
+    fn check_call(&self, call: &KernelCall, dtcm_bytes: u32) -> Result<(), ErrorCode> {
         call.check(dtcm_bytes as usize / 4).map_err(|_| ErrorCode::BadKernel)
     }
     /// Brings a page of code into instruction memory, on a core whose firmware has pages, unless it is there. (For a kernel the core
@@ -121,7 +115,12 @@ pub trait Core {
     /// Tells which packets to count instead of keeping them for [`Core::take`]; none are counted yet. A core that does not count
     /// leaves them to the runtime.
     fn expect(&self, _meeting: Meeting) {}
-    /// Numbers that were counted since [`Core::expect`]. When all have come, [`Core::event`] ends.
+    /// Adds numbers to those that came. A core that counts by itself answers `true`: it sends the meeting's packet as soon as all
+    /// numbers have come, once. Others leave it to the runtime.
+    fn join(&self, _numbers: u32) -> bool {
+        false
+    }
+    /// Numbers that were counted since [`Core::expect`]. When number 31 has come, [`Core::event`] ends.
     fn met(&self) -> u32 {
         0
     }
@@ -141,8 +140,13 @@ pub trait Core {
     }
     /// From now on the core puts away nothing.
     fn close(&self) {}
-    /// Sleeps until a packet is there to take, something was put away since the core was last asked for that, or until the cycle count `deadline`.
+    /// Sleeps until a packet comes that is to be taken, is put away or ends a barrier, or until the cycle count `deadline`; one that came since
+    /// the last call counts. It may end without a reason.
     async fn event(&self, deadline: Option<u64>);
+    /// As [`Core::event`], with a deadline so many cycles from now.
+    async fn event_within(&self, cycles: u64) {
+        self.event(Some(self.now_cycles() + cycles)).await;
+    }
     /// Tells the host that the core is ready, and sleeps until the host's start signal: `true`. A packet wakes it, too:
     /// `false`; the core then takes it and calls again.
     async fn wait_start(&self) -> bool;

@@ -2,9 +2,10 @@
 //!
 //! **Keys.** `chip << 20 | core << 15 | kind << 12 | low`; the kinds are the constants of [`kind`].
 //!
-//! **Barriers.** Every core sends `arrive` (its epoch in the low bits) to the leader; the leader, when it has heard all, multicasts
-//! `release` with that epoch. Who waits too long repeats its `arrive`; the leader answers an `arrive` of an epoch that is over
-//! by repeating its `release`.
+//! **Barriers.** Every core sends `arrive` (its slot and epoch in the low bits) to the first core of its group, those send `arrive` to
+//! the leader when they have heard all of theirs ([`crate::program::barrier`]), and the leader then multicasts `release` with that
+//! epoch to all, itself included. Who waits too long repeats what it sent; an `arrive` of an epoch that is over is answered by
+//! the leader's `release`. A core's interrupt handler can do all of this by itself ([`Meeting`]).
 //!
 //! **Streams.** Blocks of 128 words (the last may be shorter) are numbered through the life of a core. Data keys carry the number
 //! modulo 16 and the offset. A receiver has room for two blocks; when it enters an exchange, and whenever it has used up a block, it
@@ -20,11 +21,11 @@ use maybe_async::maybe_async;
 
 use crate::core_trait::{Arrival, Core, Counter, Meeting};
 use crate::error::{ErrorCode, Failure};
-use crate::program::CoreConfig;
+use crate::program::{CoreConfig, barrier};
 
 /// Kinds of channels, bits 14:12 of a key.
 pub mod kind {
-    /// Core to the leader of its chip.
+    /// To the first core of a group or to the leader of the chip, whose core number the key has.
     pub const ARRIVE: u32 = 0;
     /// Leader to all cores of its chip.
     pub const RELEASE: u32 = 1;
@@ -44,22 +45,26 @@ const SENDER_MASK: u32 = !0x7FFF;
 const TIMEOUT_MAX_CYCLES: u64 = 1_280_000;
 /// The same at a barrier, where waiting for others is usual (2 ms).
 const BARRIER_TIMEOUT_CYCLES: u64 = 400_000;
-/// Bits of an `arrive` that are the same for every core: kind and epoch.
-const ARRIVE_MASK: u32 = 0x700F;
+/// Bits that `arrive` and `release` of an epoch share: kind, but for its lowest bit, and epoch.
+const MEETING_MASK: u32 = 0x600F;
+/// The number of a `release`, where an `arrive` has a slot.
+const RELEASE_NUMBER: u32 = 31;
 /// A peer that has not answered for so long (two minutes) is given up; the host finds dead cores long before.
 const SILENCE_CYCLES: u64 = 24_000_000_000;
 /// Cycles for a packet of a barrier, which the interrupt handler counts (measured, as those of the interpreter).
 const BARRIER_PACKET_CYCLES: u32 = 31;
 /// Cycles of a barrier beyond those of its packets and its command.
-const BARRIER_CYCLES: u32 = 250;
+const BARRIER_CYCLES: u32 = 170;
 /// Cycles for another packet: the handler, the ring, and what it asks for.
 const PACKET_CYCLES: u32 = 160;
 /// Cycles for each packet of a run with payload.
-const PAYLOAD_CYCLES: u32 = 60;
+const PAYLOAD_CYCLES: u32 = 12;
 /// What a core knows of its barriers and streams.
 #[derive(Debug)]
 pub(crate) struct Links {
     config: CoreConfig,
+    /// A bit for each slot that this core hears of at a barrier.
+    gathered: u32,
     epoch: u32,
     arrived: [u32; 2],
     released: u32,
@@ -72,6 +77,7 @@ impl Links {
     /// Before a configuration is read.
     pub const EMPTY: Links = Links {
         config: CoreConfig::EMPTY,
+        gathered: 0,
         epoch: 0,
         arrived: [0; 2],
         released: 0,
@@ -82,24 +88,29 @@ impl Links {
     /// Takes the configuration of the core.
     pub fn configure<C: Core>(&mut self, core: &C, config: &CoreConfig) {
         self.config = *config;
+        self.gathered = barrier::gathered(config.slot, config.cores);
         core.expect(self.meeting(1));
     }
 
-    /// What comes at the barrier of an epoch: to the leader all others' `arrive`, to the others the leader's `release`.
+    /// What comes at the barrier of an epoch.
     fn meeting(&self, epoch: u32) -> Meeting {
+        Meeting { key: epoch & 15, mask: MEETING_MASK, gathered: self.gathered, then: self.message(epoch) }
+    }
+
+    /// What a core sends when all that it has to hear of are there: the leader `release`, others `arrive`.
+    fn message(&self, epoch: u32) -> u32 {
         if self.config.slot == 0 {
-            Meeting { key: kind::ARRIVE << 12 | (epoch & 15), mask: ARRIVE_MASK, numbers: self.all() & !1 }
+            self.release(epoch)
         } else {
-            let key = self.config.leader | kind::RELEASE << 12 | (epoch & 0xFF);
-            Meeting { key, mask: u32::MAX, numbers: 1 << (key >> 4 & 31) }
+            self.config.above | kind::ARRIVE << 12 | self.config.slot << 4 | (epoch & 15)
         }
     }
 
-    /// A bit for each core of the chip.
-    fn all(&self) -> u32 {
-        u32::MAX >> (32 - self.config.cores)
+    fn release(&self, epoch: u32) -> u32 {
+        self.config.leader | kind::RELEASE << 12 | RELEASE_NUMBER << 4 | (epoch & 15)
     }
 
+    #[cfg(feature = "exchanges")]
     fn key(&self, kind: u32, low: u32) -> u32 {
         self.config.key | kind << 12 | low
     }
@@ -109,32 +120,46 @@ impl Links {
         self.epoch = self.epoch.wrapping_add(1);
         let epoch = self.epoch;
         if self.config.cores == 1 {
+            self.released = epoch;
             return Ok(());
         }
         core.charge(BARRIER_CYCLES);
-        let all = self.all();
-        if self.config.slot == 0 {
-            self.arrived[(epoch & 1) as usize] |= 1;
-            let mut watch = Watch::new(core, self.config.key, epoch, BARRIER_TIMEOUT_CYCLES);
-            while (self.arrived[(epoch & 1) as usize] | core.met()) & all != all {
-                self.wait(core, &mut watch).await?;
-            }
-            self.arrived[(epoch & 1) as usize] = 0;
-            self.released = epoch;
-            core.expect(self.meeting(epoch.wrapping_add(1)));
-            core.send(self.key(kind::RELEASE, epoch & 0xFF), None).await;
-        } else {
-            core.send(self.key(kind::ARRIVE, self.config.slot << 4 | (epoch & 15)), None).await;
-            let mut watch = Watch::new(core, self.config.leader, epoch, BARRIER_TIMEOUT_CYCLES);
-            while self.released != epoch && core.met() == 0 {
-                if self.wait(core, &mut watch).await? {
-                    core.send(self.key(kind::ARRIVE, self.config.slot << 4 | (epoch & 15)), None).await;
-                }
-            }
-            self.released = epoch;
-            core.expect(self.meeting(epoch.wrapping_add(1)));
+        self.join(core, self.config.slot).await;
+        // Most barriers end with the first news, without a look at the clock.
+        self.answer(core).await;
+        if !self.is_over(core) {
+            core.event_within(BARRIER_TIMEOUT_CYCLES).await;
         }
+        let mut watch = None;
+        while !self.is_over(core) {
+            let new = || Watch::new(core, self.config.leader, epoch, BARRIER_TIMEOUT_CYCLES);
+            if self.wait(core, watch.get_or_insert_with(new)).await? && self.has_gathered(core) {
+                core.send(self.message(epoch), None).await;
+            }
+        }
+        self.released = epoch;
+        self.arrived[(epoch & 1) as usize] = 0;
+        core.expect(self.meeting(epoch.wrapping_add(1)));
         Ok(())
+    }
+
+    /// Whether the leader has said that all are at the barrier that goes on.
+    fn is_over<C: Core>(&self, core: &C) -> bool {
+        self.released == self.epoch || core.met() >> RELEASE_NUMBER != 0
+    }
+
+    /// A core has come to the barrier that goes on.
+    async fn join<C: Core>(&mut self, core: &C, slot: u32) {
+        let arrived = &mut self.arrived[(self.epoch & 1) as usize];
+        *arrived |= 1 << slot;
+        if !core.join(*arrived) && self.has_gathered(core) {
+            core.send(self.message(self.epoch), None).await;
+        }
+    }
+
+    /// Whether all that this core has to hear of are at the barrier that goes on.
+    fn has_gathered<C: Core>(&self, core: &C) -> bool {
+        self.gathered & !(self.arrived[(self.epoch & 1) as usize] | core.met()) == 0
     }
 
     /// Answers everything that has arrived.
@@ -175,7 +200,7 @@ impl Links {
         match key >> 12 & 7 {
             kind::ARRIVE => self.arrive(core, low).await,
             kind::RELEASE => {
-                if sender == self.config.leader && self.epoch & 0xFF == low {
+                if sender == self.config.leader && self.epoch & 15 == low & 15 {
                     self.released = self.epoch;
                 }
             }
@@ -187,14 +212,17 @@ impl Links {
 
     async fn arrive<C: Core>(&mut self, core: &C, low: u32) {
         let (slot, epoch) = (low >> 4 & 31, low & 15);
-        if slot >= self.config.cores || self.config.slot != 0 {
+        if slot >= self.config.cores || barrier::above(slot) != self.config.slot {
             return;
         }
-        if epoch == self.released & 15 {
+        let ahead = epoch.wrapping_sub(self.released) & 15;
+        match ahead {
             // It did not hear that this one is over.
-            core.send(self.key(kind::RELEASE, self.released & 0xFF), None).await;
-        } else if epoch == self.released.wrapping_add(1) & 15 {
-            self.arrived[(epoch & 1) as usize] |= 1 << slot;
+            0 => core.send(self.release(self.released), None).await,
+            1 if self.epoch != self.released => self.join(core, slot).await,
+            // This core has not come to that barrier yet, or does not know yet that the one before is over.
+            1 | 2 => self.arrived[(epoch & 1) as usize] |= 1 << slot,
+            _ => {}
         }
     }
 }

@@ -2,10 +2,13 @@
 //!
 //! What is hot or shared by several pages is resident. The rest is in the page of the kernels that need it; before one of them is checked
 //! or run, the core's DMA brings its page. A stage of a network stays in one page, so pages change a few times in a batch.
-//! Firmware that fits as a whole has no pages: their lengths are 0, and everything is resident.
+//! Each variant of the firmware chooses which of the pages it has: what belongs to the others is resident, and their lengths are 0.
+
+use spidnn_kernels::KernelCall;
+use spidnn_kernels::apart::{self, Part};
 
 /// Pages at most.
-pub const COUNT: usize = 5;
+pub const COUNT: usize = 8;
 
 /// A page's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,10 +20,16 @@ pub enum Page {
     Shape,
     /// Losses, and the normalisation that comes with them.
     Loss,
-    /// Optimizers' steps, and exchanges between chips.
+    /// Optimizers' steps.
     Update,
     /// Statistics, batch normalisation and dropout.
     Norm,
+    /// Exchanges between chips.
+    Exchange,
+    /// What is rare and large: exponential units and binary cross-entropy (`spidnn_kernels::apart`).
+    Exponential,
+    /// The same: gaussian units.
+    Gaussian,
 }
 
 macro_rules! pages {
@@ -40,15 +49,24 @@ macro_rules! pages {
 }
 
 pages! {
-    Product: Conv BiasAct;
-    Shape: Pool PoolGrad ActGrad ConvWgrad PrepConvBackward ColumnSum;
+    Product: Conv ConvHalf BiasAct;
+    Shape: Pool PoolGrad ActGrad ConvWgrad ConvWgradHalf PrepConvBackward PrepConvBackwardHalf ColumnSum;
     Loss: Loss Softmax SoftmaxGrad;
     Update: OptimizerStep SumParts Norms Clip CountNonFinite NormCoefficients;
     Norm: NormGrad Normalise Lerp Dropout ScaleShift Scale;
 }
 
+/// The page that runs a call, where it is not the kernel's own, which checks it.
+pub const fn apart_of(call: &KernelCall) -> Option<Page> {
+    match apart::of(call) {
+        Some(Part::Exponential) => Some(Page::Exponential),
+        Some(Part::Gaussian) => Some(Page::Gaussian),
+        None => None,
+    }
+}
+
 /// The page that exchanges between chips are in.
-pub const EXCHANGES: Page = Page::Update;
+pub const EXCHANGES: Page = Page::Exchange;
 
 /// What is in instruction memory, for a core that has pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +104,7 @@ mod tests {
 
     #[test]
     fn a_page_is_brought_when_another_is_there() {
-        let mut shelf = Shelf::new([800, 0, 1600, 8, 16]);
+        let mut shelf = Shelf::new([800, 0, 1600, 8, 16, 0, 0, 0]);
         assert_eq!(shelf.need(Page::Product), Some(800));
         assert_eq!(shelf.need(Page::Product), None);
         assert_eq!(shelf.need(Page::Shape), None, "resident");
@@ -96,9 +114,23 @@ mod tests {
     }
 
     #[test]
-    fn kernels_of_products_are_resident() {
-        use spidnn_kernels::call::{Conv, Gemm, Loss, Prep2d};
-        assert_eq!([Gemm::NUMBER, Prep2d::NUMBER].map(of), [None, None]);
+    fn rare_units_are_in_pages_of_their_own() {
+        use spidnn_kernels::call::BiasAct;
+        let activation = |activation| apart_of(&BiasAct { activation, ..Default::default() }.into());
+        let (tanh, elu, gelu) = (6, 3, 9);
+        assert_eq!([tanh, elu, gelu].map(activation), [None, Some(Page::Exponential), Some(Page::Gaussian)]);
+    }
+
+    #[test]
+    fn exchanges_run_no_kernel_of_a_page() {
+        use spidnn_kernels::call::{CopyRows, Map2};
+        assert_eq!([CopyRows::NUMBER, Map2::NUMBER].map(of), [None, None]);
+    }
+
+    #[test]
+    fn kernels_that_every_stage_has_are_resident() {
+        use spidnn_kernels::call::{Conv, CopyRows, Gemm, Loss, Prep2d, Product8};
+        assert_eq!([CopyRows::NUMBER, Gemm::NUMBER, Prep2d::NUMBER, Product8::NUMBER].map(of), [None; 4]);
         assert_eq!([Conv::NUMBER, Loss::NUMBER].map(of), [Some(Page::Product), Some(Page::Loss)]);
     }
 }

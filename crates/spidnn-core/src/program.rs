@@ -15,7 +15,7 @@ use crate::command::reg;
 /// First word of an image: `SPDN`.
 pub const MAGIC: u32 = 0x4E44_5053;
 /// Version of the format of images and run blocks.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Programs of an image.
 pub const PROGRAMS: usize = 3;
 /// Children of a chip in the tree of replicas at most (one for each link).
@@ -34,24 +34,39 @@ pub const RUN_BLOCK_WORDS: usize = 32;
 /// What firmware says of itself: the last words of its code.
 pub mod trailer {
     use super::{MAGIC, VERSION};
+    use spidnn_kernels::units::Units;
+
     use crate::pages;
 
-    /// Words of a trailer: magic number, version of images, two words with a bit for each kernel, flags, bytes of each page of code.
-    pub const WORDS: usize = 5 + pages::COUNT;
+    /// Words of a trailer: magic number, version of images, two words with a bit for each kernel, flags, a bit for each unit of the kernels,
+    /// bytes of each page of code.
+    pub const WORDS: usize = 6 + pages::COUNT;
     /// Flag: the firmware takes part in exchanges between chips.
     pub const EXCHANGES: u32 = 1;
 
     /// The words of a trailer; kernels have numbers below 64.
-    pub const fn words(kernels: &[u32], exchanges: bool, page_bytes: [u32; pages::COUNT]) -> [u32; WORDS] {
+    pub const fn words(
+        kernels: &[u32],
+        units: Units,
+        exchanges: bool,
+        page_bytes: [u32; pages::COUNT],
+    ) -> [u32; WORDS] {
         let mut mask = 0u64;
         let mut i = 0;
         while i < kernels.len() {
             mask |= 1 << kernels[i];
             i += 1;
         }
-        let [a, b, c, d, e] = page_bytes;
         let flags = if exchanges { EXCHANGES } else { 0 };
-        [MAGIC, VERSION, mask as u32, (mask >> 32) as u32, flags, a, b, c, d, e]
+        let mut words = [0; WORDS];
+        [words[0], words[1], words[2], words[3], words[4], words[5]] =
+            [MAGIC, VERSION, mask as u32, (mask >> 32) as u32, flags, units.0];
+        let mut page = 0;
+        while page < pages::COUNT {
+            words[WORDS - pages::COUNT + page] = page_bytes[page];
+            page += 1;
+        }
+        words
     }
 
     /// What firmware can do.
@@ -59,6 +74,8 @@ pub mod trailer {
     pub struct Capabilities {
         /// A bit for each kernel.
         pub kernels: u64,
+        /// The activations, losses and optimizers that these kernels have.
+        pub units: Units,
         /// It takes part in exchanges between chips.
         pub exchanges: bool,
         /// Bytes of its pages of code.
@@ -71,10 +88,11 @@ pub mod trailer {
     /// If the words are not a trailer of this version.
     pub const fn read(words: &[u32; WORDS]) -> Result<Capabilities, u32> {
         match *words {
-            [MAGIC, VERSION, low, high, flags, a, b, c, d, e] => Ok(Capabilities {
+            [MAGIC, VERSION, low, high, flags, units, page_bytes @ ..] => Ok(Capabilities {
                 kernels: low as u64 | (high as u64) << 32,
+                units: Units(units),
                 exchanges: flags & EXCHANGES != 0,
-                page_bytes: [a, b, c, d, e],
+                page_bytes,
             }),
             [MAGIC, version, ..] => Err(version),
             _ => Err(0),
@@ -127,6 +145,30 @@ pub mod directory {
     }
 }
 
+/// Who tells whom at a barrier: cores in groups of [`barrier::GROUP`] slots tell the first of their group, which tells slot 0.
+pub mod barrier {
+    /// Slots of a group. (The first core of a chip hears of 3 others and of 4 groups, if there are 17: all together it would hear of 16,
+    /// and each packet takes the interrupt handler some 40 cycles.)
+    pub const GROUP: u32 = 4;
+
+    /// The slot that a slot tells; slot 0 tells all.
+    pub const fn above(slot: u32) -> u32 {
+        if slot.is_multiple_of(GROUP) { 0 } else { slot - slot % GROUP }
+    }
+
+    /// A bit for each slot that a slot has to hear of, itself included.
+    pub const fn gathered(slot: u32, cores: u32) -> u32 {
+        let (mut bits, mut other) = (1 << slot, 0);
+        while other < cores && other < 32 {
+            if above(other) == slot && other != slot {
+                bits |= 1 << other;
+            }
+            other += 1;
+        }
+        bits
+    }
+}
+
 /// What a core has to know of its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CoreConfig {
@@ -138,6 +180,8 @@ pub struct CoreConfig {
     pub key: u32,
     /// Key base of the chip's leader.
     pub leader: u32,
+    /// Key base of the core that this one tells of its arrival at a barrier: that of the slot [`barrier::above`].
+    pub above: u32,
     /// Key base of the same slot on the parent chip.
     pub parent: Option<u32>,
     /// This chip's number among the parent's children.
@@ -164,6 +208,7 @@ impl CoreConfig {
         cores: 0,
         key: 0,
         leader: 0,
+        above: 0,
         parent: None,
         child_number: 0,
         children: [0; CHILDREN_MAX],
@@ -180,6 +225,7 @@ impl CoreConfig {
         w[0] = self.slot | self.cores << 8 | self.child_number << 16 | self.child_count << 24;
         w[1] = self.key;
         w[2] = self.leader;
+        w[14] = self.above;
         w[3] = self.parent.unwrap_or(u32::MAX);
         w[4..10].copy_from_slice(&self.children);
         w[10] = self.run_block;
@@ -198,6 +244,7 @@ impl CoreConfig {
             child_count: w[0] >> 24,
             key: w[1],
             leader: w[2],
+            above: w[14],
             parent: (w[3] != u32::MAX).then_some(w[3]),
             children: [w[4], w[5], w[6], w[7], w[8], w[9]],
             run_block: w[10],
@@ -210,7 +257,7 @@ impl CoreConfig {
             && config.child_count as usize <= CHILDREN_MAX
             && (config.child_number as usize) < CHILDREN_MAX
             && (config.slot == 0) == (config.key == config.leader)
-            && [config.key, config.leader].iter().chain(&config.parent).all(|key| key & !KEY_BASE_MASK == 0)
+            && [config.key, config.leader, config.above].iter().chain(&config.parent).all(|key| key & !KEY_BASE_MASK == 0)
             && config.children.iter().all(|key| key & !KEY_BASE_MASK == 0)
             && config.run_block.is_multiple_of(4)
             && config.scalars.is_multiple_of(4)

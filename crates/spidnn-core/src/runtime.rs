@@ -202,7 +202,7 @@ impl<C: Core> Runner<'_, C> {
             let deed = self.interpreter.next(segment)?;
             core.charge(self.interpreter.take_charge());
             if let Deed::Kernel = deed {
-                self.interpreter.read_call(core)?;
+                self.interpreter.check_call(core)?;
             }
             let said = &self.interpreter;
             match deed {

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use spidnn_core::command::{Command, EXCHANGE_SCRATCH_BYTES, Exchange, Item, Step, When};
-use spidnn_core::program::{CoreConfig, CoreImage, RunBlock};
+use spidnn_core::program::{CoreConfig, CoreImage, RunBlock, barrier};
 use spidnn_core::{Arrival, Core, Counter, Direction, Transfer, kind};
 use spidnn_kernels::KernelCall;
 
@@ -54,7 +54,7 @@ impl World {
         let (chip, slot) = ((key >> 20) as usize, (key >> 15 & 31) as usize - 1);
         let at = |c: usize, s: usize| c * self.cores + s;
         match key >> 12 & 7 {
-            kind::ARRIVE => vec![at(chip, 0)],
+            kind::ARRIVE => vec![at(chip, slot)],
             kind::RELEASE => (0..self.cores).map(|s| at(chip, s)).collect(),
             kind::UP_DATA | kind::UP_CONTROL => self.parents[chip].map(|p| at(p, slot)).into_iter().collect(),
             _ => (0..self.parents.len()).filter(|&c| self.parents[c] == Some(chip)).map(|c| at(c, slot)).collect(),
@@ -276,6 +276,7 @@ fn exchange(parents: &[Option<usize>], cores: usize, words: u32, loss: f64, dupl
                 cores: cores as u32,
                 key: key(chip, slot),
                 leader: key(chip, 0),
+                above: key(chip, barrier::above(slot as u32) as usize),
                 parent: parents[chip].map(|p| key(p, slot)),
                 child_number: parents[chip]
                     .map(|p| (0..chip).filter(|&c| parents[c] == Some(p)).count() as u32)

@@ -26,9 +26,8 @@ irq_entry:
     ldr   r1, [r3, #72]             @ jobs
     sub   r1, r1, #1
     str   r1, [r3, #72]
-    ldr   r0, =EVENT
-    mov   r1, #1
-    strb  r1, [r0]
+    ldr   r0, =RINGS + 672          @ news
+    str   r0, [r0]
 2:
     ldr   r12, [r3, #68]            @ the job that is being submitted
     cmp   r12, #0

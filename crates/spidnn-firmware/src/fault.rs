@@ -74,6 +74,18 @@ pub fn stop() -> ! {
     }
 }
 
+/// The end of the program that the host has asked for: nothing but the monitor's questions is heard any more.
+pub extern "C" fn ended() -> ! {
+    if let Some(vcpu) = this_core() {
+        vcpu.set_state(State::Exit);
+    }
+    vic::disable(!vic::source::MONITOR);
+    interrupt::unmask();
+    loop {
+        interrupt::wait();
+    }
+}
+
 /// What the vectors of faults come to: registers and code are in the block.
 #[unsafe(no_mangle)]
 extern "C" fn fault_stop() -> ! {

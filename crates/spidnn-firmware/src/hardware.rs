@@ -10,9 +10,10 @@ use spidnn_core::{Arrival, Core, Counter, ErrorCode, Meeting, Transfer};
 use crate::device::{Register, comms, system, timer};
 
 use crate::fault::{self, Code};
+use crate::interrupt;
 use crate::monitor::{Field, State, Vcpu};
 use crate::packets::{self, Payloads};
-use crate::sleep::sleep_until;
+use crate::sleep::{sleep, sleep_until};
 use crate::transfers::{self, DTCM};
 use crate::{Kernels, pages, text};
 use spidnn_kernels::KernelCall;
@@ -23,12 +24,10 @@ pub struct Hardware<K> {
     kernels: PhantomData<K>,
     /// Cycles at the last look at the timer: it counts 32 bits only.
     cycles: Cell<u64>,
-    /// Numbers that are expected at the next barrier.
-    expected: Cell<u32>,
+    /// This core has come to a barrier: the interrupt handler may send a packet.
+    in_barrier: Cell<bool>,
     /// When the run began.
     run_began: Cell<u64>,
-    /// Packets put away when the runtime last asked.
-    put_away: Cell<u32>,
     /// The next start signal is SYNC1 (they alternate).
     second_signal: Cell<bool>,
 }
@@ -41,8 +40,7 @@ impl<K: Kernels> Hardware<K> {
             kernels: PhantomData,
             cycles: Cell::new(0),
             run_began: Cell::new(0),
-            put_away: Cell::new(0),
-            expected: Cell::new(0),
+            in_barrier: Cell::new(false),
             second_signal: Cell::new(false),
         }
     }
@@ -106,21 +104,15 @@ impl<K: Kernels> Core for Hardware<K> {
     }
 
     fn dma(&self, transfer: Transfer) {
-        sleep_until(|| transfers::submit(&transfer));
+        transfers::submit(&transfer);
     }
 
     fn dma_done(&self, tag: u8) {
         sleep_until(|| transfers::is_done(tag));
     }
 
-    fn read_call(
-        &self,
-        number: u32,
-        parameters: &[u32],
-        dtcm_bytes: u32,
-        call: &mut KernelCall,
-    ) -> Result<(), ErrorCode> {
-        K::read(number, parameters, dtcm_bytes as usize / 4, call)
+    fn check_call(&self, call: &KernelCall, dtcm_bytes: u32) -> Result<(), ErrorCode> {
+        K::check(call, dtcm_bytes as usize / 4)
     }
 
     fn code(&self, page: Page) {
@@ -138,20 +130,35 @@ impl<K: Kernels> Core for Hardware<K> {
     }
 
     fn send(&self, key: u32, payload: Option<u32>) {
-        comms::send(key, payload);
+        // The handler must not send between the two halves of a packet.
+        if self.in_barrier.get() {
+            interrupt::masked(|| comms::send(key, payload));
+        } else {
+            comms::send(key, payload);
+        }
     }
 
     fn send_words(&self, key: u32, dtcm: u32, count: u32) {
         for i in 0..count {
             // SAFETY: as for `read`.
             let word = unsafe { words_at(dtcm).add(i as usize).read_volatile() };
-            comms::send(key + i, Some(word));
+            if self.in_barrier.get() {
+                interrupt::masked(|| comms::send(key + i, Some(word)))
+            } else {
+                comms::send(key + i, Some(word))
+            }
         }
     }
 
     fn expect(&self, meeting: Meeting) {
+        self.in_barrier.set(false);
         packets::count(&meeting);
-        self.expected.set(meeting.numbers);
+    }
+
+    fn join(&self, numbers: u32) -> bool {
+        self.in_barrier.set(true);
+        packets::join(numbers);
+        true
     }
 
     fn met(&self) -> u32 {
@@ -171,7 +178,6 @@ impl<K: Kernels> Core for Hardware<K> {
     }
 
     fn put_away(&self, place: usize) -> [u32; 4] {
-        self.put_away.set(packets::count_put_away());
         packets::put_away(place)
     }
 
@@ -180,19 +186,18 @@ impl<K: Kernels> Core for Hardware<K> {
     }
 
     fn event(&self, deadline: Option<u64>) {
-        let here = || {
-            let expected = self.expected.get();
-            !packets::is_empty()
-                || packets::count_put_away() != self.put_away.get()
-                || (expected != 0 && packets::counted() & expected == expected)
-        };
-        let Some(deadline) = deadline else { return sleep_until(here) };
+        let Some(deadline) = deadline else { return sleep() };
         let now = self.now_cycles();
-        if here() || now >= deadline {
-            return;
+        if now < deadline {
+            timer::set_alarm(u32::try_from(deadline - now).unwrap_or(u32::MAX));
+            sleep();
+            timer::clear_alarm();
         }
-        timer::set_alarm(u32::try_from(deadline - now).unwrap_or(u32::MAX));
-        sleep_until(|| here() || self.now_cycles() >= deadline);
+    }
+
+    fn event_within(&self, cycles: u64) {
+        timer::set_alarm(u32::try_from(cycles).unwrap_or(u32::MAX));
+        sleep();
         timer::clear_alarm();
     }
 

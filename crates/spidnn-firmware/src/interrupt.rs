@@ -11,9 +11,6 @@ use crate::global::Global;
 use crate::mailbox;
 use crate::packets;
 
-/// Something has happened since the runtime last looked: here, and in `dma.s` for a transfer that has ended.
-#[unsafe(no_mangle)]
-static EVENT: Global<bool> = Global::new(false);
 /// The signal START has come.
 static STARTED: Global<bool> = Global::new(false);
 
@@ -53,11 +50,6 @@ pub fn wait() {
     unsafe { asm!("mcr p15, 0, {0}, c7, c0, 4", in(reg) 0, options(nostack)) }
 }
 
-/// Whether something has happened since the last call. Interrupts must be masked.
-pub fn take_event() -> bool {
-    EVENT.replace(false)
-}
-
 /// Whether the signal START has come.
 pub fn start_signal_came() -> bool {
     STARTED.get()
@@ -66,6 +58,34 @@ pub fn start_signal_came() -> bool {
 /// Notes the signal START.
 pub fn start() {
     STARTED.set(true);
+}
+
+unsafe extern "C" {
+    /// End of the stack of IRQ mode.
+    static irq_stack_top: u32;
+}
+
+/// Where the program was when the interrupt came. (Only for what `irq` calls: `irq_entry` has put it there.)
+pub fn interrupted() -> u32 {
+    // SAFETY: the word below the end of the stack.
+    unsafe { (&raw const irq_stack_top).sub(1).read_volatile() }
+}
+
+/// Leaves the interrupt and the program for other code: supervisor mode, an empty stack, interrupts masked.
+#[instruction_set(arm::a32)]
+pub fn leave(code: u32) -> ! {
+    // SAFETY: nothing of this program is ever looked at again.
+    unsafe {
+        asm!(
+            "msr cpsr_c, #0xD2",
+            "ldr sp, =irq_stack_top",
+            "msr cpsr_c, #0xD3",
+            "ldr sp, =stack_top",
+            "bx r0",
+            in("r0") code,
+            options(noreturn),
+        );
+    }
 }
 
 /// What is pending but the end of a DMA transfer; called by `dma.s` with interrupts masked.
@@ -83,5 +103,5 @@ extern "C" fn irq() {
     {
         mailbox::serve(vcpu);
     }
-    EVENT.set(true);
+    packets::set_news();
 }

@@ -7,6 +7,7 @@
 //! doc comments say.
 #![no_std]
 
+pub mod apart;
 pub mod device;
 pub mod fault;
 pub mod global;
@@ -24,30 +25,18 @@ pub mod transfers;
 pub use spidnn_core::ErrorCode;
 pub use spidnn_core::program::trailer;
 pub use spidnn_kernels as kernels;
-use spidnn_kernels::{DecodeError, Kernel, KernelCall};
+use spidnn_kernels::{Kernel, KernelCall};
 
 /// A firmware's choice of kernels.
 pub trait Kernels {
-    /// Reads a call from its number and parameters, if this firmware has the kernel and the call stays in `dtcm_words`.
+    /// Whether this firmware has a call's kernel, and the call stays in `dtcm_words`.
     ///
     /// # Errors
     /// [`ErrorCode::NoKernel`], [`ErrorCode::BadKernel`].
-    fn read(number: u32, parameters: &[u32], dtcm_words: usize, call: &mut KernelCall) -> Result<(), ErrorCode>;
+    fn check(call: &KernelCall, dtcm_words: usize) -> Result<(), ErrorCode>;
 
     /// Runs a call on the programs' part of data memory; `false` for a kernel that it does not have.
     fn run(call: &KernelCall, dtcm: &mut [u32]) -> bool;
-}
-
-/// Reads a call of any kernel.
-///
-/// # Errors
-/// [`ErrorCode::NoKernel`], [`ErrorCode::BadKernel`].
-#[inline(never)]
-pub fn decode(number: u32, parameters: &[u32], call: &mut KernelCall) -> Result<(), ErrorCode> {
-    call.read(number, parameters).map_err(|error| match error {
-        DecodeError::UnknownKernel(_) => ErrorCode::NoKernel,
-        DecodeError::WrongLength { .. } => ErrorCode::BadKernel,
-    })
 }
 
 /// Whether a call of one kernel stays in memory: apart from the others, so that their frames do not add up.
@@ -70,15 +59,9 @@ macro_rules! firmware {
 
         impl $crate::Kernels for Chosen {
             #[inline(never)]
-            fn read(
-                number: u32,
-                parameters: &[u32],
-                dtcm_words: usize,
-                call: &mut $crate::kernels::KernelCall,
-            ) -> Result<(), $crate::ErrorCode> {
+            fn check(call: &$crate::kernels::KernelCall, dtcm_words: usize) -> Result<(), $crate::ErrorCode> {
                 use $crate::kernels::KernelCall;
-                $crate::decode(number, parameters, call)?;
-                $crate::pages::bring_for(number);
+                $crate::pages::bring_for(call.number());
                 let accepted = match call {
                     $( KernelCall::$kernel(kernel) => $crate::accepts(kernel, dtcm_words), )*
                     _ => return Err($crate::ErrorCode::NoKernel),
@@ -89,6 +72,9 @@ macro_rules! firmware {
             #[inline(never)]
             fn run(call: &$crate::kernels::KernelCall, dtcm: &mut [u32]) -> bool {
                 use $crate::kernels::KernelCall;
+                if $crate::apart::run(call, dtcm) {
+                    return true;
+                }
                 $crate::pages::bring_for(call.number());
                 match call {
                     $( KernelCall::$kernel(kernel) => $crate::execute(kernel, dtcm), )*

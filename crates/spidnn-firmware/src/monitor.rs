@@ -2,10 +2,11 @@
 //!
 //! Source: SpiNNaker tools, `sark.h` (structures `vcpu_t`, `sv_t`); see also the crate `spinnaker-wire`.
 
-use crate::device::{ByteCell, Register, dma};
+use crate::device::{ByteCell, HalfCell, Register, dma};
 
 /// System variables.
 const SYSTEM_VARIABLES: u32 = 0xE500_7F00;
+const CHIP: HalfCell = HalfCell::at(SYSTEM_VARIABLES);
 const LED_PERIOD: ByteCell = ByteCell::at(SYSTEM_VARIABLES + 0x2B);
 /// From physical to virtual core numbers.
 const VIRTUAL_CORES: u32 = SYSTEM_VARIABLES + 0x94;
@@ -146,6 +147,11 @@ impl Vcpu {
 pub fn tagged_block(application: u8, tag: u8) -> u32 {
     let index = u32::from(application) << 8 | u32::from(tag);
     Register::at(SDRAM_TAGS.read() + 4 * index).read()
+}
+
+/// This chip's address, x in the upper byte.
+pub fn chip() -> u32 {
+    CHIP.read().into()
 }
 
 /// Makes the board's light blink as it does for a core in error.

@@ -18,13 +18,17 @@ const LONG: usize = 64;
 const BLOCKS: usize = if cfg!(feature = "exchanges") { 12 } else { 0 };
 /// A block that is none: no key gives it, and the search goes on behind it.
 const CLOSED: u32 = u32::MAX;
+/// No number that ever comes: nothing is to be sent.
+const SENT: u32 = 1 << 30;
+/// The end of the table of blocks, as `fiq.s` knows it.
+const END: u32 = u32::MAX - 1;
 /// Packets without.
 const SHORT: usize = 32;
 
 /// A block of a stream that is put away as it comes.
 #[repr(C)]
 struct Block {
-    /// Its keys without the lowest 7 bits, or [`CLOSED`]; 0 ends the table.
+    /// Its keys without the lowest 7 bits, or [`CLOSED`]; [`END`] ends the table.
     key: u32,
     /// Address of its words.
     address: u32,
@@ -47,10 +51,12 @@ struct Rings {
     counted_key: u32,
     counted_mask: u32,
     counted: u32,
-    /// Packets put away.
-    put_away: u32,
-    /// Registers of whom the handler interrupts.
-    saved: [u32; 3],
+    /// Not zero: something has happened that the runtime may wait for.
+    news: u32,
+    /// Numbers that have to come before a packet is sent, or [`SENT`]; its key.
+    gathered: u32,
+    then: u32,
+    reserved: u32,
     blocks: [Block; BLOCKS + 1],
 }
 
@@ -58,6 +64,7 @@ struct Shared(UnsafeCell<Rings>);
 // SAFETY: one core; what the handler writes is read as volatile, and each word has one writer (but `stopped`, see `freed`).
 unsafe impl Sync for Shared {}
 
+#[unsafe(no_mangle)]
 #[unsafe(link_section = ".ring")]
 static RINGS: Shared = Shared(UnsafeCell::new(Rings {
     long_keys: [0; LONG],
@@ -71,9 +78,11 @@ static RINGS: Shared = Shared(UnsafeCell::new(Rings {
     counted_key: 1,
     counted_mask: 0,
     counted: 0,
-    put_away: 0,
-    saved: [0; 3],
-    blocks: [const { Block { key: 0, address: 0, bitmap: [0; 4] } }; BLOCKS + 1],
+    news: 0,
+    gathered: SENT,
+    then: 0,
+    reserved: 0,
+    blocks: [const { Block { key: END, address: 0, bitmap: [0; 4] } }; BLOCKS + 1],
 }));
 
 const _: () = {
@@ -82,6 +91,7 @@ const _: () = {
     assert!(core::mem::offset_of!(Rings, long_head) == 640);
     assert!(
         core::mem::offset_of!(Rings, counted_key) == 640 + 20
+            && core::mem::offset_of!(Rings, news) == 672
             && core::mem::offset_of!(Rings, blocks) == 640 + 48
             && size_of::<Block>() == 24
     );
@@ -94,11 +104,13 @@ macro_rules! word {
     };
 }
 
+#[inline(always)]
 fn read(word: *mut u32) -> u32 {
     // SAFETY: words of `RINGS`.
     unsafe { word.read_volatile() }
 }
 
+#[inline(always)]
 fn write(word: *mut u32, value: u32) {
     // SAFETY: words of `RINGS`.
     unsafe { word.write_volatile(value) }
@@ -114,16 +126,17 @@ pub fn prepare() {
         (word!(short_head), short),
         (word!(short_tail), short),
         (word!(stopped), 0),
-        (word!(put_away), 0),
+        (word!(news), 0),
         // No key has a bit outside of an empty mask: nothing is counted.
         (word!(counted_key), 1),
         (word!(counted_mask), u32::MAX),
         (word!(counted), 0),
+        (word!(gathered), SENT),
     ] {
         write(place, value);
     }
     for place in 0..=BLOCKS {
-        write(block_word(place, 0), 0);
+        write(block_word(place, 0), END);
     }
     let variables = word!(long_head) as u32;
     // SAFETY: only registers of FIQ mode are changed, and the mode is restored.
@@ -137,7 +150,7 @@ pub fn prepare() {
             "msr cpsr_c, r4",
             out("r4") _,
             in("r0") comms::BASE,
-            in("r1") long,
+            in("r1") block_word(0, 0),
             in("r2") variables,
         );
     }
@@ -167,23 +180,18 @@ pub fn put_away(place: usize) -> [u32; 4] {
     core::array::from_fn(|word| if place < BLOCKS { read(block_word(place, 2 + word)) } else { 0 })
 }
 
-/// Packets that the handler has put away, of all blocks.
-pub fn count_put_away() -> u32 {
-    read(word!(put_away))
+/// Notes that something has happened that the runtime may wait for (`sleep.s` looks for it).
+pub fn set_news() {
+    write(word!(news), 1);
 }
 
 /// Lets the handler put away nothing.
 pub fn close() {
     for place in 0..BLOCKS {
-        if read(block_word(place, 0)) != 0 {
+        if read(block_word(place, 0)) != END {
             write(block_word(place, 0), CLOSED);
         }
     }
-}
-
-/// What changes when a packet comes.
-pub fn heads() -> (u32, u32, u32, u32) {
-    (read(word!(long_head)), read(word!(short_head)), counted(), count_put_away())
 }
 
 /// Counts packets from now on, instead of keeping them.
@@ -193,6 +201,20 @@ pub fn count(meeting: &Meeting) {
         write(word!(counted_key), meeting.key);
         write(word!(counted_mask), meeting.mask);
         write(word!(counted), 0);
+        write(word!(gathered), meeting.gathered);
+        write(word!(then), meeting.then);
+    });
+}
+
+/// Adds numbers to those that came; sends the packet of the meeting if these were the last. (Else the handler does, later.)
+pub fn join(numbers: u32) {
+    interrupt::masked(|| {
+        let counted = counted() | numbers;
+        write(word!(counted), counted);
+        if read(word!(gathered)) & !counted == 0 {
+            write(word!(gathered), SENT);
+            comms::send(read(word!(then)), None);
+        }
     });
 }
 

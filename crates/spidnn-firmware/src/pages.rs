@@ -6,6 +6,7 @@
 use spidnn_core::pages::{COUNT, Page, Shelf, of};
 use spidnn_core::program::trailer;
 use spidnn_core::{Direction, Transfer};
+use spidnn_kernels::units::Units;
 
 use crate::global::Global;
 use crate::sleep::sleep_until;
@@ -18,6 +19,9 @@ unsafe extern "C" {
     static page_2_bytes: u8;
     static page_3_bytes: u8;
     static page_4_bytes: u8;
+    static page_5_bytes: u8;
+    static page_6_bytes: u8;
+    static page_7_bytes: u8;
 }
 
 /// What the firmware says of itself, at the end of its code (`spidnn_core::program::trailer`).
@@ -34,7 +38,7 @@ unsafe impl Sync for Trailer {}
 impl Trailer {
     /// Of firmware with these kernels.
     pub const fn new(kernels: &[u32], exchanges: bool) -> Trailer {
-        let all = trailer::words(kernels, exchanges, [0; COUNT]);
+        let all = trailer::words(kernels, Units::BUILT, exchanges, [0; COUNT]);
         let mut words = [0; trailer::WORDS - COUNT];
         let mut i = 0;
         while i < words.len() {
@@ -53,6 +57,9 @@ const fn page_lengths() -> [*const u8; COUNT] {
         &raw const page_2_bytes,
         &raw const page_3_bytes,
         &raw const page_4_bytes,
+        &raw const page_5_bytes,
+        &raw const page_6_bytes,
+        &raw const page_7_bytes,
     ]
 }
 
@@ -99,6 +106,6 @@ pub fn bring(page: Page) {
         dtcm_stride: bytes,
         tag: transfers::TAG_PAGE,
     };
-    sleep_until(|| transfers::submit(&transfer));
+    transfers::submit(&transfer);
     sleep_until(|| transfers::is_done(transfers::TAG_PAGE));
 }

@@ -1,20 +1,20 @@
 //! Waiting. A core runs one program and has nothing else to do, so the runtime is built without futures
 //! (`spidnn-core`, feature `blocking`): whatever waits sleeps right there, in wait-for-interrupt.
 
-use crate::{interrupt, packets};
+unsafe extern "C" {
+    /// `sleep.s`
+    fn spidnn_sleep();
+}
 
 /// Sleeps until a condition holds that an interrupt makes true.
 pub fn sleep_until(condition: impl Fn() -> bool) {
-    loop {
-        let heads = packets::heads();
-        if condition() {
-            return;
-        }
-        interrupt::mask();
-        // What came since then is not slept through; an interrupt that is pending ends the wait, and is handled after it.
-        if !interrupt::take_event() && packets::heads() == heads {
-            interrupt::wait();
-        }
-        interrupt::unmask();
+    while !condition() {
+        sleep();
     }
+}
+
+/// Sleeps until there are news: something has happened since the last sleep that a program may wait for.
+pub fn sleep() {
+    // SAFETY: it changes nothing but the note of news.
+    unsafe { spidnn_sleep() }
 }

@@ -89,12 +89,14 @@ fault_entry:
 );
 
 global_asm!(include_str!("abi.s"), options(raw));
+global_asm!(include_str!("sleep.s"), options(raw));
 
 global_asm!(
     r#"
     .section .bss.irq_stack, "aw", %nobits
     .balign 8
-    .space 320
+    .space 224
+    .global irq_stack_top
 irq_stack_top:
     "#
 );

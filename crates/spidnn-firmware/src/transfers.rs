@@ -9,6 +9,7 @@ use spidnn_core::{Direction, Transfer};
 use crate::device::dma;
 use crate::global::Global;
 use crate::interrupt;
+use crate::sleep::sleep_until;
 
 /// Transfers that may be under way.
 const JOBS: u32 = 2;
@@ -112,10 +113,10 @@ impl Queue {
     }
 }
 
-/// Queues a transfer; `false` if there is no room. Nothing is transferred of no rows.
-pub fn submit(t: &Transfer) -> bool {
+/// Queues a transfer, when there is room. Nothing is transferred of no rows.
+pub fn submit(t: &Transfer) {
     if t.rows == 0 || t.row_bytes == 0 {
-        return true;
+        return;
     }
     let joined = t.sdram_stride == t.row_bytes && t.dtcm_stride == t.row_bytes;
     let (rows, row_bytes) = if joined { (1, t.rows * t.row_bytes) } else { (t.rows, t.row_bytes) };
@@ -130,7 +131,15 @@ pub fn submit(t: &Transfer) -> bool {
         tag: t.tag.into(),
     };
     // SAFETY: interrupts are masked.
-    interrupt::masked(|| unsafe { TRANSFERS.with(|queue| queue.add(job)) })
+    while !interrupt::masked(|| unsafe { TRANSFERS.with(|queue| queue.add(job)) }) {
+        sleep_until(has_room);
+    }
+}
+
+/// Whether another transfer can be queued.
+fn has_room() -> bool {
+    // SAFETY: one word is read.
+    unsafe { TRANSFERS.with(|queue| (&raw const queue.count).read_volatile() < JOBS) }
 }
 
 /// Whether all transfers with a tag have ended.

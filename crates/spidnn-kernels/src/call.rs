@@ -160,7 +160,7 @@ macro_rules! kernels {
             pub const NOTHING: KernelCall = KernelCall::Fill(Fill { dst: 0, count: 0, value_bits: 0 });
 
             /// Number of the kernel in a command list.
-            pub fn number(&self) -> u32 {
+            pub const fn number(&self) -> u32 {
                 match self { $( KernelCall::$name(_) => $number, )* }
             }
             /// Name of the kernel, for reports and traces.
@@ -199,11 +199,15 @@ macro_rules! kernels {
                 // take every word. Nothing looks at the call in between.
                 unsafe {
                     at.write(number);
-                    for i in 0..expected {
-                        at.add(1 + i).write(words[i]);
-                    }
+                    at.add(1).copy_from_nonoverlapping(words.as_ptr(), expected);
                 }
                 Ok(())
+            }
+            /// The parameters: all words mean something.
+            pub fn parameters_mut(&mut self) -> &mut [u32] {
+                let count = usize::from(WORD_COUNTS[self.number() as usize]);
+                // SAFETY: the parameters follow the number, words that may have any value.
+                unsafe { core::slice::from_raw_parts_mut((&raw mut *self).cast::<u32>().add(1), count) }
             }
             /// See [`crate::Kernel::check`].
             pub fn check(&self, dtcm_words: usize) -> Result<(), crate::BadCall> {

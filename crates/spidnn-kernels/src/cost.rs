@@ -48,15 +48,24 @@ const FINISH: u64 = 23;
 /// Addition of a finished sum to what is there: LDR, LDR, BL 3, STR, CMP, BNE 3 and the routine.
 const ACCUMULATE: u64 = 10 + op::ADD;
 
-/// Around a tile: sums cleared (8), width by columns (4), counters and pointers (9), end of the last segment (6), registers of the finish (8),
-/// pointers to the next tile (25).
-const TILE: u64 = 62;
+/// More for a finished sum of halves: shifted up by 20.
+const FINISH_HALVES: u64 = 3;
+
+/// Around a tile of four columns: sums cleared (8), width by columns (5), counters and pointers (11), the way into the unrolled loop (14), end of
+/// the last segment (6), registers of the finish (8), pointers to the next tile (17).
+const TILE: u64 = 69;
+/// Around a smaller one: more branches on the way to it and to its finish.
+const TILE_NARROW: u64 = 80;
 /// More for a tile whose results are added to what is there.
-const TILE_ACCUMULATE: u64 = 14;
-/// A segment of terms inside a tile: steps (2), end or turns (2), jump into the unrolled loop (3 + 4).
-const SEGMENT: u64 = 10;
-/// From one segment to the next.
+const TILE_ACCUMULATE: u64 = 18;
+/// From one segment to the next: counters (7), steps (7), the way into the loop (4; with four columns its end, 7), and in the way of `x` a branch more.
 const NEXT_SEGMENT: u64 = 18;
+const NEXT_OF_FOUR: u64 = 3;
+const NEXT_X: u64 = 4;
+/// From one row to the next: exponent (7), registers of the tile (10), counter and pointers (14).
+const ROW: u64 = 29;
+/// A call for several rows: registers, steps copied, return; and its description, compiled code.
+const ROWS: u64 = 50;
 
 /// Inner loops, cycles for one term of a row with so many columns; two registers for each sum.
 ///
@@ -67,43 +76,59 @@ const NEXT_SEGMENT: u64 = 18;
 /// smlal c3, a, b0             3        smlal c0, a, b1        3
 /// ldr   b0, [pb, #4]          1                          = 17
 /// ```
-/// With one column the load before the SMLAL stalls.
-const fn term(columns: u64) -> u64 {
-    if columns == 1 { 6 } else { 1 + 4 * columns }
+/// With one column the load before the SMLAL stalls. A word of two halves takes SMLALBB and SMLALTT, 2 each: 21.
+const fn term(columns: u64, operands: Operands) -> u64 {
+    let multiply = match operands {
+        Operands::Mantissas => 3,
+        Operands::Halves => 4,
+    };
+    let loads = if columns == 1 { 3 } else { 1 + columns };
+    loads + multiply * columns
 }
 
-/// One segment of a tile. Four columns: turns of 16 terms, whose end is compared with the pointer (LDR, stall, CMP, BNE 3); others: turns of 4 that are
-/// counted (SUBS, BNE 3). The last branch is not taken.
-fn segment(columns: u64, terms: u64) -> u64 {
-    let turns = if columns == 4 { 6 * terms.div_ceil(16) } else { 4 * terms.div_ceil(4) };
-    SEGMENT + term(columns) * terms + turns - 2
+/// Segments of terms that a sum is made of: `x` side by side, `y` times.
+#[derive(Clone, Copy)]
+struct Segments {
+    x: u64,
+    y: u64,
+    terms: u64,
 }
 
-/// A row of results: sums of `segments` segments of `terms` terms, in tiles of four columns (three, if left operands do not lie side by
-/// side) and one of the rest.
-fn row(columns: u64, side_by_side: bool, segments: u64, terms: u64, accumulate: bool) -> u64 {
+impl Segments {
+    /// Their cycles in a tile. Four columns: turns of 16 terms, whose end is compared with the pointer (LDR, stall, CMP, BNE 3); others: turns of 4 that
+    /// are counted (SUBS, BNE 3). The last branch is not taken.
+    fn cycles(self, columns: u64, operands: Operands) -> u64 {
+        let Segments { x, y, terms } = self;
+        if x * y * terms == 0 {
+            return 0;
+        }
+        let turns = if columns == 4 { 6 * terms.div_ceil(16) } else { 4 * terms.div_ceil(4) };
+        let next = NEXT_SEGMENT + if columns == 4 { NEXT_OF_FOUR } else { 0 };
+        x * y * (term(columns, operands) * terms + turns - 2) + (x * y - 1) * next + (x - 1) * y * NEXT_X
+    }
+}
+
+/// A row of results, in tiles of four columns (three, if left operands do not lie side by side) and one of the rest.
+fn row(columns: u64, side_by_side: bool, segments: Segments, operands: Operands, accumulate: bool) -> u64 {
     let wide = if side_by_side { 4 } else { 3 };
+    let finish = FINISH + if operands == Operands::Halves { FINISH_HALVES } else { 0 };
     let tile = |columns: u64| {
-        let sums =
-            if segments * terms == 0 { 0 } else { segments * (segment(columns, terms) + NEXT_SEGMENT) - NEXT_SEGMENT };
         let added = if accumulate { TILE_ACCUMULATE + columns * ACCUMULATE } else { 0 };
-        TILE + sums + columns * FINISH + added
+        let around = if columns == 4 { TILE } else { TILE_NARROW };
+        around + segments.cycles(columns, operands) + columns * finish + added
     };
     let rest = columns % wide;
-    // Registers (9 + 13), the description copied (10), call (6).
-    38 + columns / wide * tile(wide) + if rest > 0 { tile(rest) } else { 0 }
+    ROW + columns / wide * tile(wide) + if rest > 0 { tile(rest) } else { 0 }
 }
 
 /// Cycles of [`Gemm`]; `k` counts words.
 pub fn gemm(call: &Gemm, operands: Operands) -> u64 {
-    if operands == Operands::Halves {
-        return half::gemm(call);
-    }
     let (m, k, n) = (u64::from(call.m), u64::from(call.k), u64::from(call.n));
     if m == 0 || n == 0 {
         return CALL;
     }
-    CALL + 80 + m * (20 + row(n, true, 1, k, call.accumulate != 0))
+    let segments = Segments { x: 1, y: 1, terms: k };
+    CALL + 90 + ROWS + m * row(n, true, segments, operands, call.accumulate != 0)
 }
 
 /// Runs of outputs along an axis that have the same taps inside: (first tap's count of outputs, taps). Calls `f(outputs, taps)`.
@@ -137,12 +162,9 @@ fn runs(axis: &Axis, first: u32, end: u32, mut f: impl FnMut(u64, u64)) {
     }
 }
 
-/// Cycles of [`Conv`]: a row of results for each pixel; a segment for each `ky`, where the taps of a row lie together (no groups, dilation or `up`), else
-/// for each tap.
+/// Cycles of [`Conv`]: a row of results for each pixel, and a call for pixels side by side that meet all taps; a segment for each `ky`, where the taps
+/// of a row lie together (no groups, dilation or `up`), else for each tap.
 pub fn conv(call: &Conv, y: &Axis, x: &Axis, operands: Operands) -> u64 {
-    if operands == Operands::Halves {
-        return half::conv(call, y, x);
-    }
     let together = call.dilation_x == 1 && call.up_x == 1 && call.ci_group == call.in_c;
     let accumulate = call.accumulate != 0;
     // Channels of one group are a row.
@@ -154,19 +176,18 @@ pub fn conv(call: &Conv, y: &Axis, x: &Axis, operands: Operands) -> u64 {
     let end = call.oy_end();
     let rows_of_pixels = u64::from(end - call.oy0);
     runs(x, 0, call.out_w, |pixels, taps_x| {
+        let calls = if x.up == 1 && taps_x == u64::from(x.kernel) { 1 } else { pixels };
         runs(y, call.oy0, end, |rows, taps_y| {
-            let (segments, terms) = if together {
-                (taps_y, taps_x * u64::from(call.ci_group))
+            let segments = if together {
+                Segments { x: taps_x.min(1), y: taps_y, terms: taps_x * u64::from(call.ci_group) }
             } else {
-                (taps_y * taps_x, u64::from(call.ci_group))
+                Segments { x: taps_x, y: taps_y, terms: call.ci_group.into() }
             };
-            let segments = if taps_x == 0 { 0 } else { segments };
-            let group = row(columns, true, segments, terms, accumulate) + if groups > 1 { 50 } else { 0 };
-            let pixel = 55 + taps(x) + groups * group + if groups > 1 { 150 } else { 0 };
-            cycles += rows * pixels * pixel;
+            let group = ROWS + if groups > 1 { 60 } else { 0 };
+            cycles += rows * groups * (calls * group + pixels * row(columns, true, segments, operands, accumulate));
         });
-        // A description for each set of taps.
-        cycles += rows_of_pixels * 280;
+        // Descriptions of the calls.
+        cycles += rows_of_pixels * calls * (320 + taps(x) + if groups > 1 { 150 } else { 0 });
     });
     cycles + rows_of_pixels * (80 + taps(y))
 }
@@ -186,9 +207,9 @@ pub fn conv_wgrad(call: &ConvWgrad, y: &Axis, x: &Axis, operands: Operands) -> u
         let rows = inside(y, ky, call.oy0, call.oy_end());
         cycles += 120;
         for kx in 0..call.kw {
-            let pixels = inside(x, kx, 0, call.out_w);
-            let weights = 20 + row(call.co_tile.into(), side_by_side, rows, pixels, true);
-            cycles += 185 + u64::from(call.ci_tile) * weights;
+            let segments = Segments { x: 1, y: rows, terms: inside(x, kx, 0, call.out_w) };
+            let weights = row(call.co_tile.into(), side_by_side, segments, Operands::Mantissas, true);
+            cycles += 185 + ROWS + u64::from(call.ci_tile) * weights;
         }
     }
     cycles
@@ -433,8 +454,8 @@ mod tests {
 
     #[test]
     fn costs_grow_with_the_work() {
-        assert_eq!(gemm(1, 16, 4, 0), CALL + 138 + TILE + SEGMENT + 16 * 17 + 6 - 2 + 4 * FINISH);
-        assert_eq!(gemm(1, 16, 5, 0) - gemm(1, 16, 4, 0), TILE + SEGMENT + 16 * 6 + 4 * 4 - 2 + FINISH);
+        assert_eq!(gemm(1, 16, 4, 0), CALL + 90 + ROWS + ROW + TILE + 16 * 17 + 6 - 2 + 4 * FINISH);
+        assert_eq!(gemm(1, 16, 5, 0) - gemm(1, 16, 4, 0), TILE_NARROW + 16 * 6 + 4 * 4 - 2 + FINISH);
         assert_eq!(gemm(1, 16, 4, 1) - gemm(1, 16, 4, 0), TILE_ACCUMULATE + 4 * ACCUMULATE);
         assert!(gemm(2, 100, 3, 0) > gemm(2, 100, 2, 0));
         assert_eq!(KernelCall::from(Fill { count: 33, ..Default::default() }).cycles(), CALL + 45);

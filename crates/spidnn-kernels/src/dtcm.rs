@@ -18,7 +18,12 @@ pub use detail::{BadCall, Span};
 pub use plain::{BadCall, Span};
 
 /// Product of two counts; saturates.
+#[cfg_attr(target_arch = "arm", inline(never))]
 pub fn times(a: u32, b: u32) -> u32 {
+    // The usual case takes an instruction of a core where the other calls a function.
+    if (a | b) >> 16 == 0 {
+        return a * b;
+    }
     let product = u64::from(a) * u64::from(b);
     if product >> 32 == 0 { product as u32 } else { u32::MAX }
 }

@@ -8,7 +8,7 @@ macro_rules! numbered {
         pub enum $name { $( $(#[$vdoc])* $variant = $number ),* }
         impl $name {
             /// The kind with this number.
-            pub fn from_number(number: u32) -> Option<Self> {
+            pub const fn from_number(number: u32) -> Option<Self> {
                 match number { $( $number => Some(Self::$variant), )* _ => None }
             }
         }
@@ -63,7 +63,7 @@ pub(crate) mod built {
 
 impl Activation {
     /// Whether this build has it: instruction memory is small, so that a core may do without some.
-    pub fn is_built(self) -> bool {
+    pub const fn is_built(self) -> bool {
         match self {
             Activation::Elu | Activation::Selu | Activation::Softplus | Activation::Silu => built::EXPONENTIAL,
             Activation::Gelu | Activation::GeluTanh => built::GAUSSIAN,
@@ -109,7 +109,7 @@ numbered! {
 
 impl Loss {
     /// Whether this build has it, of logits or not; see [`Activation::is_built`].
-    pub fn is_built(self, from_logits: bool) -> bool {
+    pub const fn is_built(self, from_logits: bool) -> bool {
         match self {
             Loss::MeanSquaredError | Loss::MeanAbsoluteError => cfg!(any(test, feature = "regression-losses")),
             Loss::BinaryCrossentropy => cfg!(any(test, feature = "binary-crossentropy")),
@@ -136,7 +136,7 @@ numbered! {
 
 impl Optimizer {
     /// Whether this build has it; see [`Activation::is_built`].
-    pub fn is_built(self) -> bool {
-        self != Optimizer::RmsProp || cfg!(any(test, feature = "rms-prop"))
+    pub const fn is_built(self) -> bool {
+        !matches!(self, Optimizer::RmsProp) || cfg!(any(test, feature = "rms-prop"))
     }
 }

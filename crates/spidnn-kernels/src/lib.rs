@@ -7,6 +7,7 @@
 //! Nothing here knows of cores, packets, DMA or networks.
 #![cfg_attr(not(any(test, feature = "std")), no_std)]
 
+pub mod apart;
 #[cfg(target_arch = "arm")]
 mod arm;
 mod block;
@@ -19,6 +20,7 @@ mod int8;
 mod kind;
 pub mod num;
 pub mod optimizer;
+pub mod units;
 
 pub use call::{DecodeError, KernelCall};
 pub use dtcm::BadCall;

@@ -115,6 +115,17 @@ pub fn gemm_half(seed: u64, (m, k, n): (u32, u32, u32), accumulate: u32) -> Case
     Case { call: call.into(), memory }
 }
 
+/// As [`gemm_half()`], with exponents that are those of numbers.
+#[must_use]
+pub fn usual_gemm_half(seed: u64, (m, k, n): (u32, u32, u32)) -> Case {
+    let mut case = gemm_half(seed, (m, k, n), 0);
+    let first = (k.div_ceil(2) * (m + n)) as usize;
+    for (word, i) in case.memory[first..][..(m + n) as usize].iter_mut().zip(0u32..) {
+        *word = i % 21;
+    }
+    case
+}
+
 /// A convolution of halves: `channels` input channels of a group.
 fn conv_half(random: &mut Random) -> Case {
     let mut memory = vec![0; PROGRAM_WORDS];
@@ -364,14 +375,14 @@ pub fn random(kernel: u32, seed: u64) -> Case {
 /// The cases that reports print.
 #[must_use]
 pub fn named() -> Vec<Named> {
-    let mut all = Vec::new();
+    let mut all: Vec<Named> = Vec::new();
     let mut add = |name, case: Case, unit, units: u32| all.push(Named { name, case, unit, units: units.into() });
     add("Product8 64x64x64", product8(1, (1, 64, 64), (1, 32, 64)), "MAC", 64 * 64 * 64);
     add("Product8 1x400x8", product8(2, (1, 1, 8), (1, 200, 400)), "MAC", 400 * 8);
     add("Product8 LeNet 1, 2 rows", product8(3, (2, 28, 6), (5, 3, 1)), "MAC", 2 * 28 * 25 * 6);
     add("Product8 LeNet 2, 2 rows", product8(4, (2, 10, 4), (5, 15, 6)), "MAC", 2 * 10 * 150 * 4);
-    add("GemmHalf 64x64x64", gemm_half(5, (64, 64, 64), 0), "MAC", 64 * 64 * 64);
-    add("GemmHalf 16x400x7", gemm_half(6, (16, 400, 7), 0), "MAC", 16 * 400 * 7);
+    add("GemmHalf 64x64x64", usual_gemm_half(5, (64, 64, 64)), "MAC", 64 * 64 * 64);
+    add("GemmHalf 16x400x7", usual_gemm_half(6, (16, 400, 7)), "MAC", 16 * 400 * 7);
     let mut plain = |name, kernel: u32, call: spidnn_kernels::KernelCall, unit, units| {
         add(name, Case { call, ..random(kernel, 2) }, unit, units);
     };
@@ -433,5 +444,85 @@ pub fn named() -> Vec<Named> {
     plain("Quantise8 2x28", Quantise8::NUMBER, quantise.into(), "byte", 56);
     let dequantise = Dequantise8 { x: 0, out: 20_000, rows: 2, cols: 28, scale_bits: 0.01f32.to_bits(), zero: 3 };
     plain("Dequantise8 2x28", Dequantise8::NUMBER, dequantise.into(), "byte", 56);
+    let rows = PrepHalf {
+        src: 0,
+        rows: 16,
+        cols: 120,
+        src_stride: 120,
+        dst: 20_000,
+        dst_row_stride: 60,
+        dst_col_stride: 1,
+        exps: 40_000,
+        axis: 1,
+        pair_rows: 0,
+    };
+    plain("PrepHalf rows, 16x120", PrepHalf::NUMBER, rows.into(), "element", 1920);
+    let columns = PrepHalf { rows: 120, cols: 12, src_stride: 12, dst_row_stride: 12, axis: 2, pair_rows: 120, ..rows };
+    plain("PrepHalf columns, 120x12", PrepHalf::NUMBER, columns.into(), "element", 1440);
+    plain(
+        "PrepHalf columns, 150x16 by 6",
+        PrepHalf::NUMBER,
+        PrepHalf { rows: 150, cols: 16, src_stride: 16, dst_row_stride: 16, pair_rows: 6, ..columns }.into(),
+        "element",
+        2400,
+    );
+    plain(
+        "PrepHalf whole, 16x60, transposed",
+        PrepHalf::NUMBER,
+        PrepHalf { cols: 60, src_stride: 60, dst_row_stride: 1, dst_col_stride: 16, axis: 0, ..rows }.into(),
+        "element",
+        960,
+    );
+    let window = PrepWindowHalf { x: 0, first: 0, rows: 6, limit: 6, pixels: 14, channels: 6, exp: 40_000 };
+    plain("PrepWindowHalf LeNet 2, 6 rows", PrepWindowHalf::NUMBER, window.into(), "element", 504);
+    let one = PrepWindowHalf { pixels: 28, channels: 1, ..window };
+    plain("PrepWindowHalf LeNet 1, 6 rows", PrepWindowHalf::NUMBER, one.into(), "element", 168);
+    let odd = PrepWindowHalf { pixels: 9, channels: 11, ..window };
+    plain("PrepWindowHalf 11 channels, 6 rows", PrepWindowHalf::NUMBER, odd.into(), "element", 594);
+    let back = PrepConvBackwardHalf { src: 0, dst: 20_000, exps: 40_000, kh: 5, kw: 5, ci: 6, co: 16 };
+    plain("PrepConvBackwardHalf 5x5, 6, 16", PrepConvBackwardHalf::NUMBER, back.into(), "element", 2400);
+    let pool = Pool8 { in_h: 7, kh: 3, kw: 3, rows: 3, out_h: 3, out_w: 13, y_row: 20, ..pool };
+    plain("Pool8 average 3x3, 6 channels", Pool8::NUMBER, pool.into(), "cell", 3 * 13 * 9 * 6);
+    plain("Pool8 maximum 3x3, 6 channels", Pool8::NUMBER, Pool8 { mode: 0, ..pool }.into(), "cell", 3 * 13 * 9 * 6);
+    let global = Pool8 {
+        in_h: 7,
+        in_w: 7,
+        channels: 32,
+        x_row: 56,
+        kh: 7,
+        kw: 7,
+        rows: 1,
+        out_h: 1,
+        out_w: 1,
+        y_row: 8,
+        ..pool
+    };
+    plain("Pool8 average of a picture, 32 channels", Pool8::NUMBER, global.into(), "cell", 49 * 32);
+    let gradient = ConvWgradHalf {
+        x: 8,
+        x_exp: 0,
+        in_h: 9,
+        in_w: 14,
+        in_c: 3,
+        ci_tile: 6,
+        dy: 8 + 4 * 9 * 14 * 3,
+        dy_exp: 4,
+        co_tile: 16,
+        rows: 5,
+        out_h: 5,
+        out_w: 10,
+        dw: 20_000,
+        kh: 5,
+        kw: 5,
+        stride_y: 1,
+        stride_x: 1,
+        dilation_y: 1,
+        dilation_x: 1,
+        ..Default::default()
+    };
+    let mut case = Case { call: gradient.into(), ..random(ConvWgradHalf::NUMBER, 2) };
+    numbers(&mut Random::new(3), &mut case.memory[5000..7400], false);
+    (case.memory[0], case.memory[1]) = (3, 5);
+    all.push(Named { name: "ConvWgradHalf LeNet 2, 5 rows", case, unit: "MAC", units: 5 * 10 * 150 * 16 });
     all
 }

@@ -119,6 +119,11 @@ fn the_cost_table_is_within_ten_percent() {
         let found = ratio(&mut bench, &[named.case]);
         assert!((0.9..=1.1).contains(&found), "{}: measured {found:.3} of the cost table's", named.name);
     }
+    let mut formats_bench = Bench::formats();
+    for named in formats::named() {
+        let found = ratio(&mut formats_bench, &[named.case]);
+        assert!((0.9..=1.1).contains(&found), "{}: measured {found:.3} of the cost table's", named.name);
+    }
     for (mut bench, kernels) in [(bench, cases::KERNELS), (Bench::rest(), cases::REST)] {
         for &kernel in kernels {
             let calls: Vec<Case> = (0..20).map(|seed| cases::random(kernel, seed, Data::Usual, 1)).collect();
@@ -139,6 +144,20 @@ fn a_matrix_product_takes_five_cycles_a_multiplication() {
         panic!("it did not run")
     };
     assert!(run_cycles as f64 <= 5.0 * product.units as f64, "{run_cycles} cycles");
+}
+
+#[test]
+fn shorter_numbers_take_fewer_cycles_a_multiplication() {
+    let mut bench = Bench::formats();
+    // Halves: 21 cycles for 8 products, and 26 of a result's rounding over 64 terms.
+    for (name, most) in [("Product8 64x64x64", 1.6), ("GemmHalf 64x64x64", 3.4), ("GemmHalf 16x400x7", 3.0)] {
+        let product = formats::named().into_iter().find(|named| named.name == name).expect("it is there");
+        let Verdict::Done { run_cycles, .. } = bench.run(&product.case.call, &mut product.case.memory.clone()) else {
+            panic!("{name} did not run")
+        };
+        let found = run_cycles as f64 / product.units as f64;
+        assert!(found <= most, "{name}: {found:.3} cycles");
+    }
 }
 
 #[test]

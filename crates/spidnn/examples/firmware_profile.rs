@@ -1,7 +1,7 @@
 //! Where the cycles of one core go when a network runs on the firmware, by the functions of its ELF file.
 //!
-//! `cargo run --release -p spidnn --example firmware_profile -- lenet5 2 crates/spidnn-firmware/target/thumbv5te-spinnaker/release/predict`
-//! (model, samples on one chip, ELF file from `cargo xtask firmware`), with the official boot image: see `boot_image`.
+//! `cargo run --release -p spidnn --example firmware_profile -- lenet5 2 crates/spidnn-firmware/target/thumbv5te-spinnaker/release/predict.elf`
+//! (model, samples on one chip, ELF file of the variant from `cargo xtask firmware`, format: `f32` if there is none), with the official boot image: see `boot_image`.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,9 @@ use object::{Object, ObjectSymbol, SymbolKind};
 use spidnn::board::Board;
 use spidnn::cycle_link::CycleLink;
 use spidnn::wire_board::WireBoard;
-use spidnn::{Error, VirtualBoard, builtin};
-use spidnn_compiler::{Options, compile};
+use spidnn::{Error, Model, VirtualBoard, builtin};
+use spidnn_compiler::quantise::{Calibration, Quantisation};
+use spidnn_compiler::{Format, Options, compile};
 use spidnn_core::program::RunBlock;
 use spinnaker_host::{Boards, BootOptions, Transceiver};
 use spinnaker_machine::{ChipXy, Machine};
@@ -39,7 +40,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let boards = runtime.block_on(Boards::single(host))?;
     let mut board = WireBoard::new(runtime, boards, None)?;
     let graph = builtin::graph(&model).ok_or(Error::Argument(format!("no built-in model {model}")))?;
-    let options = Options { chips_max: Some(1), ..Options::inference(samples as usize) };
+    let format = match arguments.next().as_deref() {
+        None | Some("f32") => Format::F32,
+        Some("bfp16") => Format::Bfp16,
+        Some("int8") => {
+            let weights = Model::untrained(graph.clone(), 3).weights().to_vec();
+            let shape: Vec<usize> = [4].into_iter().chain(graph.node(graph.inputs[0]).shape.iter().copied()).collect();
+            let numbers = (0..shape.iter().product()).map(|i| (i as f32 * 0.7).sin()).collect();
+            let inputs = [spidnn::Tensor::from_shape_vec(shape, numbers)?];
+            let calibration = Calibration::of(&graph, &weights, &inputs)?.into();
+            Format::Int8(Quantisation { weights: weights.into(), calibration })
+        }
+        Some(other) => return Err(Error::Argument(format!("no format {other}")).into()),
+    };
+    let options = Options { chips_max: Some(1), format, ..Options::inference(samples as usize) };
     let compiled = compile(&graph, board.machine(), &options)?;
     board.load(&compiled.chips)?;
     let chip: ChipXy = compiled.replicas[0];

@@ -9,88 +9,33 @@ use spidnn::cycle_link::CycleLink;
 use spidnn::wire_board::WireBoard;
 use spidnn::{Error, VirtualBoard};
 use spidnn_compiler::ChipImage;
-use spidnn_core::command::{Command, Dma, Item, Loop, Step, When};
-use spidnn_core::program::{CoreConfig, CoreImage, RunBlock, memory};
+use spidnn_core::command::{Command, Dma, Item};
 use spidnn_kernels::KernelCall;
 use spidnn_kernels::call::{BiasAct, Conv, Fill, Gemm, PrepWindow};
-use spinnaker_host::{Boards, BootOptions, Options, Transceiver};
-use spinnaker_machine::{ChipXy, Machine, Route, RoutingEntry};
+use spinnaker_machine::{ChipXy, Machine};
 use spinnaker_sim::SimConfig;
-use spinnaker_sim::cycle::{CycleConfig, CycleMachine};
+use spinnaker_sim::cycle::CycleConfig;
 
-/// Where images, run blocks and data are in SDRAM.
-const IMAGES: u32 = 0x6030_0000;
-const IMAGE_BYTES: u32 = 0x1000;
-const RUN_BLOCK: u32 = 0x602F_0000;
-const DATA: u32 = 0x6040_0000;
-const CHIP: ChipXy = ChipXy::new(0, 0);
+#[path = "../tests/lists/mod.rs"]
+mod lists;
+
+use lists::{CHIP, DATA, chip, cycle_board, pair, step};
+
 /// Turns of the loops that are measured.
 const TURNS: u32 = 1000;
 
-fn step(command: Command) -> Item {
-    Item::Do(Step { command, when: When::Always, patches: Vec::new() })
-}
-
-fn repeated(body: Vec<Item>) -> Vec<Item> {
-    let turns = Loop { depth: 0, start: 0, step: 1, total: TURNS, total_divisor: 1, divisor: 1, end: Loop::NO_END };
-    vec![Item::Loop(turns, Vec::new(), body)]
-}
-
-/// A chip whose `cores` cores run the same list.
-fn chip(cores: u8, list: &[Item]) -> BTreeMap<ChipXy, ChipImage> {
-    let key = |core: u8| u32::from(core) << 15;
-    let mut image = ChipImage { sdram: Vec::new(), routes: Vec::new(), cores: Vec::new() };
-    let mut all = Route::NONE;
-    for core in 1..=cores {
-        let config = CoreConfig {
-            slot: u32::from(core) - 1,
-            cores: cores.into(),
-            key: key(core),
-            leader: key(1),
-            run_block: RUN_BLOCK,
-            scalars: memory::BUFFERS_END - 64,
-            segment_buffer: memory::BUFFERS_END,
-            segment_buffer_bytes: memory::SEGMENTS_END - memory::BUFFERS_END,
-            ..CoreConfig::default()
-        };
-        let core_image = CoreImage { config, programs: vec![vec![list.to_vec()]] };
-        let at = IMAGES + u32::from(core) * IMAGE_BYTES;
-        image.sdram.push((at, core_image.encode().expect("a list that can be encoded")));
-        image.cores.push((core, at));
-        all = all.with_core(core);
-    }
-    // What a leader sends goes to everybody, what others send to the leader.
-    image.routes.push(RoutingEntry { key: key(1), mask: !0x7FFF, route: all });
-    image.routes.push(RoutingEntry { key: 0, mask: 0xFFF0_0000, route: Route::NONE.with_core(1) });
-    BTreeMap::from([(CHIP, image)])
-}
-
-fn run(board: &mut dyn Board, chips: &BTreeMap<ChipXy, ChipImage>) -> Result<f64, Error> {
-    board.load(chips)?;
-    board.write(CHIP, RUN_BLOCK, RunBlock { samples: 1, ..RunBlock::default() }.to_words().to_vec())?;
-    board.start()?;
-    Ok(board.wait()? * 200e6)
-}
-
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let machine = Machine::spin3();
-    let link = CycleLink::new(CycleMachine::new(&machine, &CycleConfig::default()));
-    let mut host = Transceiver::over(link, Options::default());
-    let options = BootOptions::new(spinnaker_wire::sv::Board::Spin3, 0x5F00_0000);
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    runtime.block_on(host.boot(&spidnn::boot_image::find()?, &options))?;
-    let boards = runtime.block_on(Boards::single(host))?;
-    let mut cycle = WireBoard::new(runtime, boards, None)?;
-    let mut fast = VirtualBoard::with_config(machine, SimConfig::default());
+    let mut cycle = cycle_board(&CycleConfig::default())?;
+    let mut fast = VirtualBoard::with_config(Machine::spin3(), SimConfig::default());
 
-    let empty = repeated(vec![step(Command::Wait { tag: 0 })]);
-    let kernel = repeated(vec![step(Command::Kernel(Fill { dst: 0, count: 0, value_bits: 0 }.into()))]);
+    let empty = lists::repeated(TURNS, vec![step(Command::Wait { tag: 0 })]);
+    let kernel = lists::repeated(TURNS, vec![step(Command::Kernel(Fill { dst: 0, count: 0, value_bits: 0 }.into()))]);
     // Mantissas or floats, and small exponents: the usual paths of the kernels.
     let (mantissas, ones) = (0x0200_0000, 0x3F80_0000);
     let fill = |dst: u32, count: u32, value_bits: u32| step(Command::Kernel(Fill { dst, count, value_bits }.into()));
     let small = |numbers: u32, call: KernelCall| {
         let mut list = vec![fill(0, 2048, numbers), fill(512, 32, 5), fill(2048, 16, 5), fill(3072, 16, 5)];
-        list.extend(repeated(vec![step(Command::Kernel(call))]));
+        list.extend(lists::repeated(TURNS, vec![step(Command::Kernel(call))]));
         list
     };
     let one_pixel = Conv {
@@ -119,7 +64,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         dilation_x: 1,
         ..Conv::default()
     };
-    let barrier = repeated(vec![step(Command::Barrier)]);
+    let barrier = lists::repeated(TURNS, vec![step(Command::Barrier)]);
     let dma = |bytes: u32, rows: u32, stride: u32, out: u32| {
         let dma = Dma {
             out,
@@ -131,7 +76,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             dtcm_stride: bytes,
             ..Dma::default()
         };
-        repeated(vec![step(Command::Dma(dma)), step(Command::Wait { tag: 0 })])
+        lists::repeated(TURNS, vec![step(Command::Dma(dma)), step(Command::Wait { tag: 0 })])
     };
     let cases: Vec<(String, u8, Vec<Item>)> = vec![
         ("a command that has nothing to wait for".into(), 1, empty),
@@ -184,8 +129,71 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{:<42} {:>9} {:>9} {:>6}  (cycles for one)", "", "cycle", "fast", "ratio");
     for (name, cores, list) in cases {
         let chips = chip(cores, &list);
-        let measured = [run(&mut cycle, &chips)?, run(&mut fast, &chips)?].map(|c| c / f64::from(TURNS));
+        let measured = [measure(&mut cycle, &chips)?, measure(&mut fast, &chips)?].map(|c| c / f64::from(TURNS));
         println!("{name:<42} {:>9.1} {:>9.1} {:>6.3}", measured[0], measured[1], measured[1] / measured[0]);
     }
+    streams(&mut cycle, &mut fast)?;
     Ok(())
+}
+
+fn measure(board: &mut dyn Board, chips: &BTreeMap<ChipXy, ChipImage>) -> Result<f64, Error> {
+    board.load(chips)?;
+    lists::run(board, chips)
+}
+
+/// Block streams between neighbouring chips: packets a second of both machines, of what the link carries; and what a packet costs the
+/// core that receives it.
+fn streams(cycle: &mut WireBoard<CycleLink>, fast: &mut VirtualBoard) -> Result<(), Error> {
+    let link_rate = 1e9 / SimConfig::default().timing.link_long_ns as f64;
+    println!(
+        "\nblock streams between neighbours, millions of packets a second (the link carries {:.2})",
+        link_rate * 1e-6
+    );
+    println!("{:<42} {:>9} {:>9} {:>6}  of the link", "", "cycle", "fast", "ratio");
+    for (cores, words) in [(1, 32_768), (2, 32_768), (4, 16_384), (8, 8192), (16, 4096)] {
+        let chips = pair(cores, words, 1, false);
+        let packets = f64::from(words) * f64::from(cores);
+        let mut rates = [0.0; 2];
+        for (rate, board) in rates.iter_mut().zip([&mut *cycle as &mut dyn Board, fast]) {
+            *rate = packets / (measure(board, &chips)? / 200e6);
+        }
+        let name = format!("sums of {words} words on {cores} cores");
+        let [a, b] = rates.map(|rate| rate * 1e-6);
+        println!("{name:<42} {a:>9.3} {b:>9.3} {:>6.3}  {:.0} %", a / b, 100.0 * rates[0] / link_rate);
+    }
+    let words = 16_384;
+    let chips = pair(1, words, 1, false);
+    cycle.load(&chips)?;
+    watch(cycle, true);
+    lists::run(cycle, &chips)?;
+    let spent = watch(cycle, false);
+    let end = handler_end(cycle);
+    let handler = spent.iter().filter(|(address, _)| *address < end).map(|(_, cycles)| cycles).sum::<u64>();
+    let all = spent.iter().map(|(_, cycles)| cycles).sum::<u64>();
+    println!("a packet of a stream in the interrupt: {:.1} cycles", handler as f64 / f64::from(words));
+    println!("all that a word costs the core that sums it: {:.1} cycles awake", all as f64 / f64::from(words));
+    Ok(())
+}
+
+/// Where the handler of packets ends, which begins at its vector: at the next handler's first instruction.
+fn handler_end(board: &mut WireBoard<CycleLink>) -> u32 {
+    const VECTOR: u32 = 0x1C;
+    /// `sub lr, lr, #4`: the entry of other interrupts (`dma.s` of the firmware).
+    const NEXT_HANDLER: u32 = 0xE24E_E004;
+    let machine = board.transceiver().link().machine();
+    let core = machine.physical(CHIP, 1).unwrap_or_default();
+    let mut code = [0; 1024];
+    machine.look(CHIP, core, VECTOR, &mut code);
+    let at = code.chunks_exact(4).position(|word| word == NEXT_HANDLER.to_le_bytes());
+    VECTOR + 4 * at.expect("the handler of other interrupts") as u32
+}
+
+/// Switches the profile of virtual core 1 on or off; addresses and cycles so far.
+fn watch(board: &mut WireBoard<CycleLink>, on: bool) -> Vec<(u32, u64)> {
+    let machine = board.transceiver().link().machine();
+    let Some(core) = machine.physical(CHIP, 1) else { return Vec::new() };
+    let Some(cpu) = machine.cpu(CHIP, core) else { return Vec::new() };
+    let spent = cpu.profile().map(|p| p.iter().map(|(a, s)| (*a, s.cycles)).collect());
+    cpu.set_profile(on);
+    spent.unwrap_or_default()
 }

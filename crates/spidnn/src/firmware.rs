@@ -1,11 +1,12 @@
 //! The built firmware: which variants there are, and which one runs a program.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use spidnn_compiler::ChipImage;
 use spidnn_core::command::{Command, Item};
 use spidnn_core::program::CoreImage;
 use spidnn_core::program::trailer::{self, Capabilities};
+use spidnn_kernels::units::Units;
 use spinnaker_machine::ChipXy;
 use spinnaker_wire::aplx::{Aplx, ENTRY_BYTES, Entry};
 
@@ -25,6 +26,8 @@ pub struct Firmware {
 /// Every variant, smallest choice of kernels first.
 pub const VARIANTS: &[Firmware] = &[
     Firmware { name: "predict", aplx: include_bytes!("../../spidnn-firmware/artefacts/predict.aplx") },
+    Firmware { name: "predict_int8", aplx: include_bytes!("../../spidnn-firmware/artefacts/predict_int8.aplx") },
+    Firmware { name: "predict_bfp16", aplx: include_bytes!("../../spidnn-firmware/artefacts/predict_bfp16.aplx") },
     Firmware { name: "train", aplx: include_bytes!("../../spidnn-firmware/artefacts/train.aplx") },
 ];
 
@@ -45,51 +48,46 @@ impl Firmware {
         }
     }
 
-    /// The first variant that has these kernels (bits by number) and, where asked for, takes part in exchanges.
+    /// The first variant that has all that programs need.
     ///
     /// # Errors
-    /// If no variant does.
-    pub fn choose(kernels: u64, exchanges: bool) -> Result<&'static Firmware, Error> {
+    /// If no variant does: what lacks in the one that has most.
+    pub fn choose(needs: &Needs) -> Result<&'static Firmware, Error> {
+        let mut least: Option<Vec<String>> = None;
         for firmware in VARIANTS {
-            if let Some(can) = Firmware::capabilities(firmware.aplx)?
-                && kernels & !can.kernels == 0
-                && (can.exchanges || !exchanges)
-            {
+            let Some(can) = Firmware::capabilities(firmware.aplx)? else { continue };
+            let missing = needs.missing(&can);
+            if missing.is_empty() {
                 return Ok(firmware);
             }
+            if least.as_ref().is_none_or(|least| missing.len() < least.len()) {
+                least = Some(missing);
+            }
         }
-        let numbers: Vec<String> = (0..64).filter(|n| kernels >> n & 1 == 1).map(|n: u32| n.to_string()).collect();
         Err(Error::Argument(format!(
-            "no variant of the firmware has all that this network needs (kernels {}{}): it runs with fidelity=fast",
-            numbers.join(", "),
-            if exchanges { ", exchanges between chips" } else { "" }
+            "no variant of the firmware runs this network: it lacks {}; use fidelity=fast, which has everything",
+            least.unwrap_or_default().join(", ")
         )))
     }
-}
 
-impl Firmware {
     /// The first variant that runs the programs of some chips.
     ///
     /// # Errors
     /// If no variant does.
     pub fn of(chips: &BTreeMap<ChipXy, ChipImage>) -> Result<&'static Firmware, Error> {
-        let (mut kernels, mut exchanges) = (0, false);
+        let mut needs = Needs::default();
         // Many cores have the same list.
-        let mut seen = BTreeMap::new();
+        let mut seen = BTreeSet::new();
         for image in chips.values() {
             for (_, at) in &image.cores {
                 let Some((_, words)) = image.sdram.iter().find(|(start, _)| start == at) else { continue };
-                if seen.insert(words.get(spidnn_core::program::HEADER_WORDS..), ()).is_some() {
-                    continue;
-                }
-                let read = CoreImage::decode(words);
-                for segment in read.iter().flat_map(|image| image.programs.iter().flatten()) {
-                    let (more, does) = needs(segment);
-                    (kernels, exchanges) = (kernels | more, exchanges | does);
+                if seen.insert(words.get(spidnn_core::program::HEADER_WORDS..)) {
+                    let read = CoreImage::decode(words);
+                    read.iter().flat_map(|image| image.programs.iter().flatten()).for_each(|list| needs.add(list));
                 }
             }
         }
-        Firmware::choose(kernels, exchanges)
+        Firmware::choose(&needs)
     }
 
     /// What the monitor loads, and the pages of code that the cores bring from SDRAM.
@@ -102,19 +100,45 @@ impl Firmware {
     }
 }
 
-/// The kernels of an image (bits by number), and whether it has exchanges.
-fn needs(items: &[Item]) -> (u64, bool) {
-    items.iter().fold((0, false), |(kernels, exchanges), item| match item {
-        Item::Loop(_, _, body) => {
-            let (inner, does) = needs(body);
-            (kernels | inner, exchanges | does)
+/// What programs need of firmware.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Kernels: numbers and names.
+    pub kernels: BTreeMap<u32, &'static str>,
+    /// Activations, losses, optimizers.
+    pub units: Units,
+    /// Exchanges between chips.
+    pub exchanges: bool,
+}
+
+impl Needs {
+    /// Adds what a list needs.
+    pub fn add(&mut self, items: &[Item]) {
+        for item in items {
+            match item {
+                Item::Loop(_, _, body) => self.add(body),
+                Item::Do(step) => match &step.command {
+                    Command::Kernel(call) => {
+                        self.kernels.insert(call.number(), call.name());
+                        self.units = self.units.with(Units::of(call));
+                    }
+                    Command::ReduceUp(_) | Command::BroadcastDown(_) => self.exchanges = true,
+                    Command::Dma(_) | Command::Wait { .. } | Command::Barrier => {}
+                },
+            }
         }
-        Item::Do(step) => match &step.command {
-            Command::Kernel(call) => (kernels | 1 << call.number(), exchanges),
-            Command::ReduceUp(_) | Command::BroadcastDown(_) => (kernels, true),
-            Command::Dma(_) | Command::Wait { .. } | Command::Barrier => (kernels, exchanges),
-        },
-    })
+    }
+
+    /// What firmware lacks of it, by name.
+    fn missing(&self, can: &Capabilities) -> Vec<String> {
+        let kernels = self.kernels.iter().filter(|(number, _)| can.kernels >> *number & 1 == 0);
+        let mut missing: Vec<String> = kernels.map(|(_, name)| format!("the kernel {name}")).collect();
+        missing.extend(self.units.beyond(can.units).names().map(String::from));
+        if self.exchanges && !can.exchanges {
+            missing.push("exchanges between chips".into());
+        }
+        missing
+    }
 }
 
 /// The last words of an application's code.
@@ -137,4 +161,53 @@ fn trailer_words(aplx: &[u8]) -> Option<[u32; trailer::WORDS]> {
         *word = u32::from_le_bytes(bytes.try_into().ok()?);
     }
     Some(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use spidnn_core::command::{Step, When};
+    use spidnn_kernels::KernelCall;
+    use spidnn_kernels::call::{ActGrad, BiasAct, ConvHalf, GemmHalf, Loss, OptimizerStep, Product8, Widen};
+
+    use super::*;
+
+    fn chosen(calls: &[KernelCall]) -> Result<&'static str, String> {
+        let step = |call: &KernelCall| {
+            Item::Do(Step { command: Command::Kernel(*call), when: When::Always, patches: Vec::new() })
+        };
+        let mut needs = Needs::default();
+        needs.add(&calls.iter().map(step).collect::<Vec<_>>());
+        Firmware::choose(&needs).map(|firmware| firmware.name).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn the_smallest_variant_that_has_a_networks_units_is_chosen() {
+        let act = |activation| KernelCall::from(BiasAct { activation, ..Default::default() });
+        let (tanh, gelu) = (6, 9);
+        assert_eq!(chosen(&[act(tanh)]), Ok("predict"));
+        assert_eq!(chosen(&[act(gelu)]), Ok("train"), "predict has no gelu");
+        let grad = ActGrad { activation: gelu, ..Default::default() };
+        let binary = Loss { kind: 2, ..Default::default() };
+        let rms_prop = OptimizerStep { kind: 2, ..Default::default() };
+        assert_eq!(chosen(&[grad.into(), binary.into(), rms_prop.into()]), Ok("train"));
+        let (bytes, halves) = (Product8::default().into(), GemmHalf::default().into());
+        assert_eq!(chosen(&[bytes, act(tanh)]), Ok("predict_int8"));
+        assert_eq!(chosen(&[halves, act(tanh)]), Ok("predict_bfp16"));
+    }
+
+    #[test]
+    fn what_lacks_is_named() {
+        let error =
+            chosen(&[GemmHalf::default().into(), Widen::default().into(), ConvHalf::default().into()]).unwrap_err();
+        assert!(error.contains("lacks the kernel Widen;") && error.contains("fidelity=fast"), "{error}");
+        let act = |activation| KernelCall::from(BiasAct { activation, ..Default::default() });
+        let (elu, gelu) = (3, 9);
+        let error = chosen(&[Widen::default().into(), Product8::default().into(), act(gelu)]).unwrap_err();
+        assert!(error.contains("it lacks gelu;"), "{error}");
+        let error = chosen(&[GemmHalf::default().into(), ConvHalf::default().into(), act(elu)]).unwrap_err();
+        assert!(error.contains("it lacks elu;"), "{error}");
+        let needs = Needs { units: Units(1 << 9 | 1 << 26), exchanges: true, ..Needs::default() };
+        let can = Capabilities { kernels: 0, units: Units(1 << 9), exchanges: false, page_bytes: Default::default() };
+        assert_eq!(needs.missing(&can), ["RMSprop", "exchanges between chips"]);
+    }
 }

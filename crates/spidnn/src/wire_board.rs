@@ -361,10 +361,11 @@ impl<L: Link> Board for WireBoard<L> {
     }
 
     fn load(&mut self, chips: &BTreeMap<ChipXy, ChipImage>) -> Result<(), Error> {
+        // Refused before anything is touched.
+        let firmware = Firmware::of(chips)?;
         // What waits was meant for what is there now.
         self.flush()?;
         self.unload()?;
-        let firmware = Firmware::of(chips)?;
         let (application, pages) = firmware.parts();
         self.loaded = true;
         if self.lease.is_some() {

@@ -2,8 +2,8 @@
 //! the same time within 10 %.
 
 use spidnn::{
-    Activation, BatchNormalization, Conv1D, Dataset, Dense, Dropout, Evaluate, Fit, Flatten, Graph, Input, Loss,
-    Machine, MaxPooling1D, Model, Padding, Sequential, Tensor, builtin,
+    Activation, BatchNormalization, Conv1D, Dataset, Dense, Dropout, Evaluate, Fit, Flatten, Format, Graph, Input,
+    Loss, Machine, MaxPooling1D, Model, Padding, Sequential, Tensor, builtin,
 };
 
 /// Whether the official boot image is there.
@@ -86,6 +86,44 @@ fn lenet5_gives_the_same_bits() {
     }
 }
 
+/// Predictions of LeNet-5 in a format of shorter numbers.
+fn predict_in(format: Format, machine: &str) -> (Vec<Tensor>, f64) {
+    let machine = Machine::open(machine).unwrap_or_else(|e| panic!("{e}"));
+    let model = Model::untrained(builtin::graph("lenet5").unwrap(), 3);
+    let mut session = model.on(machine).unwrap_or_else(|e| panic!("{e}"));
+    session.set_format(format).unwrap();
+    let data = data(8, &[28, 28, 1]);
+    session.calibrate(&data).unwrap();
+    let outputs = session.predict(&data).unwrap_or_else(|e| panic!("{e}"));
+    let before_s = session.usage().compute_s;
+    session.predict(&data).unwrap_or_else(|e| panic!("{e}"));
+    (outputs, session.usage().compute_s - before_s)
+}
+
+fn same_bits_in(format: Format) {
+    let (fast, fast_s) = predict_in(format, "virtual:spin3");
+    let (cycle, cycle_s) = predict_in(format, "virtual:spin3?fidelity=cycle");
+    assert_eq!(fast.len(), cycle.len());
+    for (a, b) in fast.iter().zip(&cycle) {
+        assert!(a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits()), "{a} {b}");
+    }
+    same_time(fast_s, cycle_s);
+}
+
+#[test]
+fn lenet5_in_bytes_gives_the_same_bits() {
+    if has_image() {
+        same_bits_in(Format::Int8);
+    }
+}
+
+#[test]
+fn lenet5_in_halves_gives_the_same_bits() {
+    if has_image() {
+        same_bits_in(Format::Bfp16);
+    }
+}
+
 /// The data with classes to learn.
 fn labelled(samples: usize, shape: &[usize], classes: usize) -> Dataset {
     let y = (0..samples).map(|i| (i % classes) as f32).collect();
@@ -143,5 +181,33 @@ fn a_network_with_statistics_trains_to_the_same_bits() {
             .with(Dropout::new(0.25))
             .with(Dense::new(3).activation(Activation::Softmax));
         trains_to_the_same_bits(&graph.build().unwrap(), &labelled(32, &[16, 2], 3), 4);
+    }
+}
+
+/// A network with what few networks have: gelu and elu, binary cross-entropy, RMSprop.
+#[test]
+fn rare_units_train_to_the_same_bits() {
+    if has_image() {
+        let graph = Sequential::new(Input::shape([40]))
+            .with(Dense::new(64).activation(Activation::Gelu { approximate: false }))
+            .with(Dense::new(48).activation(Activation::Elu { alpha: 0.5 }))
+            .with(Dense::new(2).activation(Activation::Sigmoid));
+        let graph = graph.build().unwrap();
+        let y = (0..32).map(|i| (i % 3 == 0) as u32 as f32).collect();
+        let data = Dataset::new(inputs(16, &[40]), Tensor::from_shape_vec(vec![16, 2], y).unwrap());
+        let train = |machine| {
+            let machine = Machine::open(machine).unwrap_or_else(|e| panic!("{e}"));
+            let mut session = Model::untrained(graph.clone(), 3).on(machine).unwrap_or_else(|e| panic!("{e}"));
+            let loss = Loss::BinaryCrossentropy { from_logits: false, label_smoothing: 0.0 };
+            let fit = Fit::new(loss).optimizer_by_name("rmsprop").unwrap().epochs(2).batch_size(16).shuffle(false);
+            session.fit(&data, fit).unwrap_or_else(|e| panic!("{e}"));
+            (session.get_weights().unwrap(), session.usage().compute_s)
+        };
+        let (fast, fast_s) = train("virtual:spin3");
+        let (cycle, cycle_s) = train("virtual:spin3?fidelity=cycle");
+        same_time(fast_s, cycle_s);
+        for (a, b) in fast.iter().zip(&cycle) {
+            assert!(a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits()), "{a} {b}");
+        }
     }
 }

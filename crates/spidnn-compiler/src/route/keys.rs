@@ -27,14 +27,12 @@ pub const LOW_MASK: u32 = (1 << KIND_SHIFT) - 1;
 pub const CHANNEL_MASK: u32 = !LOW_MASK;
 /// Mask of the data and control channels of one direction of one core.
 pub const STREAM_MASK: u32 = CHANNEL_MASK & !(1 << KIND_SHIFT);
-/// Mask of one channel of all cores of a chip.
-pub const CHIP_CHANNEL_MASK: u32 = CHANNEL_MASK & !(0x1F << CORE_SHIFT);
 
 /// What a packet is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u32)]
 pub enum ChannelKind {
-    /// A core has reached a barrier: to the leader core of its chip.
+    /// A core, or a group, has reached a barrier: to the core whose number the key has.
     BarrierArrive = 0,
     /// All have: from the leader to the cores of its chip.
     BarrierRelease = 1,
@@ -145,7 +143,7 @@ mod tests {
 
     #[test]
     fn masks_join_what_goes_the_same_way() {
-        assert_eq!((CHANNEL_MASK, STREAM_MASK, CHIP_CHANNEL_MASK), (0xFFFF_F000, 0xFFFF_E000, 0xFFF0_7000));
+        assert_eq!((CHANNEL_MASK, STREAM_MASK), (0xFFFF_F000, 0xFFFF_E000));
         let key = |kind| key_base(9, 3, kind).expect("in range");
         for (data, control) in
             [(ChannelKind::UpData, ChannelKind::UpControl), (ChannelKind::DownData, ChannelKind::DownControl)]

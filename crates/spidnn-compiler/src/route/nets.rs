@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use spidnn_core::program::barrier;
 use spinnaker_machine::{ChipXy, Route};
 
 use super::RouteError;
-use super::keys::{CHANNEL_MASK, CHIP_CHANNEL_MASK, ChannelKind, STREAM_MASK, key_base};
+use super::keys::{CHANNEL_MASK, ChannelKind, STREAM_MASK, key_base};
 use super::tree::ReplicaTree;
 
 /// A set of cores of one chip that get a packet: bit `n` is core `n`.
@@ -71,7 +72,7 @@ pub struct Net {
 /// `cores_by_chip` lists the participating cores of each chip of the tree; a core's place in that list is its *slot*, the
 /// core in slot 0 leads the barriers. Cores talk to the cores of the same slot on neighbouring chips, whatever their numbers.
 ///
-/// Nets of one chip: arrivals of all its cores at the leader (one net, the core bits masked out), release by the leader
+/// Nets of one chip: arrivals at the first core of each group (`spidnn_core::program::barrier`), release by the leader
 /// to all its cores, and for each exchanging core one net up and one down, each for data and control together.
 ///
 /// # Errors
@@ -95,12 +96,16 @@ pub fn nets_for(
             key_base(index, core, ChannelKind::BarrierArrive)?;
         }
         let leader = cores[0];
-        nets.push(Net {
-            source: chip,
-            key: key_base(index, leader, ChannelKind::BarrierArrive)? & CHIP_CHANNEL_MASK,
-            mask: CHIP_CHANNEL_MASK,
-            targets: vec![(chip, CoreTarget::one(leader))],
-        });
+        for (slot, &core) in cores.iter().enumerate().step_by(barrier::GROUP as usize) {
+            if barrier::gathered(slot as u32, cores.len() as u32).count_ones() > 1 {
+                nets.push(Net {
+                    source: chip,
+                    key: key_base(index, core, ChannelKind::BarrierArrive)?,
+                    mask: CHANNEL_MASK,
+                    targets: vec![(chip, CoreTarget::one(core))],
+                });
+            }
+        }
         nets.push(Net {
             source: chip,
             key: key_base(index, leader, ChannelKind::BarrierRelease)?,
@@ -158,8 +163,8 @@ mod tests {
         let child = ChipXy::new(1, 1);
         cores.insert(child, vec![2, 5, 9]);
         let nets = nets_for(&tree, &cores, 3).expect("nets");
-        // Barriers of 4 chips, 3 streams up from 3 chips, 3 streams down from 1.
-        assert_eq!(nets.len(), 4 * 2 + 3 * 3 + 3);
+        // Barriers of 3 chips with 17 cores (4 groups of more than one, and the leader's release) and one with 3; 3 streams up from 3 chips, 3 streams down from 1.
+        assert_eq!(nets.len(), 3 * 5 + 2 + 3 * 3 + 3);
         let with_key = |key| nets.iter().find(|net| net.key == key).expect("a net");
         let up = with_key(key_base(3, 5, ChannelKind::UpData).expect("key"));
         assert_eq!((up.source, up.targets.clone()), (child, vec![(ChipXy::new(0, 0), CoreTarget::one(2))]));
@@ -168,8 +173,8 @@ mod tests {
         assert_eq!(down.targets.len(), 3);
         let release = with_key(key_base(3, 2, ChannelKind::BarrierRelease).expect("key"));
         assert_eq!(release.targets, [(child, [2, 5, 9].into_iter().collect())]);
-        let arrive = with_key(3 << 20);
-        assert_eq!((arrive.mask, arrive.targets.clone()), (0xFFF0_7000, vec![(child, CoreTarget::one(2))]));
+        let arrive = with_key(3 << 20 | 2 << 15);
+        assert_eq!((arrive.mask, arrive.targets.clone()), (0xFFFF_F000, vec![(child, CoreTarget::one(2))]));
     }
 
     #[test]

@@ -1,3 +1,4 @@
+use spidnn_core::program::barrier;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use proptest::prelude::*;
@@ -62,7 +63,12 @@ fn check_machine(machine: &Machine) -> (Tables, ReplicaTree) {
                     ChannelKind::BarrierArrive | ChannelKind::BarrierRelease => vec![chip],
                 };
                 let mut expected: Vec<(ChipXy, u8)> = match kind {
-                    ChannelKind::BarrierArrive => vec![(chip, list[0])],
+                    ChannelKind::BarrierArrive
+                        if barrier::gathered(slot as u32, list.len() as u32).count_ones() > 1 =>
+                    {
+                        vec![(chip, core)]
+                    }
+                    ChannelKind::BarrierArrive => continue,
                     ChannelKind::BarrierRelease if slot == 0 => list.iter().map(|&core| (chip, core)).collect(),
                     ChannelKind::BarrierRelease => continue,
                     _ if slot >= slots || peers.is_empty() => continue,

@@ -94,6 +94,9 @@ reset:
     "#
 );
 
+// What the compiler calls is the firmware's.
+global_asm!(include_str!("../abi.s"), options(raw));
+
 /// Defines the entry with a choice of kernels.
 macro_rules! bench {
     ($($kernel:ident),* $(,)?) => {

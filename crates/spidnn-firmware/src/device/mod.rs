@@ -32,6 +32,29 @@ impl Register {
     }
 }
 
+/// A half-word of memory.
+#[derive(Clone, Copy)]
+pub struct HalfCell(u32);
+
+impl HalfCell {
+    /// The half-word at an address.
+    pub const fn at(address: u32) -> HalfCell {
+        HalfCell(address)
+    }
+
+    /// Its value.
+    pub fn read(self) -> u16 {
+        // SAFETY: addresses are those of the monitor's structures, or what the host asks for.
+        unsafe { (self.0 as *const u16).read_volatile() }
+    }
+
+    /// Sets it.
+    pub fn write(self, value: u16) {
+        // SAFETY: as above.
+        unsafe { (self.0 as *mut u16).write_volatile(value) }
+    }
+}
+
 /// A byte of memory that the monitor looks at, too.
 #[derive(Clone, Copy)]
 pub struct ByteCell(u32);

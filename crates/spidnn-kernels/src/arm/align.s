@@ -79,3 +79,69 @@ spidnn_align:
     bne   3b
 4:  ldmfd sp!, {r4-r11}
     bx    lr
+
+@ align_pairs(x: r0, out: r1, count: r2, exponent: r3, x_step, pair_step, out_step): `count` words, at least one, of two halves each, from
+@ the numbers at x and pair_step bytes on.
+    .macro one_low x
+    sub   r12, r3, \x, lsr #23
+    orr   r11, r4, \x, lsl #8
+    movs  r11, r11, lsr r12
+    adc   r11, r11, #0
+    cmp   \x, #0
+    rsbmi r11, r11, #0
+    mov   \x, r11, lsl #16
+    .endm
+    .macro pair low, high
+    one_low \low
+    one_low \high
+    orr   r11, \high, \low, lsr #16
+    str   r11, [r1], r6
+    .endm
+
+    .section .text.spidnn_align_pairs, "ax", %progbits
+    .balign 4
+    .global spidnn_align_pairs
+    .type spidnn_align_pairs, %function
+spidnn_align_pairs:
+    stmfd sp!, {r4-r11, lr}
+    ldr   r5, [sp, #36]
+    ldr   r14, [sp, #40]
+    ldr   r6, [sp, #44]
+    add   r3, r3, #132
+    mov   r4, #0x80000000
+    subs  r2, r2, #2
+    blo   2f
+1:  ldr   r8, [r0, r14]
+    ldr   r7, [r0], r5
+    ldr   r10, [r0, r14]
+    ldr   r9, [r0], r5
+    pair  r7, r8
+    pair  r9, r10
+    subs  r2, r2, #2
+    bhs   1b
+2:  adds  r2, r2, #2
+    beq   3f
+    ldr   r8, [r0, r14]
+    ldr   r7, [r0]
+    pair  r7, r8
+3:  ldmfd sp!, {r4-r11, pc}
+
+    .section .text.spidnn_align_singles, "ax", %progbits
+    .balign 4
+    .global spidnn_align_singles
+    .type spidnn_align_singles, %function
+@ align_singles(x: r0, out: r1, count: r2, exponent: r3, x_step, out_step): words of one half and zero; at least one.
+spidnn_align_singles:
+    stmfd sp!, {r4-r11}
+    ldr   r5, [sp, #32]
+    ldr   r6, [sp, #36]
+    add   r3, r3, #132
+    mov   r4, #0x80000000
+1:  ldr   r7, [r0], r5
+    one_low r7
+    mov   r7, r7, lsr #16
+    subs  r2, r2, #1
+    str   r7, [r1], r6
+    bne   1b
+    ldmfd sp!, {r4-r11}
+    bx    lr

@@ -241,3 +241,179 @@ spidnn_pool_maximum:
     subs  r3, r3, #1
     bne   1b
     ldmfd sp!, {r4-r9, pc}
+
+    .section .text.spidnn_add8, "ax", %progbits
+    .arm
+    .balign 4
+    .global spidnn_add8
+    .type spidnn_add8, %function
+@ add8(parameters: r0): see `Sum` in int8.rs. r10 to r14: two sums, and two bytes of the other side.
+spidnn_add8:
+    stmfd sp!, {r4-r11, lr}
+    ldmia r0, {r1-r9}
+1:  ldrb  r10, [r1], #1
+    ldrb  r12, [r1], #1
+    ldrb  r11, [r2], #1
+    ldrb  r14, [r2], #1
+    mla   r10, r5, r10, r7
+    mla   r12, r5, r12, r7
+    mla   r10, r6, r11, r10
+    mla   r12, r6, r14, r12
+    movs  r10, r10, asr r8
+    adc   r10, r10, r9
+    movs  r12, r12, asr r8
+    adc   r12, r12, r9
+    cmp   r10, #255
+    mvnhi r10, r10, asr #31
+    cmp   r12, #255
+    mvnhi r12, r12, asr #31
+    strb  r10, [r3], #1
+    subs  r4, r4, #2
+    strb  r12, [r3], #1
+    bne   1b
+    ldmfd sp!, {r4-r11, pc}
+
+    .section .text.spidnn_quantise8, "ax", %progbits
+    .balign 4
+    .global spidnn_quantise8
+    .type spidnn_quantise8, %function
+@ quantise8(x: r0, out: r1, count: r2, inverse: r3, zero): bytes of numbers times `inverse`, at least one. `inverse` is positive and its exponent
+@ field from 64 to 245. The product is rounded as by spidnn_mul, and then to an integer, half to even both times.
+@ r4: significand of the inverse, r5: what the shift is counted from, r6: zero, r7: 0x80000000.
+spidnn_quantise8:
+    stmfd sp!, {r4-r9, lr}
+    ldr   r6, [sp, #28]
+    mov   r7, #0x80000000
+    orr   r4, r7, r3, lsl #8
+    mov   r5, r3, lsr #23
+    rsb   r5, r5, #284              @ 2 * (127 + 31) - 32
+    add   r5, r5, #1                @ less than 2^63 is the usual product
+1:  ldr   r8, [r0], #4
+    orr   r3, r7, r8, lsl #8
+    umull r9, r3, r4, r3
+    mov   r12, r8, lsl #1
+    sub   r12, r5, r12, lsr #24     @ shift of the upper word to an integer
+    cmp   r12, #24
+    blt   7f
+    cmp   r3, #0
+    movpl r3, r3, lsl #1
+    orrpl r3, r3, r9, lsr #31
+    movpl r9, r9, lsl #1
+    submi r12, r12, #1
+    teq   r7, r3, lsl #24
+    beq   5f
+2:  adds  r3, r3, #0x80
+    movcs r3, #0x80000000
+    subcs r12, r12, #1
+3:  bic   r3, r3, #0xFF
+    mov   r9, r3, lsr r12
+    rsb   r14, r12, #32
+    mov   r3, r3, lsl r14           @ what is behind the point
+    cmp   r3, r7
+    addhi r9, r9, #1
+    andeq r14, r9, #1
+    addeq r9, r9, r14
+    cmp   r8, #0
+    rsbmi r9, r9, #0
+    add   r9, r9, r6
+    cmp   r9, #255
+    mvnhi r9, r9, asr #31
+4:  strb  r9, [r1], #1
+    subs  r2, r2, #1
+    bne   1b
+    ldmfd sp!, {r4-r9, pc}
+5:  cmp   r9, #0                    @ exactly half of the last bit?
+    bne   2b
+    tst   r3, #0x100
+    bne   2b
+    b     3b
+7:  mov   r12, r8, lsl #1           @ 2^8 at least, or NaN
+    cmp   r12, #0xFF000000
+    mvn   r9, r8, asr #31           @ 255 or 0
+    movhi r9, r6
+    b     4b
+
+    .section .text.spidnn_dequantise8, "ax", %progbits
+    .balign 4
+    .global spidnn_dequantise8
+    .type spidnn_dequantise8, %function
+@ dequantise8(x: r0, out: r1, count: r2, scale: r3, zero): numbers of bytes, at least one.
+spidnn_dequantise8:
+    stmfd sp!, {r4-r8, lr}
+    ldr   r8, [sp, #24]
+    mov   r4, r0
+    mov   r5, r1
+    mov   r6, r2
+    mov   r7, r3
+1:  ldrb  r0, [r4], #1
+    mov   r1, r7
+    mov   r12, #157
+    subs  r0, r0, r8
+    beq   2f
+    and   r2, r0, #0x80000000
+    rsbmi r0, r0, #0
+    clz   r3, r0
+    mov   r0, r0, lsl r3
+    sub   r3, r12, r3               @ exponent field, less one for the hidden bit
+    mov   r0, r0, lsr #8
+    add   r0, r0, r3, lsl #23
+    orr   r0, r0, r2
+2:  bl    spidnn_mul
+    subs  r6, r6, #1
+    str   r0, [r5], #4
+    bne   1b
+    ldmfd sp!, {r4-r8, pc}
+
+    .section .text.spidnn_pool_window, "ax", %progbits
+    .arm
+    .balign 4
+    .global spidnn_pool_window
+    .type spidnn_pool_window, %function
+@ pool_window(cells: r0, result: r1, window: r2): see `Window` in int8.rs. For each channel (r11) r4: sum or largest, r5: rows left, r6: row, r8: cell,
+@ r9: cells left.
+spidnn_pool_window:
+    stmfd sp!, {r4-r11, lr}
+    ldmia r2, {r2, r3, r10, r11, r12, r14}  @ channels, columns, bytes of a row, rows, cells, reciprocal
+    stmfd sp!, {r11, r12, r14}
+    mov   r11, r2
+    cmp   r14, #0
+    beq   5f
+1:  ldr   r5, [sp]
+    mov   r4, #0
+    mov   r6, r0
+2:  mov   r8, r6
+    mov   r9, r3
+3:  ldrb  r7, [r8], r2
+    subs  r9, r9, #1
+    add   r4, r4, r7
+    bne   3b
+    add   r6, r6, r10
+    subs  r5, r5, #1
+    bne   2b
+    add   r4, r12, r4, lsl #1       @ rounded: (2 * sum + cells) / (2 * cells)
+    umull r7, r4, r14, r4
+    add   r0, r0, #1
+    subs  r11, r11, #1
+    strb  r4, [r1], #1
+    bne   1b
+4:  add   sp, sp, #12
+    ldmfd sp!, {r4-r11, pc}
+5:  ldr   r5, [sp]
+    mov   r4, #0
+    mov   r6, r0
+6:  mov   r8, r6
+    mov   r9, r3
+7:  ldrb  r7, [r8], r2
+    sub   r9, r9, #1
+    cmp   r4, r7
+    movlo r4, r7
+    cmp   r9, #0
+    bne   7b
+    add   r6, r6, r10
+    subs  r5, r5, #1
+    bne   6b
+    add   r0, r0, #1
+    subs  r11, r11, #1
+    strb  r4, [r1], #1
+    bne   5b
+    b     4b

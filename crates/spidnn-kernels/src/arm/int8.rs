@@ -4,7 +4,7 @@ use core::arch::global_asm;
 use core::cell::{Cell, UnsafeCell};
 
 use super::address;
-use crate::call::{PANEL_COLUMNS, Product8};
+use crate::call::{Add8, PANEL_COLUMNS, Product8};
 
 global_asm!(include_str!("int8.s"), options(raw));
 
@@ -88,11 +88,11 @@ type Form = (unsafe extern "C" fn(), *const u32, u32, u32);
 /// The whole product. The call was checked.
 pub fn product8(call: &Product8, dtcm: &[Cell<u32>]) {
     let forms: [Form; 5] = [
-        (spidnn_panel_21, &raw const spidnn_pairs_21, 28, 3),
+        (spidnn_panel_21, &raw const spidnn_pairs_21, 28, 2),
         (spidnn_panel_22, &raw const spidnn_pairs_22, 48, 4),
-        (spidnn_panel_23, &raw const spidnn_pairs_23, 68, 3),
+        (spidnn_panel_23, &raw const spidnn_pairs_23, 68, 2),
         (spidnn_panel_24, &raw const spidnn_pairs_24, 88, 5),
-        (spidnn_panel_14, &raw const spidnn_pairs_14, 52, 5),
+        (spidnn_panel_14, &raw const spidnn_pairs_14, 52, 4),
     ];
     let pairs = call.terms / 2;
     let all = call.segments * pairs;
@@ -156,6 +156,10 @@ unsafe extern "C" {
     fn spidnn_pool_average(upper: u32, lower: u32, to: u32, pixels: u32, channels: u32);
     fn spidnn_pool_maximum(upper: u32, lower: u32, to: u32, pixels: u32, channels: u32);
     fn spidnn_lookup(from: u32, to: u32, words: u32, table: u32);
+    fn spidnn_pool_window(cells: u32, result: u32, window: *const Window);
+    fn spidnn_add8(sum: *const Sum);
+    fn spidnn_quantise8(from: u32, to: u32, count: u32, inverse: f32, zero: u32);
+    fn spidnn_dequantise8(from: u32, to: u32, count: u32, scale: f32, zero: u32);
 }
 
 /// Signed bytes of `words` words at byte offset `from` to halves.
@@ -227,4 +231,79 @@ pub fn pool_two_by_two(maximum: bool, rows: [&[Cell<u32>]; 2], y: &[Cell<u32>], 
     let function = if maximum { spidnn_pool_maximum } else { spidnn_pool_average };
     // SAFETY: the call was checked, and has pixels and channels.
     unsafe { function(upper, lower, y.as_ptr() as u32, pixels, channels) }
+}
+
+/// What [`sum`] works on: addresses, bytes, multipliers.
+#[repr(C)]
+struct Sum {
+    a: u32,
+    b: u32,
+    out: u32,
+    bytes: u32,
+    mult_a: u32,
+    mult_b: u32,
+    /// What the zero points give.
+    start: u32,
+    shift: u32,
+    zero: u32,
+}
+
+/// Sums of bytes.
+pub fn sum(call: &Add8, dtcm: &[Cell<u32>]) {
+    if call.count == 0 {
+        return;
+    }
+    let sum = Sum {
+        a: address(dtcm, call.a),
+        b: address(dtcm, call.b),
+        out: address(dtcm, call.out),
+        bytes: 4 * call.count,
+        mult_a: call.mult_a,
+        mult_b: call.mult_b,
+        start: 0u32.wrapping_sub(call.zero_a * call.mult_a).wrapping_sub(call.zero_b * call.mult_b),
+        shift: call.shift,
+        zero: call.zero,
+    };
+    // SAFETY: the call was checked.
+    unsafe { spidnn_add8(&sum) }
+}
+
+/// Bytes of numbers.
+pub fn quantise(from: &[Cell<u32>], to: &[Cell<u32>], (inverse, zero): (f32, u32)) {
+    // SAFETY: the call was checked, and has numbers.
+    unsafe {
+        spidnn_quantise8(from.as_ptr() as u32, to.as_ptr() as u32, from.len() as u32, inverse, zero);
+    }
+}
+
+/// Numbers of as many bytes.
+pub fn dequantise(from: &[Cell<u32>], to: &[Cell<u32>], (scale, zero): (f32, u32)) {
+    // SAFETY: the call was checked, and has bytes.
+    unsafe { spidnn_dequantise8(from.as_ptr() as u32, to.as_ptr() as u32, to.len() as u32, scale, zero) }
+}
+
+/// A window of cells whose channels lie side by side.
+#[repr(C)]
+pub struct Window {
+    /// Channels, and bytes from cell to cell.
+    pub channels: u32,
+    /// Cells of a row, at least one.
+    pub columns: u32,
+    /// Bytes from row to row.
+    pub row_bytes: u32,
+    /// Rows, at least one.
+    pub rows: u32,
+    /// Cells.
+    pub cells: u32,
+    /// `2^32 / (2 * cells)`, rounded up: the average; 0: the largest.
+    pub reciprocal: u32,
+}
+
+/// Cells for which [`pool_window`] gives averages: the product with the reciprocal is exact.
+pub const AVERAGE_CELLS_MAX: u32 = 2048;
+
+/// A result for each channel; `cells` and `result` are byte offsets.
+pub fn pool_window(dtcm: &[Cell<u32>], cells: u32, result: u32, window: &Window) {
+    // SAFETY: the call was checked, and has channels.
+    unsafe { spidnn_pool_window(address(dtcm, cells), address(dtcm, result), window) }
 }

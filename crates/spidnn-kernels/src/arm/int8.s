@@ -210,10 +210,10 @@ spidnn_pairs_\p\w:
     .section .text.spidnn_panel_24, "ax"
     panel 2, 4, 32
     .section .text.spidnn_panel_23, "ax"
-    panel 2, 3, 8
+    panel 2, 3, 4
     .section .text.spidnn_panel_22, "ax"
     panel 2, 2, 16
     .section .text.spidnn_panel_21, "ax"
-    panel 2, 1, 8
+    panel 2, 1, 4
     .section .text.spidnn_panel_14, "ax"
-    panel 1, 4, 32
+    panel 1, 4, 16

@@ -7,11 +7,12 @@ pub mod int8;
 use core::arch::global_asm;
 use core::cell::Cell;
 
-use crate::block::round;
+use crate::block::round::{self, Operands};
 use crate::num::integer;
 
 global_asm!(include_str!("float.s"), options(raw));
 global_asm!(include_str!("product.s"), options(raw));
+global_asm!(include_str!("wgrad.s"), options(raw));
 global_asm!(include_str!("align.s"), options(raw));
 global_asm!(include_str!("moves.s"), options(raw));
 global_asm!(include_str!("functions.s"), options(raw));
@@ -21,7 +22,9 @@ unsafe extern "C" {
     pub(crate) fn spidnn_add(a: f32, b: f32) -> f32;
     pub(crate) fn spidnn_sub(a: f32, b: f32) -> f32;
     pub(crate) fn spidnn_mul(a: f32, b: f32) -> f32;
-    pub(crate) fn spidnn_product_row(row: *const ProductRow);
+    fn spidnn_product_rows_words(rows: *mut ProductRows);
+    fn spidnn_product_rows_halves(rows: *mut ProductRows);
+    fn spidnn_gradient_halves(rows: *const GradientRows);
     pub(crate) fn spidnn_div(a: f32, b: f32) -> f32;
     pub(crate) fn spidnn_ln(x: f32) -> f32;
     pub(crate) fn spidnn_sqrt(x: f32) -> f32;
@@ -41,6 +44,16 @@ unsafe extern "C" {
     pub(crate) fn spidnn_copy(from: u32, to: u32, count: u32);
     pub(crate) fn spidnn_fill(to: u32, count: u32, value: u32);
     pub(crate) fn spidnn_largest(x: *const u32, step: u32, count: u32, most: u32) -> u32;
+    fn spidnn_align_pairs(
+        x: *const u32,
+        out: *mut u32,
+        count: u32,
+        exponent: i32,
+        x_step: u32,
+        pair_step: u32,
+        out_step: u32,
+    );
+    fn spidnn_align_singles(x: *const u32, out: *mut u32, count: u32, exponent: i32, x_step: u32, out_step: u32);
     pub(crate) fn spidnn_align(x: *const u32, out: *mut u32, count: u32, exponent: i32, x_step: u32, out_step: u32);
 }
 
@@ -257,13 +270,13 @@ pub unsafe fn fill(to: u32, count: u32, value: u32) {
     unsafe { spidnn_fill(to, count, value) }
 }
 
-/// One row of a product, for the assembly. Addresses and steps in bytes.
+/// Rows of a product, for the assembly. Addresses and steps in bytes.
 ///
 /// A sum is over `segments` segments of `terms` terms; between them both pointers, which stand behind the last term, move by the `x`
 /// steps, or after `x_count` segments by the `y` steps.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct ProductRow {
+pub struct ProductRows {
     /// Left operand, from term to term.
     pub a_step: u32,
     /// Right operand, from term to term.
@@ -282,39 +295,105 @@ pub struct ProductRow {
     pub a_y: u32,
     /// Right pointer.
     pub b_y: u32,
-    /// Exponent of the row.
+    /// Exponent of the row at hand.
     pub a_exp: i32,
     /// Not 0: results are added to what is there.
     pub accumulate: u32,
     /// From exponent to exponent: 4, or 0 if the same four serve all tiles.
     pub b_exps_step: u32,
-    /// First left operand.
+    /// First left operand of the row at hand.
     pub a: u32,
+    /// Its first result.
+    pub c: u32,
     /// Exponent of the first column.
     pub b_exps: u32,
-    /// First result.
-    pub c: u32,
     /// Columns.
     pub columns: u32,
     /// First right operand of the first column.
     pub b: u32,
+    /// Rows, at least one.
+    pub rows: u32,
+    /// Left operand, from row to row.
+    pub a_next: u32,
+    /// Results, from row to row.
+    pub c_next: u32,
+    /// Exponent of the row at hand.
+    pub a_exps: u32,
+    /// From row to row.
+    pub a_exps_step: u32,
 }
 
-impl ProductRow {
-    /// Computes the row.
+impl ProductRows {
+    /// Computes the rows. Afterwards the row at hand is the last one.
     ///
     /// # Safety
     /// Operands, exponents and results are in memory.
+    #[inline(always)]
+    pub unsafe fn run(&mut self, operands: Operands) {
+        // SAFETY: the caller's.
+        unsafe {
+            match operands {
+                Operands::Mantissas => spidnn_product_rows_words(self),
+                Operands::Halves => spidnn_product_rows_halves(self),
+            }
+        }
+    }
+}
+
+/// The gradient of the weights at a tap, from halves. Addresses and steps in bytes.
+///
+/// Terms are pixels: `segments` rows of `terms` pixels. From behind a row to the next the pointers move by `a_y` and `b_y`.
+#[repr(C)]
+pub struct GradientRows {
+    /// Input, from pixel to pixel.
+    pub a_step: u32,
+    /// Gradient of the output, from pixel to pixel.
+    pub b_step: u32,
+    /// Pixels of a row, at least one.
+    pub terms: u32,
+    /// Rows of pixels; 0: the sums are zero.
+    pub segments: u32,
+    /// Input, from behind a row to the next.
+    pub a_y: u32,
+    /// Gradient of the output.
+    pub b_y: u32,
+    /// First pair of input channels of the first pixel.
+    pub a: u32,
+    /// First pair of output channels of the first pixel.
+    pub b: u32,
+    /// Gradients of the weights.
+    pub c: u32,
+    /// Output channels.
+    pub columns: u32,
+    /// Input channels.
+    pub rows: u32,
+    /// Exponent of the input.
+    pub a_exp: i32,
+    /// Exponent of the gradient of the output.
+    pub b_exp: i32,
+}
+
+impl GradientRows {
+    /// Adds the gradients.
+    ///
+    /// # Safety
+    /// Operands and results are in memory, and there are some of both kinds of channels.
     pub unsafe fn run(&self) {
         // SAFETY: the caller's.
-        unsafe { spidnn_product_row(self) }
+        unsafe { spidnn_gradient_halves(self) }
     }
 }
 
 /// A sum that the assembly leaves: small, special or out of range. `a_exp` and `b_exp` as in memory.
 #[unsafe(no_mangle)]
-extern "C" fn spidnn_product_rare(low: u32, high: u32, a_exp: i32, b_exp: i32) -> u32 {
+extern "C" fn spidnn_product_rare_words(low: u32, high: u32, a_exp: i32, b_exp: i32) -> u32 {
     round::product((u64::from(high) << 32 | u64::from(low)) as i64, a_exp, b_exp)
+}
+
+/// The same of a sum of halves.
+#[unsafe(no_mangle)]
+extern "C" fn spidnn_product_rare_halves(low: u32, high: u32, a_exp: i32, b_exp: i32) -> u32 {
+    spidnn_product_rare_words(low, high, Operands::Halves.exponent(a_exp), b_exp)
 }
 
 /// Largest magnitude (as bits) of `count` numbers `step` bytes apart and of `most`.
@@ -326,13 +405,59 @@ pub unsafe fn largest(x: *const u32, step: u32, count: u32, most: u32) -> u32 {
     unsafe { spidnn_largest(x, step, count, most) }
 }
 
+/// Exponents for which the assembly aligns: it shifts by the low byte of what is below 256 only, and a zero by 33 at least.
+const ALIGNED: core::ops::RangeInclusive<i32> = -99..=123;
+
+/// Where halves come from and go to; steps in bytes.
+#[derive(Clone, Copy)]
+pub struct Halves {
+    /// First number.
+    pub x: *const u32,
+    /// From the first number of a word to that of the next.
+    pub x_step: u32,
+    /// From the first number of a word to its second; `None`: the second is zero.
+    pub pair_step: Option<u32>,
+    /// First word.
+    pub out: *mut u32,
+    /// From word to word.
+    pub out_step: u32,
+}
+
+/// `count` words of two halves of numbers that share an exponent (as a mantissa's).
+///
+/// # Safety
+/// Numbers and words are in memory.
+pub unsafe fn align_halves(halves: Halves, count: u32, exponent: i32) {
+    let Halves { mut x, x_step, pair_step, mut out, out_step } = halves;
+    if count == 0 {
+        return;
+    }
+    if ALIGNED.contains(&exponent) {
+        // SAFETY: the caller's.
+        return unsafe {
+            match pair_step {
+                Some(step) => spidnn_align_pairs(x, out, count, exponent, x_step, step, out_step),
+                None => spidnn_align_singles(x, out, count, exponent, x_step, out_step),
+            }
+        };
+    }
+    for _ in 0..count {
+        // SAFETY: the caller's.
+        unsafe {
+            let half = |x: *const u32| round::mantissa(x.read(), exponent) as u32;
+            let high = pair_step.map_or(0, |step| half(x.wrapping_byte_add(step as usize)));
+            out.write(half(x) & 0xFFFF | high << 16);
+        }
+        (x, out) = (x.wrapping_byte_add(x_step as usize), out.wrapping_byte_add(out_step as usize));
+    }
+}
+
 /// Mantissas of `count` numbers that share an exponent; steps in bytes.
 ///
 /// # Safety
 /// Numbers and mantissas are in memory.
 pub unsafe fn align(x: *const u32, x_step: u32, out: *mut u32, out_step: u32, count: u32, exponent: i32) {
-    // The assembly shifts by the low byte of what is below 256 only, and a zero by 33 at least.
-    if (-99..=123).contains(&exponent) {
+    if ALIGNED.contains(&exponent) {
         // SAFETY: the caller's.
         return unsafe { spidnn_align(x, out, count, exponent, x_step, out_step) };
     }

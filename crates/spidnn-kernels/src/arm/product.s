@@ -1,4 +1,5 @@
-@ Products of mantissas: one row of results, in tiles of four, three, two and one columns. See `ProductRow` in mod.rs.
+@ Products of mantissas, or of words of two halves: rows of results, each in tiles of four, three, two and one columns. See
+@ `ProductRows` in mod.rs. Both forms are made by the macro `products` with \k = words or halves.
 @
 @ Sums are in r0-r7, the last column in r6, r7. In the loops r8: left operand, r9, r10: right operands, r11, r12: pointers,
 @ r14: step of the right pointer; in tiles of less than four columns also r0: step of the left pointer, r1: turns.
@@ -8,30 +9,39 @@
     .equ TERMS, 8
     .equ SEGMENTS, 12
     .equ X_COUNT, 16
-    .equ A_X, 20
-    .equ B_X, 24
-    .equ A_Y, 28
-    .equ B_Y, 32
+    .equ A_X, 20                      @ then B_X, A_Y, B_Y
     .equ A_EXP, 36
     .equ ACCUMULATE, 40
     .equ B_EXPS_STEP, 44
     .equ A, 48
-    .equ B_EXPS, 52                   @ then results, columns, right operand
+    .equ C, 52                        @ then exponents, columns, right operand
+    .equ ROWS, 68
+    .equ A_NEXT, 72
+    .equ C_NEXT, 76
+    .equ A_EXPS, 80
+    .equ A_EXPS_STEP, 84
 
-    @ On the stack. At TILE exponents, results, columns and right operand of the tile.
+    @ On the stack. From X_A on a copy of A_X, B_X, A_Y, B_Y; at TILE results, exponents, columns and right operand of the tile.
     .equ ROW, 0
     .equ LEFT, 4
     .equ X_LEFT, 8
     .equ A_END, 12
     .equ WIDTH, 16
-    .equ TILE, 20
-    .equ RESULTS, 36
-    .equ FRAME, 52
+    .equ ENTRY, 20
+    .equ TURNS, 24                    @ of four columns: bytes of a segment
+    .equ X_MORE, 28
+    .equ X_A, 32
+    .equ X_B, 36
+    .equ Y_A, 40
+    .equ Y_B, 44
+    .equ TILE, 48
+    .equ RESULTS, 64
+    .equ FRAME, 80
 
-@ Pointers to the first segment, counters; r10: its terms, r8: number of segments with its flags.
+@ Counters; r10: terms of a segment, r11: left pointer, Z: there are no segments. r12 and r14 stay.
     .macro first width
     ldr   r8, [r14, #SEGMENTS]
-    ldr   r9, [r14, #X_COUNT]
+    ldr   r9, [sp, #X_MORE]
     ldr   r10, [r14, #TERMS]
     ldr   r11, [r14, #A]
     str   r8, [sp, #LEFT]
@@ -41,103 +51,125 @@
     cmp   r8, #0
     .endm
 
-@ To \segment with the pointers at the next segment, r10 the number of its terms and r14 the row, if there is one.
-    .macro next segment
-    ldr   r8, [sp, #LEFT]
-    ldr   r14, [sp, #ROW]
-    subs  r8, r8, #1
-    beq   2f
-    ldr   r9, [sp, #X_LEFT]
-    str   r8, [sp, #LEFT]
-    ldr   r10, [r14, #TERMS]
+@ Both pointers to the next segment; to 2 if there is none.
+    .macro next
+    ldr   r9, [sp, #LEFT]
+    ldr   r10, [sp, #X_LEFT]
     subs  r9, r9, #1
-    ldrne r8, [r14, #A_X]
-    beq   1f
+    beq   2f
+    str   r9, [sp, #LEFT]
+    subs  r10, r10, #1
+    bpl   1f
+    ldr   r9, [sp, #X_MORE]
+    ldr   r8, [sp, #Y_A]
+    ldr   r10, [sp, #Y_B]
     str   r9, [sp, #X_LEFT]
-    ldr   r9, [r14, #B_X]
-    add   r11, r11, r8
-    add   r12, r12, r9
-    b     \segment
-1:  ldr   r9, [r14, #X_COUNT]
-    ldr   r8, [r14, #A_Y]
-    str   r9, [sp, #X_LEFT]
-    ldr   r9, [r14, #B_Y]
-    add   r11, r11, r8
-    add   r12, r12, r9
-    b     \segment
-2:
+3:  add   r11, r11, r8
+    add   r12, r12, r10
+    ldr   r9, [sp, #ENTRY]
+    .subsection 1
+1:  str   r10, [sp, #X_LEFT]
+    ldr   r8, [sp, #X_A]
+    ldr   r10, [sp, #X_B]
+    b     3b
+    .previous
     .endm
 
-@ A tile of less than four columns: \term is one term of \length instructions.
-    .macro tile width, term, length
-tile_\width:
+@ A tile of less than four columns; \length: instructions of a term.
+    .macro tile k, width, length
+tile_\width\()_\k:
     first \width
-    beq   finish
-segment_\width:
     ldr   r0, [r14, #A_STEP]
+    beq   finish_\k
     ldr   r14, [r14, #B_STEP]
     add   r1, r10, #3
     mov   r1, r1, lsr #2
+    str   r1, [sp, #TURNS]
     rsb   r10, r10, #0
     and   r10, r10, #3
     .if \length == 7
     rsb   r10, r10, r10, lsl #3
-    .elseif \length == 5
+    .elseif \length == 5 || \length == 10
     add   r10, r10, r10, lsl #2
-    .else
+    .elseif \length == 3
     add   r10, r10, r10, lsl #1
     .endif
-    add   pc, pc, r10, lsl #2
-    nop
-loop_\width:
+    adr   r9, loop_\width\()_\k
+    .if \length == 10
+    add   r9, r9, r10, lsl #3
+    .elseif \length == 4
+    add   r9, r9, r10, lsl #4
+    .else
+    add   r9, r9, r10, lsl #2
+    .endif
+    str   r9, [sp, #ENTRY]
+    mov   pc, r9
+loop_\width\()_\k:
     .rept 4
-    \term
+    term_\width \k
     .endr
     subs  r1, r1, #1
-    bne   loop_\width
-    next  segment_\width
-    b     finish
+    bne   loop_\width\()_\k
+    next
+    ldr   r1, [sp, #TURNS]
+    mov   pc, r9
+2:  b     finish_\k
     .endm
 
-    .macro term_4
+@ Adds the product of a word of each side: mantissas, or two halves each.
+    .macro mac_words low, high, a, b
+    smlal \low, \high, \a, \b
+    .endm
+    .macro mac_halves low, high, a, b
+    smlalbb \low, \high, \a, \b
+    smlaltt \low, \high, \a, \b
+    .endm
+
+    .macro term_4 k
     ldr   r8, [r11], #4
     ldr   r9, [r12, #12]
     ldr   r10, [r12, #8]
-    smlal r6, r7, r8, r9
+    mac_\k r6, r7, r8, r9
     ldr   r9, [r12, #4]
-    smlal r4, r5, r8, r10
+    mac_\k r4, r5, r8, r10
     ldr   r10, [r12], r14
-    smlal r2, r3, r8, r9
-    smlal r0, r1, r8, r10
+    mac_\k r2, r3, r8, r9
+    mac_\k r0, r1, r8, r10
     .endm
 
-    .macro term_3
+    .macro term_3 k
     ldr   r8, [r11], r0
     ldr   r9, [r12, #8]
     ldr   r10, [r12, #4]
-    smlal r6, r7, r8, r9
+    mac_\k r6, r7, r8, r9
     ldr   r9, [r12], r14
-    smlal r4, r5, r8, r10
-    smlal r2, r3, r8, r9
+    mac_\k r4, r5, r8, r10
+    mac_\k r2, r3, r8, r9
     .endm
 
-    .macro term_2
+    .macro term_2 k
     ldr   r8, [r11], r0
     ldr   r9, [r12, #4]
     ldr   r10, [r12], r14
-    smlal r6, r7, r8, r9
-    smlal r4, r5, r8, r10
+    mac_\k r6, r7, r8, r9
+    mac_\k r4, r5, r8, r10
     .endm
 
-    .macro term_1
+    .macro term_1 k
     ldr   r8, [r11], r0
     ldr   r9, [r12], r14
-    smlal r6, r7, r8, r9
+    mac_\k r6, r7, r8, r9
     .endm
 
-@ Rounds a sum and stores it: to 24 bits, half to even, if the result is an ordinary number.
+@ Rounds a sum and stores it: to 24 bits, half to even, if the result is an ordinary number. Sums of halves are below 2^42 and mostly below
+@ 2^32: they are shifted up by 20, so that few have an empty high word.
 @ r8: results, r9: exponents of the columns, r10: exponent of the row.
-    .macro finish_one low, high
+    .macro finish_one k, low, high
+    .ifc \k, halves
+    mov   \high, \high, lsl #20
+    orr   \high, \high, \low, lsr #12
+    mov   \low, \low, lsl #20
+    .endif
     mov   r14, \high, asr #31
     eor   \high, \high, r14
     eor   \low, \low, r14
@@ -164,7 +196,7 @@ loop_\width:
     eor   \low, \low, r14
     subs  r11, \low, r14
     sbc   r12, \high, r14
-    bl    rare
+    bl    rare_\k
     mov   \high, r12
     b     11b
 40: rsb   r11, r11, #32
@@ -177,34 +209,51 @@ loop_\width:
     .endm
 
 @ r8: where results go, r9: exponents of the columns, r10: exponent of the row.
-    .macro outputs
+    .macro outputs k
     ldr   r11, [sp, #ROW]
-    ldr   r9, [sp, #TILE]
-    ldr   r8, [sp, #TILE + 4]
+    ldr   r8, [sp, #TILE]
+    ldr   r9, [sp, #TILE + 4]
     ldr   r10, [r11, #A_EXP]
     ldr   r12, [r11, #ACCUMULATE]
+    .ifc \k, halves
+    add   r10, r10, #139              @ as below, and 22 fraction bits less, less 20
+    .else
     add   r10, r10, #137              @ 63 + 127 - 52 - 1: see finish_one
+    .endif
     cmp   r12, #0
     addne r8, sp, #RESULTS
     .endm
 
-    .section .text.spidnn_product_row, "ax", %progbits
+    .macro products k, length_3, length_2, length_1
     .arm
     .balign 4
-    .global spidnn_product_row
-    .type spidnn_product_row, %function
-spidnn_product_row:
+    .global spidnn_product_rows_\k
+    .type spidnn_product_rows_\k, %function
+spidnn_product_rows_\k:
     stmfd sp!, {r4-r11, lr}
     sub   sp, sp, #FRAME
     mov   r14, r0
     str   r0, [sp, #ROW]
-    add   r0, r0, #B_EXPS
-    ldmia r0, {r9-r12}                @ exponents, results, columns, right operand
+    ldr   r8, [r14, #X_COUNT]
+    ldr   r9, [r14, #TERMS]
+    add   r0, r0, #A_X
+    ldmia r0, {r1-r4}
+    sub   r8, r8, #1
+    str   r8, [sp, #X_MORE]
+    add   r0, sp, #X_A
+    stmia r0, {r1-r4}
+next_row_\k:
+    ldr   r8, [r14, #A_EXPS]
+    ldr   r9, [r14, #A_EXPS_STEP]
+    add   r0, r14, #C
+    ldr   r10, [r8], r9
+    str   r8, [r14, #A_EXPS]
+    str   r10, [r14, #A_EXP]
+    ldmia r0, {r9-r12}                @ results, exponents, columns, right operand
     add   r0, sp, #TILE
     stmia r0, {r9-r12}
-    mov   r8, r11
-next_tile:
-    @ r8: columns, r12: right operand, r14: the row.
+next_tile_\k:
+    @ r11: columns, r12: right operand, r14: the row.
     ldr   r9, [r14, #A_STEP]
     mov   r2, #0
     mov   r3, #0
@@ -212,85 +261,108 @@ next_tile:
     mov   r5, #0
     mov   r6, #0
     mov   r7, #0
-    cmp   r8, #4
-    blo   few_columns
+    cmp   r11, #4
+    blo   few_columns_\k
     cmp   r9, #4
-    bne   tile_3
+    bne   tile_3_\k
     first 4
     mov   r0, #0
     mov   r1, #0
-    beq   finish_4
-segment_4:
+    beq   finish_4_\k
     ldr   r14, [r14, #B_STEP]
-    add   r8, r11, r10, lsl #2
+    mov   r9, r10, lsl #2
+    str   r9, [sp, #TURNS]
+    add   r8, r11, r9
     str   r8, [sp, #A_END]
     rsb   r10, r10, #0
     and   r10, r10, #15
+    .ifc \k, halves
+    add   r8, r10, r10, lsl #1        @ 13 instructions a term
+    add   r10, r10, r8, lsl #2
+    .else
     add   r10, r10, r10, lsl #3
-    add   pc, pc, r10, lsl #2
-    nop
-loop_4:
+    .endif
+    adr   r9, loop_4_\k
+    add   r9, r9, r10, lsl #2
+    str   r9, [sp, #ENTRY]
+    mov   pc, r9
+loop_4_\k:
     .rept 16
-    term_4
+    term_4 \k
     .endr
     ldr   r8, [sp, #A_END]
     nop
     cmp   r11, r8
-    bne   loop_4
-    next  segment_4
-finish_4:
-    outputs
-    finish_one r0, r1
-finish_3:
-    finish_one r2, r3
-finish_2:
-    finish_one r4, r5
-finish_1:
-    finish_one r6, r7
+    bne   loop_4_\k
+    next
+    ldr   r10, [sp, #TURNS]
+    nop
+    add   r8, r11, r10
+    str   r8, [sp, #A_END]
+    mov   pc, r9
+2:
+finish_4_\k:
+    outputs \k
+    finish_one \k, r0, r1
+finish_3_\k:
+    finish_one \k, r2, r3
+finish_2_\k:
+    finish_one \k, r4, r5
+finish_1_\k:
+    finish_one \k, r6, r7
+    @ Results and exponents of the next tile are in r8, r9.
     ldr   r14, [sp, #ROW]
     ldr   r4, [sp, #WIDTH]
+    ldr   r11, [sp, #TILE + 8]
     ldr   r5, [r14, #ACCUMULATE]
+    ldr   r12, [sp, #TILE + 12]
+    cmp   r5, #0
+    bne   accumulate_\k
+tile_done_\k:
+    subs  r11, r11, r4
     add   r0, sp, #TILE
-    ldmia r0, {r9-r12}                @ exponents, results, columns, right operand
-    cmp   r5, #0
-    bne   accumulate
-tile_done:
-    ldr   r5, [r14, #B_EXPS_STEP]
-    subs  r8, r11, r4
-    beq   row_done
     add   r12, r12, r4, lsl #2
-    cmp   r5, #0
-    addne r9, r9, r4, lsl #2
-    add   r10, r10, r4, lsl #2
-    mov   r11, r8
-    stmia r0, {r9-r12}
-    b     next_tile
-row_done:
+    stmne r0, {r8, r9, r11, r12}
+    bne   next_tile_\k
+    ldr   r8, [r14, #ROWS]
+    ldr   r9, [r14, #A]
+    ldr   r10, [r14, #A_NEXT]
+    subs  r8, r8, #1
+    beq   rows_done_\k
+    ldr   r11, [r14, #C]
+    ldr   r12, [r14, #C_NEXT]
+    add   r9, r9, r10
+    str   r8, [r14, #ROWS]
+    add   r11, r11, r12
+    str   r9, [r14, #A]
+    str   r11, [r14, #C]
+    b     next_row_\k
+rows_done_\k:
     add   sp, sp, #FRAME
     ldmfd sp!, {r4-r11, pc}
 
-few_columns:
-    cmp   r8, #2
-    blo   tile_1
-    beq   tile_2
-    b     tile_3
+few_columns_\k:
+    cmp   r11, #2
+    blo   tile_1_\k
+    beq   tile_2_\k
+    b     tile_3_\k
 
-finish:
-    outputs
+finish_\k:
+    outputs \k
     ldr   r11, [sp, #WIDTH]
     cmp   r11, #2
-    blo   finish_1
-    beq   finish_2
-    b     finish_3
+    blo   finish_1_\k
+    beq   finish_2_\k
+    b     finish_3_\k
 
-    tile  3, term_3, 7
-    tile  2, term_2, 5
-    tile  1, term_1, 3
+    tile  \k, 3, \length_3
+    tile  \k, 2, \length_2
+    tile  \k, 1, \length_1
 
-@ Adds the results on the stack to those in memory at r10, r4 of them.
-accumulate:
+@ Adds the results on the stack, r4 of them, to those in memory.
+accumulate_\k:
     add   r5, sp, #RESULTS
-    mov   r6, r10
+    ldr   r6, [sp, #TILE]
     add   r7, r6, r4, lsl #2
 1:  ldr   r0, [r5], #4
     ldr   r1, [r6]
@@ -298,14 +370,23 @@ accumulate:
     str   r0, [r6], #4
     cmp   r6, r7
     bne   1b
+    mov   r8, r6
     ldr   r14, [sp, #ROW]
-    add   r0, sp, #TILE
-    ldmia r0, {r9-r12}
-    b     tile_done
+    ldr   r5, [r14, #B_EXPS_STEP]
+    ldr   r11, [sp, #TILE + 8]
+    cmp   r5, #0
+    ldreq r9, [sp, #TILE + 4]
+    ldr   r12, [sp, #TILE + 12]
+    b     tile_done_\k
 
 @ The sum r11, r12 by the portable form, to r12. Keeps the other registers. Zero is zero, unless a block has a NaN.
-rare:
+rare_\k:
     stmfd sp!, {r0-r3, r11, lr}
+    .ifc \k, halves
+    mov   r11, r11, lsr #20
+    orr   r11, r11, r12, lsl #12
+    mov   r12, r12, asr #20
+    .endif
     ldr   r3, [r9, #-4]
     orrs  r0, r11, r12
     add   r2, r10, r3
@@ -314,7 +395,17 @@ rare:
     blt   2f
 1:  mov   r0, r11
     mov   r1, r12
+    .ifc \k, halves
+    sub   r2, r10, #139
+    .else
     sub   r2, r10, #137
-    bl    spidnn_product_rare
+    .endif
+    bl    spidnn_product_rare_\k
     mov   r12, r0
 2:  ldmfd sp!, {r0-r3, r11, pc}
+    .endm
+
+    .section .text.spidnn_product_rows_words, "ax", %progbits
+    products words, 7, 5, 3
+    .section .text.spidnn_product_rows_halves, "ax", %progbits
+    products halves, 10, 7, 4

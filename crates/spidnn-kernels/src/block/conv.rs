@@ -171,7 +171,7 @@ impl Conv {
     }
 
     /// The definition, one integer operation after the other.
-    #[cfg_attr(feature = "std", allow(dead_code))]
+    #[cfg_attr(any(feature = "std", target_arch = "arm"), allow(dead_code))]
     fn run_scalar(&self, dtcm: &[Cell<u32>], operands: Operands) {
         let word = |base: u32, offset: i64| &dtcm[(i64::from(base / 4) + offset) as usize];
         let (y_axis, x_axis) = (self.y_axis(), self.x_axis());
@@ -208,7 +208,7 @@ impl Conv {
 
     /// A row of products for each pixel, over the taps that are inside the picture: a grid, since these lie at constant steps.
     #[cfg(target_arch = "arm")]
-    fn run_arm(&self, dtcm: &[Cell<u32>]) {
+    fn run_arm(&self, dtcm: &[Cell<u32>], operands: Operands) {
         use crate::arm;
         let (y_axis, x_axis) = (self.y_axis(), self.x_axis());
         let pixel_bytes = 4 * self.in_c;
@@ -220,37 +220,48 @@ impl Conv {
             let rows = y_axis.taps(oy);
             let start = arm::address(dtcm, self.x)
                 .wrapping_add((rows.input.wrapping_sub(self.iy0) as u32).wrapping_mul(row_bytes));
-            let mut columns = x_axis.taps(0);
-            let mut row = self.pixel(dtcm, &rows, &columns);
-            for ox in 0..self.out_w {
+            let mut ox = 0;
+            while ox < self.out_w {
                 let taps = x_axis.taps(ox);
-                if (taps.tap, taps.count) != (columns.tap, columns.count) {
-                    columns = taps;
-                    row = self.pixel(dtcm, &rows, &columns);
-                }
-                row.a = start.wrapping_add((taps.input as u32).wrapping_mul(pixel_bytes));
-                row.c = y;
+                let mut pixels = self.pixels(dtcm, &rows, &taps);
+                pixels.rows = self.alike(&x_axis, ox, &taps);
+                pixels.a = start.wrapping_add((taps.input as u32).wrapping_mul(pixel_bytes));
+                pixels.c = y;
+                ox += pixels.rows;
+                y += pixels.rows * pixels.c_next;
                 if one_group {
-                    row.a = row.a.wrapping_add(first_input);
+                    pixels.a = pixels.a.wrapping_add(first_input);
                     // SAFETY: the call was checked.
-                    unsafe { row.run() }
+                    unsafe { pixels.run(operands) }
                 } else {
-                    self.groups(row);
+                    self.groups(pixels, operands);
                 }
-                y += 4 * self.co_tile;
             }
         }
     }
 
-    /// A pixel that meets these taps; left operand and results are to be set.
+    /// How many outputs from `ox` on meet the same taps, whose inputs lie at constant steps: where all taps are inside, more than one.
     #[cfg(target_arch = "arm")]
     #[inline(never)]
-    fn pixel(
+    fn alike(&self, x_axis: &Axis, ox: u32, taps: &super::geometry::Taps) -> u32 {
+        let last = x_axis.unbounded(ox, self.kw - 1).unwrap_or(0);
+        let room = self.in_w as i32 - 1 - last;
+        if self.up_x != 1 || taps.count != self.kw || room < 0 {
+            return 1;
+        }
+        let steps = if self.stride_x == 1 { room as u32 } else { room as u32 / self.stride_x };
+        (1 + steps).min(self.out_w - ox)
+    }
+
+    /// Pixels that meet these taps; their number, left operand and results are to be set.
+    #[cfg(target_arch = "arm")]
+    #[inline(never)]
+    fn pixels(
         &self,
         dtcm: &[Cell<u32>],
         rows: &super::geometry::Taps,
         columns: &super::geometry::Taps,
-    ) -> crate::arm::ProductRow {
+    ) -> crate::arm::ProductRows {
         use crate::arm;
         let row_bytes = 4 * self.in_w * self.in_c;
         let tap_bytes = 4 * self.ci_group * self.w_stride;
@@ -264,7 +275,7 @@ impl Conv {
         let a_y = (rows.input_step as u32).wrapping_mul(row_bytes);
         let b_y = rows.tap_step * self.kw * tap_bytes;
         let back = x_count.wrapping_sub(1);
-        arm::ProductRow {
+        arm::ProductRows {
             a_step: 4,
             b_step: 4 * self.w_stride,
             terms,
@@ -274,36 +285,41 @@ impl Conv {
             b_x: w.wrapping_sub(4 * terms * self.w_stride),
             a_y: a_y.wrapping_sub(x.wrapping_mul(back)).wrapping_sub(4 * terms),
             b_y: b_y.wrapping_sub(w.wrapping_mul(back)).wrapping_sub(4 * terms * self.w_stride),
-            a_exp: dtcm::word(dtcm, self.x_exp as usize / 4).get() as i32,
+            a_exp: 0,
             accumulate: self.accumulate,
             b_exps_step: 4,
             a: 0,
-            b_exps: arm::address(dtcm, self.w_exps),
             c: 0,
+            b_exps: arm::address(dtcm, self.w_exps),
             columns: self.co_tile,
             b: arm::address(dtcm, self.w) + (rows.tap * self.kw + columns.tap) * tap_bytes,
+            rows: 1,
+            a_next: 4 * self.in_c * self.stride_x,
+            c_next: 4 * self.co_tile,
+            a_exps: arm::address(dtcm, self.x_exp),
+            a_exps_step: 0,
         }
     }
 
-    /// The channels of one pixel, group by group.
+    /// The channels of pixels, group by group.
     #[cfg(target_arch = "arm")]
     #[inline(never)]
-    fn groups(&self, mut row: crate::arm::ProductRow) {
-        let x = row.a;
+    fn groups(&self, pixels: crate::arm::ProductRows, operands: Operands) {
+        let mut row = pixels;
         let mut group = self.co0 / self.co_group;
         let mut left = self.co_tile;
         // The first group may have begun before the tile.
         let mut columns = self.co_group - self.co0 % self.co_group;
         while left > 0 {
             columns = columns.min(left);
-            row.a = x.wrapping_add(4 * group * self.ci_group);
-            row.columns = columns;
+            row.a = pixels.a.wrapping_add(4 * group * self.ci_group);
+            row.c = pixels.c + 4 * (self.co_tile - left);
+            (row.columns, row.rows, row.a_exps) = (columns, pixels.rows, pixels.a_exps);
             // SAFETY: the call was checked.
-            unsafe { row.run() }
+            unsafe { row.run(operands) }
             left -= columns;
             row.b += 4 * columns;
             row.b_exps += 4 * columns;
-            row.c += 4 * columns;
             (group, columns) = (group + 1, self.co_group);
         }
     }
@@ -465,9 +481,8 @@ impl Conv {
             return;
         }
         #[cfg(target_arch = "arm")]
-        if operands == Operands::Mantissas {
-            return self.run_arm(dtcm);
-        }
+        return self.run_arm(dtcm, operands);
+        #[cfg(not(target_arch = "arm"))]
         self.run_scalar(dtcm, operands);
     }
 
@@ -551,13 +566,13 @@ impl ConvWgrad {
     /// A row of products for each tap and input channel, over the pixels that have the tap inside.
     #[cfg(target_arch = "arm")]
     fn run_arm(&self, dtcm: &[Cell<u32>]) {
-        use crate::arm::{self, ProductRow};
+        use crate::arm::{self, ProductRows};
         let (y_axis, x_axis) = (self.y_axis(), self.x_axis());
         let row_bytes = 4 * self.in_w * self.in_c;
         let (x_step, dy_step) = (4 * self.stride_x * self.in_c, 4 * self.co_tile);
         // As many as a tile has columns.
         let exponents = [dtcm::word(dtcm, self.dy_exp as usize / 4).get(); 4];
-        let mut row = ProductRow {
+        let mut row = ProductRows {
             a_step: x_step,
             b_step: dy_step,
             terms: 0,
@@ -567,15 +582,21 @@ impl ConvWgrad {
             b_x: 0,
             a_y: 0,
             b_y: 0,
-            a_exp: dtcm::word(dtcm, self.x_exp as usize / 4).get() as i32,
+            a_exp: 0,
             accumulate: 1,
             b_exps_step: 0,
             a: 0,
+            c: 0,
             b_exps: exponents.as_ptr() as u32,
-            c: arm::address(dtcm, self.dw),
             columns: self.co_tile,
             b: 0,
+            rows: 0,
+            a_next: 4,
+            c_next: dy_step,
+            a_exps: arm::address(dtcm, self.x_exp),
+            a_exps_step: 0,
         };
+        let mut dw = arm::address(dtcm, self.dw);
         for ky in 0..self.kh {
             let (oy, oy_end) = y_axis.outputs(ky, self.oy0, self.oy_end());
             let iy = y_axis.unbounded(oy, ky).unwrap_or(0);
@@ -592,12 +613,10 @@ impl ConvWgrad {
                     .wrapping_add((oy.wrapping_sub(self.oy0) * self.out_w).wrapping_add(ox).wrapping_mul(dy_step));
                 row.a_y = (self.stride_y * row_bytes).wrapping_sub(row.terms * x_step);
                 row.b_y = (self.out_w - row.terms) * dy_step;
-                for _ in 0..self.ci_tile {
-                    // SAFETY: the call was checked.
-                    unsafe { row.run() }
-                    row.a = row.a.wrapping_add(4);
-                    row.c += dy_step;
-                }
+                (row.c, row.rows) = (dw, self.ci_tile);
+                // SAFETY: the call was checked.
+                unsafe { row.run(Operands::Mantissas) }
+                dw += self.ci_tile * dy_step;
             }
         }
     }

@@ -13,7 +13,7 @@ impl Gemm {
     }
 
     /// The definition, one integer operation after the other.
-    #[cfg_attr(feature = "std", allow(dead_code))]
+    #[cfg_attr(any(feature = "std", target_arch = "arm"), allow(dead_code))]
     fn run_scalar(&self, dtcm: &[Cell<u32>], operands: Operands) {
         let word = |base: u32, offset: usize| &dtcm[base as usize / 4 + offset];
         for i in 0..self.m as usize {
@@ -33,9 +33,9 @@ impl Gemm {
     }
 
     #[cfg(target_arch = "arm")]
-    fn run_arm(&self, dtcm: &[Cell<u32>]) {
-        use crate::arm::{self, ProductRow};
-        let mut row = ProductRow {
+    fn run_arm(&self, dtcm: &[Cell<u32>], operands: Operands) {
+        use crate::arm::{self, ProductRows};
+        let mut rows = ProductRows {
             a_step: 4,
             b_step: 4 * self.b_stride,
             terms: self.k,
@@ -49,18 +49,18 @@ impl Gemm {
             accumulate: self.accumulate,
             b_exps_step: 4,
             a: arm::address(dtcm, self.a),
-            b_exps: arm::address(dtcm, self.b_exps),
             c: arm::address(dtcm, self.c),
+            b_exps: arm::address(dtcm, self.b_exps),
             columns: self.n,
             b: arm::address(dtcm, self.b),
+            rows: self.m,
+            a_next: 4 * self.a_stride,
+            c_next: 4 * self.c_stride,
+            a_exps: arm::address(dtcm, self.a_exps),
+            a_exps_step: 4,
         };
-        for exponent in dtcm::words(dtcm, self.a_exps, self.m as usize) {
-            row.a_exp = exponent.get() as i32;
-            // SAFETY: the call was checked.
-            unsafe { row.run() }
-            row.a += 4 * self.a_stride;
-            row.c += 4 * self.c_stride;
-        }
+        // SAFETY: the call was checked.
+        unsafe { rows.run(operands) }
     }
 
     #[cfg(any(test, feature = "std"))]
@@ -126,10 +126,8 @@ impl Gemm {
         #[cfg(any(test, feature = "std"))]
         self.run_at(dtcm, operands, super::product::Level::detect());
         #[cfg(target_arch = "arm")]
-        if operands == Operands::Mantissas {
-            return self.run_arm(dtcm);
-        }
-        #[cfg(not(any(test, feature = "std")))]
+        self.run_arm(dtcm, operands);
+        #[cfg(not(any(test, feature = "std", target_arch = "arm")))]
         self.run_scalar(dtcm, operands);
     }
 }

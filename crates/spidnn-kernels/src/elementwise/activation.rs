@@ -3,6 +3,7 @@
 use core::cell::Cell;
 
 use super::{compiled, loop_of, op};
+use crate::apart::{self, COMMON, EXPONENTIAL, GAUSSIAN};
 use crate::call::{ActGrad, BiasAct, NONE};
 #[cfg(target_arch = "arm")]
 use crate::dtcm::word;
@@ -34,7 +35,7 @@ fn each(x: &[Cell<u32>], function: impl Fn(f32) -> f32) {
 
 /// `x = act(x)` for every word: one function of assembly or one of the portable ones after the other.
 #[cfg(target_arch = "arm")]
-fn activate(x: &[Cell<u32>], activation: Activation, alpha: f32) {
+fn activate<const PART: u8>(x: &[Cell<u32>], activation: Activation, alpha: f32) {
     use crate::arm::{functions as g, map};
     extern "C" fn elu(x: f32, alpha: f32) -> f32 {
         if less(0.0, x) { x } else { mul(alpha, f::exp_m1_negative(x)) }
@@ -58,10 +59,16 @@ fn activate(x: &[Cell<u32>], activation: Activation, alpha: f32) {
         f::softsign(x)
     }
     match activation {
+        Activation::Elu if apart::has(PART, EXPONENTIAL) && built::EXPONENTIAL => map(elu, x, alpha),
+        Activation::Softplus if apart::has(PART, EXPONENTIAL) && built::EXPONENTIAL => map(softplus, x, 0.0),
+        Activation::Silu if apart::has(PART, EXPONENTIAL) && built::EXPONENTIAL => map(silu, x, 0.0),
+        Activation::Selu if apart::has(PART, EXPONENTIAL) && built::EXPONENTIAL => map(selu, x, 0.0),
+        Activation::Gelu if apart::has(PART, GAUSSIAN) && built::GAUSSIAN => map(gelu, x, 0.0),
+        Activation::GeluTanh if apart::has(PART, GAUSSIAN) && built::GAUSSIAN => map(gelu_tanh, x, 0.0),
+        _ if !apart::has(PART, COMMON) => {}
         Activation::Linear => {}
         Activation::Relu => map(g::relu, x, 0.0),
         Activation::LeakyRelu if built::FURTHER => map(g::leaky_relu, x, alpha),
-        Activation::Elu if built::EXPONENTIAL => map(elu, x, alpha),
         Activation::Sigmoid => map(g::sigmoid, x, 0.0),
         Activation::HardSigmoid if built::FURTHER => {
             map(g::add, x, 3.0);
@@ -70,12 +77,7 @@ fn activate(x: &[Cell<u32>], activation: Activation, alpha: f32) {
             map(g::div, x, 6.0);
         }
         Activation::Tanh => map(g::tanh, x, 0.0),
-        Activation::Softplus if built::EXPONENTIAL => map(softplus, x, 0.0),
-        Activation::Silu if built::EXPONENTIAL => map(silu, x, 0.0),
-        Activation::Gelu if built::GAUSSIAN => map(gelu, x, 0.0),
-        Activation::GeluTanh if built::GAUSSIAN => map(gelu_tanh, x, 0.0),
         Activation::Exponential if built::FURTHER => map(g::exp, x, 0.0),
-        Activation::Selu if built::EXPONENTIAL => map(selu, x, 0.0),
         Activation::Softsign if built::FURTHER => map(softsign, x, 0.0),
         Activation::ClippedRelu if built::FURTHER => {
             map(g::relu, x, 0.0);
@@ -88,9 +90,9 @@ fn activate(x: &[Cell<u32>], activation: Activation, alpha: f32) {
 
 /// `x = act(x)` for every word.
 #[cfg(not(target_arch = "arm"))]
-fn activate(x: &[Cell<u32>], activation: Activation, alpha: f32) {
+fn activate<const PART: u8>(x: &[Cell<u32>], activation: Activation, alpha: f32) {
     match activation {
-        _ if !activation.is_built() => {}
+        _ if !activation.is_built() || !apart::has(PART, apart::of_activation(activation)) => {}
         Activation::Linear => {}
         Activation::Relu => each(x, |x| max(x, 0.0)),
         Activation::LeakyRelu => each(x, |x| if less(x, 0.0) { mul(alpha, x) } else { x }),
@@ -132,21 +134,9 @@ fn activation_loops(activation: Activation) -> [u64; 2] {
     }
 }
 
-impl Kernel for BiasAct {
-    fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
-        activation(self.activation)?;
-        let bounds = Bounds { words: dtcm_words };
-        let y = bounds.rows("y", self.y, self.rows, self.cols, self.stride)?;
-        if self.rows > 1 && self.stride < self.cols {
-            return Err(BadCall::value("stride", self.stride));
-        }
-        if self.bias != NONE && self.rows > 0 {
-            bounds.span("bias", self.bias, self.cols)?.apart_from(&[y])?;
-        }
-        Ok(())
-    }
-
-    fn run(&self, dtcm: &mut [u32]) {
+impl BiasAct {
+    /// [`Kernel::run`], with a part of the activations.
+    pub(crate) fn run_with<const PART: u8>(&self, dtcm: &mut [u32]) {
         let Ok(kind) = activation(self.activation) else { panic!("unchecked call") };
         let (rows, cols, stride) = (self.rows as usize, self.cols as usize, self.stride as usize);
         if rows == 0 || cols == 0 {
@@ -168,12 +158,31 @@ impl Kernel for BiasAct {
         }
         let alpha = f32::from_bits(self.alpha_bits);
         if stride == cols {
-            activate(y, kind, alpha);
+            activate::<PART>(y, kind, alpha);
         } else {
             for row in 0..rows {
-                activate(part(y, row * stride, cols), kind, alpha);
+                activate::<PART>(part(y, row * stride, cols), kind, alpha);
             }
         }
+    }
+}
+
+impl Kernel for BiasAct {
+    fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
+        activation(self.activation)?;
+        let bounds = Bounds { words: dtcm_words };
+        let y = bounds.rows("y", self.y, self.rows, self.cols, self.stride)?;
+        if self.rows > 1 && self.stride < self.cols {
+            return Err(BadCall::value("stride", self.stride));
+        }
+        if self.bias != NONE && self.rows > 0 {
+            bounds.span("bias", self.bias, self.cols)?.apart_from(&[y])?;
+        }
+        Ok(())
+    }
+
+    fn run(&self, dtcm: &mut [u32]) {
+        self.run_with::<{ apart::USUAL }>(dtcm);
     }
 
     fn cycles(&self) -> u64 {
@@ -188,39 +197,44 @@ impl Kernel for BiasAct {
 }
 
 /// Derivative of an activation from what the forward pass saved.
-fn derivative(kind: Activation, alpha: f32, saved: f32) -> f32 {
+fn derivative<const PART: u8>(kind: Activation, alpha: f32, saved: f32) -> f32 {
     let x = saved;
     if is_nan(x) {
         return num::NAN;
     }
     let step = |condition: bool, yes: f32, no: f32| if condition { yes } else { no };
     match kind {
-        Activation::Linear => 1.0,
-        Activation::Relu => step(less(0.0, x), 1.0, 0.0),
-        Activation::LeakyRelu if built::FURTHER => step(less(0.0, x), 1.0, alpha),
-        Activation::Elu if built::EXPONENTIAL => step(less(0.0, x), 1.0, add(x, alpha)),
-        Activation::Selu if built::EXPONENTIAL => step(less(x, 0.0), add(x, SELU_SCALE_ALPHA), SELU_SCALE),
-        Activation::Sigmoid => mul(x, sub(1.0, x)),
-        Activation::Tanh => sub(1.0, mul(x, x)),
-        Activation::Exponential if built::FURTHER => x,
-        Activation::HardSigmoid if built::FURTHER => step(less(-3.0, x) && less(x, 3.0), div(1.0, 6.0), 0.0),
-        Activation::Softplus if built::EXPONENTIAL => f::sigmoid_of(x),
-        Activation::Silu if built::EXPONENTIAL => {
+        Activation::Elu if apart::has(PART, EXPONENTIAL) && built::EXPONENTIAL => {
+            step(less(0.0, x), 1.0, add(x, alpha))
+        }
+        Activation::Selu if apart::has(PART, EXPONENTIAL) && built::EXPONENTIAL => {
+            step(less(x, 0.0), add(x, SELU_SCALE_ALPHA), SELU_SCALE)
+        }
+        Activation::Softplus if apart::has(PART, EXPONENTIAL) && built::EXPONENTIAL => f::sigmoid_of(x),
+        Activation::Silu if apart::has(PART, EXPONENTIAL) && built::EXPONENTIAL => {
             let s = f::sigmoid_of(x);
             mul(s, add(1.0, mul(x, sub(1.0, s))))
         }
-        Activation::Gelu if built::GAUSSIAN => {
+        Activation::Gelu if apart::has(PART, GAUSSIAN) && built::GAUSSIAN => {
             // Beyond 20 the density is zero, but infinity times zero would not be.
             let z = min(max(x, -20.0), 20.0);
             add(f::normal(x), mul(z, mul(NORMAL_PEAK, f::exp_of(mul(-0.5, mul(z, z))))))
         }
-        Activation::GeluTanh if built::GAUSSIAN => {
+        Activation::GeluTanh if apart::has(PART, GAUSSIAN) && built::GAUSSIAN => {
             let s = f::gelu_tanh_gate(x);
             let z = min(max(x, -20.0), 20.0);
             // The slope of the gate's argument: 2 sqrt(2 / pi) (1 + 3 * 0.044715 x^2).
             let slope = add(1.595_769_2, mul(0.214_064_43, mul(z, z)));
             add(s, mul(mul(z, slope), mul(s, sub(1.0, s))))
         }
+        _ if !apart::has(PART, COMMON) => num::NAN,
+        Activation::Linear => 1.0,
+        Activation::Relu => step(less(0.0, x), 1.0, 0.0),
+        Activation::LeakyRelu if built::FURTHER => step(less(0.0, x), 1.0, alpha),
+        Activation::Sigmoid => mul(x, sub(1.0, x)),
+        Activation::Tanh => sub(1.0, mul(x, x)),
+        Activation::Exponential if built::FURTHER => x,
+        Activation::HardSigmoid if built::FURTHER => step(less(-3.0, x) && less(x, 3.0), div(1.0, 6.0), 0.0),
         Activation::Softsign if built::FURTHER => {
             let d = add(1.0, abs(x));
             div(1.0, mul(d, d))
@@ -255,17 +269,9 @@ fn scale_by(dy: &[Cell<u32>], saved: &[Cell<u32>], out: &[Cell<u32>], slope: imp
     }
 }
 
-impl Kernel for ActGrad {
-    fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
-        activation(self.activation)?;
-        let bounds = Bounds { words: dtcm_words };
-        let count = self.count;
-        let out = bounds.span("out", self.out, count)?;
-        out.apart_or_same(&bounds.span("dy", self.dy, count)?)?;
-        out.apart_or_same(&bounds.span("saved", self.saved, count)?)
-    }
-
-    fn run(&self, dtcm: &mut [u32]) {
+impl ActGrad {
+    /// [`Kernel::run`], with a part of the activations.
+    pub(crate) fn run_with<const PART: u8>(&self, dtcm: &mut [u32]) {
         let Ok(kind) = activation(self.activation) else { panic!("unchecked call") };
         let dtcm = cells(dtcm);
         let count = self.count as usize;
@@ -281,12 +287,14 @@ impl Kernel for ActGrad {
                 mul(dy, mul(y, sub(1.0, y)))
             }
             match kind {
-                Activation::Tanh => crate::arm::zip(tanh, dy, saved, out),
-                Activation::Sigmoid => crate::arm::zip(sigmoid, dy, saved, out),
-                Activation::Relu => crate::arm::zip(crate::arm::functions::relu_grad, dy, saved, out),
+                Activation::Tanh if apart::has(PART, COMMON) => crate::arm::zip(tanh, dy, saved, out),
+                Activation::Sigmoid if apart::has(PART, COMMON) => crate::arm::zip(sigmoid, dy, saved, out),
+                Activation::Relu if apart::has(PART, COMMON) => {
+                    crate::arm::zip(crate::arm::functions::relu_grad, dy, saved, out)
+                }
                 _ => {
                     for i in 0..count {
-                        let slope = derivative(kind, alpha, load(word(saved, i)));
+                        let slope = derivative::<PART>(kind, alpha, load(word(saved, i)));
                         num::store_result(word(out, i), mul(load(word(dy, i)), slope));
                     }
                 }
@@ -297,9 +305,24 @@ impl Kernel for ActGrad {
             // The common ones apart, so that their loops become vector code.
             Activation::Tanh => scale_by(dy, saved, out, |y| sub(1.0, mul(y, y))),
             Activation::Sigmoid => scale_by(dy, saved, out, |y| mul(y, sub(1.0, y))),
-            Activation::Relu => scale_by(dy, saved, out, |y| derivative(Activation::Relu, 0.0, y)),
-            _ => scale_by(dy, saved, out, |saved| derivative(kind, alpha, saved)),
+            Activation::Relu => scale_by(dy, saved, out, |y| derivative::<{ apart::ALL }>(Activation::Relu, 0.0, y)),
+            _ => scale_by(dy, saved, out, |saved| derivative::<PART>(kind, alpha, saved)),
         }
+    }
+}
+
+impl Kernel for ActGrad {
+    fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
+        activation(self.activation)?;
+        let bounds = Bounds { words: dtcm_words };
+        let count = self.count;
+        let out = bounds.span("out", self.out, count)?;
+        out.apart_or_same(&bounds.span("dy", self.dy, count)?)?;
+        out.apart_or_same(&bounds.span("saved", self.saved, count)?)
+    }
+
+    fn run(&self, dtcm: &mut [u32]) {
+        self.run_with::<{ apart::USUAL }>(dtcm);
     }
 
     fn cycles(&self) -> u64 {

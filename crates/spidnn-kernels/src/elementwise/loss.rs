@@ -8,6 +8,7 @@ use core::cell::Cell;
 
 use super::softmax::largest;
 use super::{area, op};
+use crate::apart;
 use crate::call::{Loss as Call, NONE};
 use crate::dtcm::{BadCall, Bounds, below, cells, part, times, word, words};
 use crate::functions::{self, cycles as cost};
@@ -42,6 +43,45 @@ fn class_of(target: f32, classes: usize) -> Option<usize> {
     (class < classes).then_some(class)
 }
 
+impl Call {
+    /// [`Kernel::run`], with a part of the losses.
+    pub(crate) fn run_with<const PART: u8>(&self, dtcm: &mut [u32]) {
+        let Ok(kind) = kind(self.kind) else { panic!("unchecked call") };
+        let dtcm = cells(dtcm);
+        let (rows, cols) = (self.rows as usize, self.cols as usize);
+        let pred = words(dtcm, self.pred, rows * cols);
+        let sparse = kind == Loss::SparseCategoricalCrossentropy;
+        let target = words(dtcm, self.target, if sparse { rows } else { rows * cols });
+        let loss = words(dtcm, self.loss, rows);
+        let gradient = if self.grad == NONE { None } else { Some(words(dtcm, self.grad, rows * cols)) };
+        let smoothing = f32::from_bits(self.smoothing_bits);
+        let (keep, base) = (sub(1.0, smoothing), div(smoothing, from_i64(self.cols.into())));
+        for r in 0..rows {
+            let sample = Sample {
+                pred: part(pred, r * cols, cols),
+                target: if sparse { part(target, r, 1) } else { part(target, r * cols, cols) },
+                grad: gradient.map(|g| part(g, r * cols, cols)),
+                weight: if gradient.is_some() { load(word(words(dtcm, self.weight, rows), r)) } else { 0.0 },
+                smoothing,
+                keep,
+                base,
+                from_logits: self.from_logits == 1,
+                fused: self.fused == 1,
+            };
+            let value = match kind {
+                _ if !kind.is_built(self.from_logits == 1) => num::NAN,
+                Loss::BinaryCrossentropy if apart::has(PART, apart::EXPONENTIAL) => sample.binary(),
+                _ if !apart::has(PART, apart::COMMON) => num::NAN,
+                Loss::MeanSquaredError => sample.mean_squared(),
+                Loss::MeanAbsoluteError => sample.mean_absolute(),
+                Loss::CategoricalCrossentropy | Loss::SparseCategoricalCrossentropy => sample.categorical(sparse),
+                Loss::BinaryCrossentropy => num::NAN,
+            };
+            store_result(word(loss, r), value);
+        }
+    }
+}
+
 impl Kernel for Call {
     fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
         let kind = kind(self.kind)?;
@@ -72,37 +112,7 @@ impl Kernel for Call {
     }
 
     fn run(&self, dtcm: &mut [u32]) {
-        let Ok(kind) = kind(self.kind) else { panic!("unchecked call") };
-        let dtcm = cells(dtcm);
-        let (rows, cols) = (self.rows as usize, self.cols as usize);
-        let pred = words(dtcm, self.pred, rows * cols);
-        let sparse = kind == Loss::SparseCategoricalCrossentropy;
-        let target = words(dtcm, self.target, if sparse { rows } else { rows * cols });
-        let loss = words(dtcm, self.loss, rows);
-        let gradient = if self.grad == NONE { None } else { Some(words(dtcm, self.grad, rows * cols)) };
-        let smoothing = f32::from_bits(self.smoothing_bits);
-        let (keep, base) = (sub(1.0, smoothing), div(smoothing, from_i64(self.cols.into())));
-        for r in 0..rows {
-            let sample = Sample {
-                pred: part(pred, r * cols, cols),
-                target: if sparse { part(target, r, 1) } else { part(target, r * cols, cols) },
-                grad: gradient.map(|g| part(g, r * cols, cols)),
-                weight: if gradient.is_some() { load(word(words(dtcm, self.weight, rows), r)) } else { 0.0 },
-                smoothing,
-                keep,
-                base,
-                from_logits: self.from_logits == 1,
-                fused: self.fused == 1,
-            };
-            let value = match kind {
-                _ if !kind.is_built(self.from_logits == 1) => num::NAN,
-                Loss::MeanSquaredError => sample.mean_squared(),
-                Loss::MeanAbsoluteError => sample.mean_absolute(),
-                Loss::BinaryCrossentropy => sample.binary(),
-                Loss::CategoricalCrossentropy | Loss::SparseCategoricalCrossentropy => sample.categorical(sparse),
-            };
-            store_result(word(loss, r), value);
-        }
+        self.run_with::<{ apart::USUAL }>(dtcm);
     }
 
     fn cycles(&self) -> u64 {

@@ -149,7 +149,7 @@ impl Kernel for Scale {
 }
 
 /// Whether this build has column sums of products and squares.
-const STATISTICS: bool = cfg!(any(test, feature = "column-statistics"));
+pub(crate) const STATISTICS: bool = cfg!(any(test, feature = "column-statistics"));
 
 impl Kernel for ColumnSum {
     fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {

@@ -15,6 +15,8 @@ mod softmax;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use maps::STATISTICS;
+
 use crate::num::cycles as op;
 
 /// Cycles of the assembly's loop over `count` words of one or two vectors, with a function of so many cycles: call 60; LDR, LDR (or MOV), BLX 3,

@@ -24,14 +24,16 @@ const COPY: u64 = 100;
 const COLUMNS: u64 = 295;
 
 /// A row of pooled pixels, likewise.
-const POOL_ROW: u64 = 290;
+const POOL_ROW: u64 = 90;
+/// A window of another kind, likewise.
+const POOL_WINDOW: u64 = 180;
 
 /// Pairs of terms in a turn of a tile's loop.
 fn unroll(rows: u64, columns: u64) -> u64 {
     match (rows, columns) {
-        (2, 2) => 16,
-        (2, 1 | 3) => 8,
-        _ => 32,
+        (2, 4) => 32,
+        (2, 1 | 3) => 4,
+        _ => 16,
     }
 }
 
@@ -120,15 +122,16 @@ pub fn lookup8(count: u32) -> u64 {
     CALL + count * 19
 }
 
-/// Cycles of [`crate::call::Add8`], for a byte: two LDRB (2), SMLABB twice (2; the zero points are in the sum's start), shift (2), ADC (1), CMP and MVNHI (2),
-/// STRB (1), MOV of the start (1), a turn of four bytes SUBS, BNE (1).
+/// Cycles of [`crate::call::Add8`], for two bytes: four LDRB (4), four MLA (8; the zero points are in the sum's start), MOVS with a shift and ADC twice (6), CMP
+/// and MVNHI twice (4), two STRB (2), SUBS, BNE (4).
 pub fn add8(count: u32) -> u64 {
-    CALL + 4 * u64::from(count) * 12
+    CALL + 50 + 2 * u64::from(count) * 28
 }
 
 /// Cycles of [`Pool8`]. Windows of two by two: for a result four LDRB, three ADD and one of the half, shift, STRB, SUBS, BNE, a stall (16), or the maximum by
-/// CMP and MOVLO (17); for a pixel pointers and loop (8), for a row [`POOL_ROW`]. Others: for each cell and channel LDRB and CMP, MOVHI (3), or LDRB and ADD (2); for
-/// each output STRB (1), and of the average a product with the reciprocal (UMULL 3, ADD 1, shift 1); bounds of a window 16.
+/// CMP and MOVLO (17); for a pixel pointers and loop (8), for a row [`POOL_ROW`]. Others: for each cell and channel of the average LDRB,
+/// SUBS, a stall, ADD, BNE (7), of the maximum a CMP and MOVLO (8); for each row of them 7, for each channel 14 (17 with the division, a product with the
+/// reciprocal), for each window [`POOL_WINDOW`].
 pub fn pool8(call: &Pool8) -> u64 {
     let end = call.oy_end();
     let rows = u64::from(end.saturating_sub(call.oy0));
@@ -138,21 +141,22 @@ pub fn pool8(call: &Pool8) -> u64 {
         let each = if call.mode == 0 { 17 } else { 16 };
         return CALL + rows * POOL_ROW + outputs * (8 + channels * each);
     }
+    let window_rows = cells(&call.y_axis(), call.oy0, end) * u64::from(call.out_w);
     let cells = cells(&call.y_axis(), call.oy0, end) * cells(&call.x_axis(), 0, call.out_w);
-    let (cell, output) = if call.mode == 0 { (3, 2) } else { (2, 7) };
-    CALL + 16 * outputs + channels * (cells * cell + outputs * output)
+    let (cell, output) = if call.mode == 0 { (8, 14) } else { (7, 17) };
+    CALL + POOL_WINDOW * outputs + channels * (cells * cell + window_rows * 7 + outputs * output)
 }
 
-/// Cycles of [`crate::call::Quantise8`], for a number: LDR (1), product with the scale, to an integer by its exponent (shift 2, rounding 3, sign 2,
-/// range 2), zero point (1), CMP and MVNHI (2), STRB (1), turn.
+/// Cycles of [`crate::call::Quantise8`], for a number: significand (2), UMULL and a stall (4), distance of the exponents (4), normalised (6), rounded to 24 bits
+/// (6), to an integer (9), sign and zero point (3), CMP and MVNHI (2), STRB (1), SUBS, BNE (4).
 pub fn quantise8(rows: u32, cols: u32) -> u64 {
-    CALL + u64::from(rows) * (8 + u64::from(cols) * (1 + op::MUL + 9 + 1 + 2 + 1 + TURN))
+    CALL + u64::from(rows) * (75 + u64::from(cols) * 42)
 }
 
-/// Cycles of [`crate::call::Dequantise8`]: by a table of 256 numbers would take as long to make; for a number LDRB (1), SUB (1), to a number (sign 2, CLZ 1, shift 2,
-/// exponent 2), product, STR (1), turn.
+/// Cycles of [`crate::call::Dequantise8`]: by a table of 256 numbers would take as long to make; for a number LDRB and stalls (3), SUB (1), to a number (sign 2, CLZ 1,
+/// shift 2, exponent 6), product and its call, STR (1), SUBS, BNE (4).
 pub fn dequantise8(rows: u32, cols: u32) -> u64 {
-    CALL + u64::from(rows) * (8 + u64::from(cols) * (1 + 1 + 7 + op::MUL + 1 + TURN))
+    CALL + u64::from(rows) * (75 + u64::from(cols) * (20 + op::MUL + 4))
 }
 
 #[cfg(test)]

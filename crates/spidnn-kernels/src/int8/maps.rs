@@ -54,6 +54,11 @@ impl Kernel for Add8 {
     fn run(&self, dtcm: &mut [u32]) {
         dtcm::checked(self, dtcm.len());
         let dtcm = dtcm::cells(dtcm);
+        if cfg!(target_arch = "arm") {
+            #[cfg(target_arch = "arm")]
+            crate::arm::int8::sum(self, dtcm);
+            return;
+        }
         let words = |address| dtcm::words(dtcm, address, self.count as usize);
         let (a, b, out) = (words(self.a), words(self.b), words(self.out));
         let part = |q: u8, zero: u32, multiplier: u32| (i32::from(q) - zero as i32) * multiplier as i32;
@@ -85,9 +90,16 @@ fn spans(
     Ok((d.span(numbers.0, numbers.1, all(cols))?, d.span(bytes.0, bytes.1, all(cols.div_ceil(4)))?))
 }
 
+/// Sign and exponent field of the inverse of a scale: numbers from 2^-63 to 2^119.
+const INVERSE_FIELDS: core::ops::RangeInclusive<u32> = 64..=245;
+
 impl Kernel for Quantise8 {
     fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
         check_zero("zero", self.zero)?;
+        // Positive, and so far from the ends that no product of a number in range leaves what a shift can do.
+        if !INVERSE_FIELDS.contains(&(self.inverse_bits >> 23)) {
+            return Err(BadCall::value("inverse", self.inverse_bits));
+        }
         let (x, out) = spans(dtcm_words, (self.rows, self.cols), ("x", self.x), ("out", self.out))?;
         out.apart_from(&[x])
     }
@@ -100,7 +112,13 @@ impl Kernel for Quantise8 {
         let x = dtcm::words(dtcm, self.x, rows * cols);
         let out = dtcm::words(dtcm, self.out, rows * cols.div_ceil(4));
         for (x, out) in x.chunks_exact(cols).zip(out.chunks_exact(cols.div_ceil(4))) {
-            out.iter().for_each(|o| o.set(self.zero * 0x0101_0101));
+            // Bytes that fill the last word are zero points.
+            out[out.len() - 1].set(self.zero * 0x0101_0101);
+            if cfg!(target_arch = "arm") {
+                #[cfg(target_arch = "arm")]
+                crate::arm::int8::quantise(x, out, (inverse, self.zero));
+                continue;
+            }
             for (i, x) in x.iter().enumerate() {
                 let q = num::to_i32(num::mul(num::load(x), inverse)).saturating_add(self.zero as i32);
                 set_byte(out, i, saturate(q));
@@ -128,6 +146,11 @@ impl Kernel for Dequantise8 {
         let out = dtcm::words(dtcm, self.out, rows * cols);
         let x = dtcm::words(dtcm, self.x, rows * cols.div_ceil(4));
         for (x, out) in x.chunks_exact(cols.div_ceil(4)).zip(out.chunks_exact(cols)) {
+            if cfg!(target_arch = "arm") {
+                #[cfg(target_arch = "arm")]
+                crate::arm::int8::dequantise(x, out, (scale, self.zero));
+                continue;
+            }
             for (i, out) in out.iter().enumerate() {
                 let value = num::from_i64(i64::from(byte(x, i)) - i64::from(self.zero));
                 num::store(out, num::mul(value, scale));

@@ -23,7 +23,8 @@ impl Pool8 {
 
     /// Whether windows have two by two cells, touch, and lie inside along a row: the usual case, which has a form of its own.
     pub(super) fn is_two_by_two(&self) -> bool {
-        [self.kh, self.kw, self.stride_y, self.stride_x] == [2; 4] && self.pad_x == 0 && 2 * self.out_w <= self.in_w
+        let all = self.kh == 2 && self.kw == 2 && self.stride_y == 2 && self.stride_x == 2;
+        all && self.pad_x == 0 && 2 * self.out_w <= self.in_w
     }
 
     /// Words of rows `first..end` of bytes, `width` pixels and `row` words each, counted from row `origin`.
@@ -82,9 +83,31 @@ impl Kernel for Pool8 {
                 crate::arm::int8::pool_two_by_two(self.mode == 0, rows, out, self.out_w, self.channels);
                 continue;
             }
+            #[cfg(target_arch = "arm")]
+            let mut reciprocal = (0, 0);
             for ox in 0..self.out_w {
                 let (ix_low, ix_end) = window(&x_axis, ox);
                 let cells = iy_end.saturating_sub(iy_low) * ix_end.saturating_sub(ix_low);
+                #[cfg(target_arch = "arm")]
+                if cells > 0 && (self.mode == 0 || cells <= crate::arm::int8::AVERAGE_CELLS_MAX) {
+                    use crate::arm::int8::{Window, pool_window};
+                    if self.mode != 0 && reciprocal.0 != cells {
+                        reciprocal = (cells, u32::MAX / (2 * cells) + 1);
+                    }
+                    let row = iy_low.wrapping_sub(self.iy0 as u32).wrapping_mul(4 * self.x_row);
+                    let cell = self.x.wrapping_add(row).wrapping_add(ix_low * self.channels);
+                    let result = self.y + 4 * (oy - self.oy0) * self.y_row + ox * self.channels;
+                    let window = Window {
+                        channels: self.channels,
+                        columns: ix_end - ix_low,
+                        row_bytes: 4 * self.x_row,
+                        rows: iy_end - iy_low,
+                        cells,
+                        reciprocal: reciprocal.1,
+                    };
+                    pool_window(dtcm, cell, result, &window);
+                    continue;
+                }
                 for c in 0..channels {
                     let mut result = 0;
                     for iy in iy_low..iy_end {

@@ -118,6 +118,8 @@ pub(crate) struct Setup {
     pub times: Times,
     pub seed: u64,
     pub parity_errors: u16,
+    /// Multicast packets in 65,536 that are lost on a link.
+    pub packet_losses: u16,
     /// Compiled code that cores share.
     pub code: CodeStore,
 }
@@ -140,6 +142,7 @@ pub(crate) struct Chip {
     lines: u32,
     seed: u64,
     parity_errors: u16,
+    packet_losses: u16,
     watchdog_generation: u32,
     buffer: Vec<u32>,
 }
@@ -192,6 +195,7 @@ impl Chip {
             lines: 0,
             seed: setup.seed,
             parity_errors: setup.parity_errors,
+            packet_losses: setup.packet_losses,
             watchdog_generation: 0,
             buffer: Vec::new(),
         }

@@ -14,7 +14,7 @@ use super::noc::Message;
 use super::router::{Decision, LINKS, Passed};
 use super::system::CORES;
 use crate::arm968::Size;
-use crate::network::{Fault, Packet};
+use crate::network::{Fault, Packet, PacketKind};
 
 /// Where a packet before the router came from, which is told when it is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +56,14 @@ pub(crate) struct Routing {
     wait: u32,
     /// Packets that came by links whose receiver is off.
     held: [Vec<Packet>; 6],
+}
+
+/// Keys of the monitors' own multicast packets, signals and time, without the last bit (router table of SC&MP).
+const MONITOR_KEYS: u32 = 0xFFFF_5554;
+
+/// Whether a packet may be lost on a link: those of applications, which have to live with it.
+fn is_lossy(packet: Packet) -> bool {
+    packet.kind() == PacketKind::Multicast && packet.key & !1 != MONITOR_KEYS
 }
 
 impl Chip {
@@ -288,7 +296,8 @@ impl Chip {
         self.watch_link(link, packet, time_ps);
         if let Some(to) = to {
             let mut packet = if emergency == 0 { packet } else { packet.with_emergency(emergency) };
-            if self.parity_errors > 0 && self.draw(link as u64, number) < u64::from(self.parity_errors) {
+            let of_65536 = self.parity_errors.max(if is_lossy(packet) { self.packet_losses } else { 0 });
+            if of_65536 > 0 && self.draw(link as u64, number) < of_65536.into() {
                 packet.fault = Fault::Parity;
             }
             self.noc.send(Message { chip: to.chip, link: to.link, time_ps, packet: Some(packet) });

@@ -47,6 +47,7 @@ impl Row {
                 times,
                 seed: 1,
                 parity_errors,
+                packet_losses: 0,
                 code: CodeStore::new(),
             })
         };

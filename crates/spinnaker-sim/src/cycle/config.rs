@@ -31,6 +31,9 @@ pub struct CycleConfig {
     pub hardware_version: Option<u8>,
     /// Packets in 65,536 that a link turns a bit of. (Such a packet goes to the error registers of the next router.)
     pub parity_errors_per_65536: u16,
+    /// Multicast packets in 65,536 that are lost on a link, in the same way; not those by which monitors pass on signals, which nobody
+    /// would repeat.
+    pub packet_losses_per_65536: u16,
     /// Frames in 65,536 that are lost between host and board, each way.
     pub host_losses_per_65536: u16,
 }
@@ -45,7 +48,7 @@ impl From<&VirtualLocator> for CycleConfig {
             threads: locator.threads.unwrap_or_else(processors),
             seed: locator.seed,
             dead_cores: locator.dead_cores.iter().copied().collect(),
-            parity_errors_per_65536: of_65536(locator.drop_probability),
+            packet_losses_per_65536: of_65536(locator.drop_probability),
             host_losses_per_65536: of_65536(locator.host_drop_probability),
             ..Self::default()
         }
@@ -65,6 +68,7 @@ impl Default for CycleConfig {
             addresses: BTreeMap::new(),
             hardware_version: None,
             parity_errors_per_65536: 0,
+            packet_losses_per_65536: 0,
             host_losses_per_65536: 0,
         }
     }

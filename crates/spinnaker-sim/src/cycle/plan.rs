@@ -90,6 +90,7 @@ impl Plan {
             times: self.times,
             seed: drawn(config.seed, 1 << 40 | place),
             parity_errors: config.parity_errors_per_65536,
+            packet_losses: config.packet_losses_per_65536,
             code: self.code.clone(),
         }
     }
