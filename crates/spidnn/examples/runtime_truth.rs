@@ -180,7 +180,7 @@ fn handler_end(board: &mut WireBoard<CycleLink>) -> u32 {
     const VECTOR: u32 = 0x1C;
     /// `sub lr, lr, #4`: the entry of other interrupts (`dma.s` of the firmware).
     const NEXT_HANDLER: u32 = 0xE24E_E004;
-    let machine = board.transceiver().link().machine();
+    let mut machine = board.boards().root().link().machine();
     let core = machine.physical(CHIP, 1).unwrap_or_default();
     let mut code = [0; 1024];
     machine.look(CHIP, core, VECTOR, &mut code);
@@ -190,7 +190,7 @@ fn handler_end(board: &mut WireBoard<CycleLink>) -> u32 {
 
 /// Switches the profile of virtual core 1 on or off; addresses and cycles so far.
 fn watch(board: &mut WireBoard<CycleLink>, on: bool) -> Vec<(u32, u64)> {
-    let machine = board.transceiver().link().machine();
+    let mut machine = board.boards().root().link().machine();
     let Some(core) = machine.physical(CHIP, 1) else { return Vec::new() };
     let Some(cpu) = machine.cpu(CHIP, core) else { return Vec::new() };
     let spent = cpu.profile().map(|p| p.iter().map(|(a, s)| (*a, s.cycles)).collect());
