@@ -34,6 +34,7 @@ mod link;
 mod memory;
 mod network;
 pub mod spalloc;
+pub mod stream;
 mod transceiver;
 mod window;
 
