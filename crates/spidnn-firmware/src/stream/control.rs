@@ -11,7 +11,8 @@ pub const COMMAND: u32 = 32;
 
 /// To a hand: which piece of memory is written (address, words), blocks before which all is there, transfer. It reports.
 pub const ASK: u32 = 1;
-/// To a hand: send blocks: address, words, first block, bits of the sixteen from it that are wanted and above them the place in the ring.
+/// To a hand: send blocks: address, words, first block, bits of the sixteen from it that are wanted; and above them the place in the ring
+/// of the first that is sent.
 pub const FETCH: u32 = 2;
 /// To a hand: answer, when everything before has been sent.
 pub const PING: u32 = 3;
@@ -25,40 +26,57 @@ const CONTROL_BIT: u32 = 1 << 15;
 /// Number of the gate, and a hand's place, in a key.
 const GATE: u16 = 0;
 
-/// What `fiq.s` knows: base of the ring, first address expected, bitmap, control words.
+/// What the handler of a hand knows: base of the ring, first address expected, bitmap.
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct Variables {
     base: u32,
     first: u32,
     bitmap: u32,
-    control: u32,
 }
 
-static VARIABLES: Global<Variables> = Global::new(Variables { base: 0, first: 0, bitmap: 0, control: 0 });
+/// Until the first transfer, words go where they do no harm.
+static VARIABLES: Global<Variables> =
+    Global::new(Variables { base: memory::RING, first: memory::RING, bitmap: memory::WINDOW_BITS });
 
 /// The multicast key to a hand, or with number 0 to the gate.
 pub const fn key(hand: u16) -> u32 {
     (hand as u32) << 20 | 0x000F_0000
 }
 
-/// Gives the FIQ handler what it needs. Interrupts must be masked.
+/// Lets packets come as a hand wants them. Interrupts must be masked.
 pub fn prepare() {
     Register::at(memory::CONTROL + 4 * COMMAND).write(0);
-    direct(memory::RING, memory::RING, memory::RING_BITS);
-    start::prepare_fiq(comms::BASE, (&raw const VARIABLES) as u32);
+    start::prepare_fiq((&raw const VARIABLES) as u32, 0);
 }
 
-/// Lets words come into the ring, as a gate wants them.
-pub fn direct_to_ring() {
+/// Tells a hand's handler where words go that come: base of the ring, first address. It must not run.
+pub fn direct(base: u32, first: u32) {
+    VARIABLES.set(Variables { base, first, bitmap: memory::WINDOW_BITS });
+}
+
+/// What the handler of a gate tells: the next key, and one that was not the next.
+const NEXT_KEY: Register = Register::at(memory::RING - 4);
+const WRONG_KEY: Register = Register::at(memory::RING - 8);
+
+/// Lets packets come as a gate wants them: into the ring, in order, from its beginning. Nothing must be on its way.
+pub fn prepare_gate() {
     crate::mask();
-    direct(memory::RING, memory::RING, memory::RING_BITS);
+    NEXT_KEY.write(key(GATE));
+    WRONG_KEY.write(0);
+    start::use_gate_handler();
+    start::prepare_fiq(memory::RING, key(GATE));
     crate::unmask();
 }
 
-/// Tells where words go that come: the handler must not run.
-pub fn direct(base: u32, first: u32, bitmap: u32) {
-    VARIABLES.set(Variables { base, first, bitmap, control: memory::CONTROL });
+/// Place in the ring of the next word to come.
+pub fn ring_head() -> u32 {
+    NEXT_KEY.read() & 0xFFF
+}
+
+/// Whether a word came that was not the next.
+pub fn has_gap() -> bool {
+    WRONG_KEY.read() != 0
 }
 
 /// Whether there is a command.

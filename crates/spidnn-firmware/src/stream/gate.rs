@@ -80,7 +80,7 @@ impl Gate {
     }
 
     fn new(host: Host, nonce: u32) -> Gate {
-        control::direct_to_ring();
+        control::prepare_gate();
         Gate { host, nonce, transfer: None, hand: 0, asked: None, answer: None, reading: Reading::new() }
     }
 

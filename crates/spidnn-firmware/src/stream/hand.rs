@@ -2,7 +2,7 @@
 
 use crate::control;
 use crate::device::{Register, comms, dma};
-use crate::memory::{self, BLOCK_BYTES, BLOCK_WORDS, RING, WINDOW_BITS};
+use crate::memory::{self, BLOCK_BYTES, BLOCK_WORDS, RING, RING_BLOCKS};
 use crate::window::{DONE_WORDS, Window};
 use crate::{mask, unmask};
 
@@ -19,7 +19,17 @@ pub struct Hand {
 
 /// Moves words between data memory and the system, and waits for the end.
 pub fn transfer(out: bool, system: u32, tcm: u32, words: u32) {
+    submit(out, system, tcm, words);
+    wait();
+}
+
+/// Begins to move words.
+fn submit(out: bool, system: u32, tcm: u32, words: u32) {
     dma::submit(system, tcm, dma::description(out, 4 * words));
+}
+
+/// Waits for the end of what was begun.
+fn wait() {
     while dma::status() & DMA_DONE == 0 {}
     DMA_CONTROL.write(DMA_CLEAR_DONE);
 }
@@ -56,7 +66,7 @@ impl Hand {
         if self.window != old {
             let (base, first) = self.window.place();
             mask();
-            control::direct(base, first, WINDOW_BITS);
+            control::direct(base, first);
             unmask();
         }
         let mut report = [0; DONE_WORDS + 2];
@@ -76,22 +86,46 @@ impl Hand {
     }
 }
 
-/// Sends blocks to the gate: those of the sixteen from `base` on that are wanted, to the quarter of its ring that is told.
-fn send_blocks(address: u32, words: u32, base: u32, wanted_and_quarter: u32) {
+/// Sends blocks to the gate: those of the sixteen from `base` on that are wanted, one behind the other from a place in its ring on. The next
+/// comes to data memory while one is sent.
+fn send_blocks(address: u32, words: u32, base: u32, wanted_and_place: u32) {
     if !memory::is_sdram(address, words) {
         return;
     }
-    let (wanted, quarter) = (wanted_and_quarter & 0xFFFF, wanted_and_quarter >> 16 & 3);
-    for number in (0..16).filter(|number| wanted >> number & 1 != 0) {
-        let block = base + number;
-        let count = (words - (BLOCK_WORDS * block).min(words)).min(BLOCK_WORDS);
-        if count == 0 {
-            return;
+    let blocks = words.div_ceil(BLOCK_WORDS);
+    let (wanted, mut place) = (wanted_and_place & 0xFFFF, wanted_and_place >> 16);
+    let count_of = |block: u32| (words - BLOCK_WORDS * block).min(BLOCK_WORDS);
+    let buffer_of = |place: u32| RING + BLOCK_BYTES * (place & 1);
+    // The block that comes, and its place in the gate's ring.
+    let mut coming = None;
+    for number in 0..=16 {
+        let block = base.wrapping_add(number);
+        let is_wanted = number < 16 && wanted >> number & 1 != 0 && block < blocks;
+        if !is_wanted && number < 16 {
+            continue;
         }
-        transfer(false, address + BLOCK_BYTES * block, RING, count);
-        let key = control::key(0) | (16 * quarter + number) * BLOCK_WORDS;
-        for word in 0..count {
-            comms::send(key | word, Some(Register::at(RING + 4 * word).read()));
+        if coming.is_some() {
+            wait();
         }
+        let next = is_wanted.then_some((block, place));
+        if is_wanted {
+            submit(false, address + BLOCK_BYTES * block, buffer_of(place), count_of(block));
+            place += 1;
+        }
+        if let Some((block, place)) = coming {
+            send_block(buffer_of(place), count_of(block), place);
+        }
+        coming = next;
+    }
+}
+
+/// Sends a block to a place in the gate's ring. A short one is filled up, since the gate counts whole ones.
+fn send_block(from: u32, count: u32, place: u32) {
+    let key = control::key(0) | place % RING_BLOCKS * BLOCK_WORDS;
+    for word in 0..count {
+        comms::send(key | word, Some(Register::at(from + 4 * word).read()));
+    }
+    for word in count..BLOCK_WORDS {
+        comms::send(key | word, Some(0));
     }
 }

@@ -4,13 +4,13 @@
 pub const WINDOW_BITS: u32 = 0x0040_0000;
 /// Words that came by control packets.
 pub const CONTROL: u32 = 0x0040_1000;
-/// Bitmap of the words of the ring.
-pub const RING_BITS: u32 = 0x0040_1800;
-/// Blocks that the gate reads, or that a hand sends.
+/// Blocks that come to the gate as packets; before them two words of the handler's. A hand has its own data on their way there.
 pub const RING: u32 = 0x0040_2000;
 /// Blocks in the ring.
 pub const RING_BLOCKS: u32 = 64;
-/// Bytes and words of a block.
+/// Blocks that the gate reads from its own chip.
+pub const OWN: u32 = 0x0040_6000;
+/// Bytes of a block.
 pub const BLOCK_BYTES: u32 = 256;
 /// Words of a block.
 pub const BLOCK_WORDS: u32 = 64;

@@ -1,21 +1,19 @@
-//! Blocks on their way to the host: from the gate's own chip by DMA, from others as packets, into a ring of four quarters of sixteen
-//! blocks; and from there in frames of up to four.
+//! Blocks on their way to the host: from the gate's own chip by DMA, from others as packets into a ring, in the order in which they were
+//! asked for; and from there in frames of up to four.
 
 use crate::control;
-use crate::device::{Register, timer};
+use crate::device::timer;
 use crate::ethernet::{Content, Host};
 use crate::hand;
-use crate::memory::{BLOCK_BYTES, BLOCK_WORDS, RING, RING_BITS, RING_BLOCKS};
-use crate::window;
+use crate::memory::{BLOCK_BYTES, BLOCK_WORDS, OWN, RING, RING_BLOCKS};
 
 /// Message to the host (`spinnaker-wire`, module `stream`).
 const BLOCKS: u32 = 0x5307;
 /// Requests that wait at most.
 const REQUESTS: usize = 16;
-/// Quarters of the ring that are under way.
+/// Parts of requests that are under way, and their blocks.
 const PARTS: usize = 2;
 const PART_BLOCKS: u32 = 16;
-const QUARTERS: u32 = RING_BLOCKS / PART_BLOCKS;
 const FRAME_BLOCKS: u32 = 4;
 /// A hand that has sent nothing for so long has lost something: 1 ms of 200 MHz.
 const PATIENCE_CYCLES: u32 = 200_000;
@@ -37,13 +35,15 @@ pub struct Request {
     pub wanted: [u32; 2],
 }
 
-/// Sixteen blocks on their way.
+/// Up to sixteen blocks on their way.
 #[derive(Clone, Copy)]
 struct Part {
     request: Request,
     base: u32,
+    /// Those that were not sent to the host.
     wanted: u32,
-    quarter: u32,
+    /// Of the gate's own chip: which half of its place.
+    half: u32,
 }
 
 /// See the module.
@@ -55,8 +55,10 @@ pub struct Reading {
     /// The next sixteenth of the oldest request.
     next: u32,
     parts: [Option<Part>; PARTS],
-    /// The quarter that comes next.
-    quarter: u32,
+    /// Blocks of the ring that were asked for, and that went to the host, modulo 2^32.
+    asked: u32,
+    taken: u32,
+    half: u32,
     /// When something came or went last.
     since: u32,
     /// Words may still be on their way into the ring: nothing goes on until this question to the hand has been answered.
@@ -64,22 +66,14 @@ pub struct Reading {
     pings: u32,
 }
 
-fn bits(slot: u32, half: u32) -> Register {
-    Register::at(RING_BITS + 8 * slot + 4 * half)
-}
-
 impl Part {
     fn words_of(&self, block: u32) -> u32 {
         (self.request.words - (BLOCK_WORDS * block).min(self.request.words)).min(BLOCK_WORDS)
     }
 
-    fn slot(&self, number: u32) -> u32 {
-        PART_BLOCKS * self.quarter + number
-    }
-
-    fn is_there(&self, number: u32) -> bool {
-        let slot = self.slot(number);
-        window::is_full([bits(slot, 0).read(), bits(slot, 1).read()], self.words_of(self.base + number))
+    /// Where a block of the gate's own chip is.
+    fn own_place(&self, number: u32) -> u32 {
+        OWN + BLOCK_BYTES * (PART_BLOCKS * self.half + number)
     }
 }
 
@@ -92,7 +86,9 @@ impl Reading {
             count: 0,
             next: 0,
             parts: [None; PARTS],
-            quarter: 0,
+            asked: 0,
+            taken: 0,
+            half: 0,
             since: 0,
             doubt: None,
             pings: 0,
@@ -123,8 +119,10 @@ impl Reading {
 
     /// The hand has answered: nothing is on its way any more.
     pub fn pong(&mut self, question: u32) {
-        if self.pings & 0xFF == question {
+        if self.doubt.is_some() && self.pings & 0xFF == question {
             self.doubt = None;
+            control::prepare_gate();
+            (self.asked, self.taken) = (0, 0);
         }
     }
 
@@ -152,7 +150,9 @@ impl Reading {
         if part.wanted == 0 {
             self.parts.copy_within(1.., 0);
             self.parts[PARTS - 1] = None;
-        } else if part.request.hand != 0 && timer::now().wrapping_sub(self.since) > PATIENCE_CYCLES {
+        } else if part.request.hand != 0
+            && (control::has_gap() || timer::now().wrapping_sub(self.since) > PATIENCE_CYCLES)
+        {
             self.parts = [None; PARTS];
             self.forget();
             self.doubt = Some(part.request.hand);
@@ -173,8 +173,8 @@ impl Reading {
                 let there = request.words.div_ceil(BLOCK_WORDS).saturating_sub(base).min(PART_BLOCKS);
                 let wanted = request.wanted[number as usize / 2] >> (16 * (number & 1)) & ((1 << there) - 1);
                 if wanted != 0 {
-                    self.quarter = (self.quarter + 1) % QUARTERS;
-                    return Some(Part { request, base, wanted, quarter: self.quarter });
+                    self.half ^= 1;
+                    return Some(Part { request, base, wanted, half: self.half });
                 }
             } else {
                 self.next = 0;
@@ -188,39 +188,44 @@ impl Reading {
     fn begin(&mut self, part: &Part) {
         let request = &part.request;
         if request.hand != 0 {
-            for number in 0..PART_BLOCKS {
-                bits(part.slot(number), 0).write(0);
-                bits(part.slot(number), 1).write(0);
-            }
-            let place = part.wanted | part.quarter << 16;
+            let place = part.wanted | self.asked % RING_BLOCKS << 16;
+            self.asked = self.asked.wrapping_add(part.wanted.count_ones());
             control::send(request.hand, control::FETCH, 0, &[request.address, request.words, part.base, place]);
             return;
         }
         let words = (request.words - BLOCK_WORDS * part.base).min(PART_BLOCKS * BLOCK_WORDS);
-        hand::transfer(false, request.address + BLOCK_BYTES * part.base, RING + BLOCK_BYTES * part.slot(0), words);
-        for number in 0..PART_BLOCKS {
-            bits(part.slot(number), 0).write(u32::MAX);
-            bits(part.slot(number), 1).write(u32::MAX);
-        }
+        hand::transfer(false, request.address + BLOCK_BYTES * part.base, part.own_place(0), words);
+    }
+
+    /// Blocks in the ring that have come whole and were not sent.
+    fn there(&self) -> u32 {
+        (control::ring_head() / BLOCK_WORDS).wrapping_sub(self.taken) % RING_BLOCKS
     }
 
     /// Sends a frame of the blocks that are wanted next, if they are all there.
     fn send(&mut self, part: &mut Part, host: &mut Host) {
         let first = part.wanted.trailing_zeros();
-        let end = (first / FRAME_BLOCKS + 1) * FRAME_BLOCKS;
-        let mut words = 0;
-        let mut sent = 0;
-        for number in (first..end).take_while(|number| part.wanted >> number & 1 != 0) {
-            if !part.is_there(number) {
-                return;
-            }
-            words += part.words_of(part.base + number);
-            sent |= 1 << number;
+        let is_remote = part.request.hand != 0;
+        let mut end = first + 1;
+        // To the end of a group of four, in a row, and not over the end of the ring.
+        while end % FRAME_BLOCKS != 0
+            && part.wanted >> end & 1 != 0
+            && !(is_remote && (self.taken + end - first) % RING_BLOCKS == 0)
+        {
+            end += 1;
         }
+        let count = end - first;
+        if is_remote && self.there() < count {
+            return;
+        }
+        let place = if is_remote { RING + BLOCK_BYTES * (self.taken % RING_BLOCKS) } else { part.own_place(first) };
+        let words = BLOCK_WORDS * (count - 1) + part.words_of(part.base + end - 1);
         let head = BLOCKS | u32::from(part.request.transfer) << 16;
-        let place = RING + BLOCK_BYTES * part.slot(first);
-        if words > 0 && host.send(head, part.base + first, &Content::Memory(place, words)) {
-            part.wanted &= !sent;
+        if host.send(head, part.base + first, &Content::Memory(place, words)) {
+            part.wanted &= !((1 << end) - (1 << first));
+            if is_remote {
+                self.taken = self.taken.wrapping_add(count);
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use core::arch::{asm, global_asm};
 use core::panic::PanicInfo;
 
-use crate::device::{Register, vic};
+use crate::device::{Register, comms, vic};
 use crate::global::Global;
 use crate::monitor::{self, ByteField, Field, State, Vcpu};
 use crate::{mask, messages, wait};
@@ -126,9 +126,21 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     stream_fault(13, 0)
 }
 
-/// Gives the FIQ mode its registers: communications controller and variables (see `fiq.s`). Interrupts must be masked.
+unsafe extern "C" {
+    /// Where the FIQ vector goes (`fiq.s`).
+    static mut fiq_handler: u32;
+    fn fiq_gate();
+}
+
+/// From now on packets come to a gate. Interrupts must be masked.
+pub fn use_gate_handler() {
+    // SAFETY: a word of instruction memory that is read as data only, by the vector.
+    unsafe { (&raw mut fiq_handler).write_volatile(fiq_gate as *const () as u32) }
+}
+
+/// Gives the FIQ mode its registers: r8 communications controller, r9 and r10 as given (see `fiq.s`). Interrupts must be masked.
 #[instruction_set(arm::a32)]
-pub fn prepare_fiq(controller: u32, variables: u32) {
+pub fn prepare_fiq(r9: u32, r10: u32) {
     // SAFETY: only registers of FIQ mode are changed, and the mode is restored.
     unsafe {
         asm!(
@@ -136,10 +148,12 @@ pub fn prepare_fiq(controller: u32, variables: u32) {
             "msr cpsr_c, #0xD1",
             "mov r8, r0",
             "mov r9, r1",
+            "mov r10, r2",
             "msr cpsr_c, r4",
             out("r4") _,
-            in("r0") controller,
-            in("r1") variables,
+            in("r0") comms::BASE,
+            in("r1") r9,
+            in("r2") r10,
         );
     }
 }
