@@ -144,6 +144,7 @@ impl Gate {
             let mut words = [0; DONE_WORDS + 1];
             words[0] = hand.window.first;
             words[1..].copy_from_slice(&hand.window.done());
+            hand.window.close_if_done(words[0], &words[1..]);
             self.say([STATUS | u32::from(transfer) << 16, question << 16], &words);
         } else {
             self.asked = Some(question);
@@ -165,10 +166,10 @@ impl Gate {
     }
 
     /// Goes on with what is under way; whether it has to be called again at once.
-    pub fn work(&mut self) -> bool {
+    pub fn work(&mut self, hand: &mut Hand) -> bool {
         if let Some((what, question, report)) = control::take::<{ DONE_WORDS + 2 }>() {
             match what {
-                control::REPORT => self.report(question, &report),
+                control::REPORT => self.report(hand, question, &report),
                 control::PONG => self.reading.pong(question),
                 _ => {}
             }
@@ -184,7 +185,7 @@ impl Gate {
     }
 
     /// A hand tells what has come.
-    fn report(&mut self, question: u32, report: &[u32; DONE_WORDS + 2]) {
+    fn report(&mut self, hand: &mut Hand, question: u32, report: &[u32; DONE_WORDS + 2]) {
         let transfer = report[DONE_WORDS + 1];
         let Some(asked) = self.asked else { return };
         if asked & 0xFF != question || self.transfer.map(u32::from) != Some(transfer) {
@@ -193,6 +194,7 @@ impl Gate {
         let mut words = [0; DONE_WORDS + 1];
         words[0] = report[DONE_WORDS];
         words[1..].copy_from_slice(&report[..DONE_WORDS]);
+        hand.window.close_if_done(words[0], &words[1..]);
         self.say([STATUS | transfer << 16, asked << 16 | u32::from(self.hand)], &words);
     }
 }

@@ -62,7 +62,7 @@ extern "C" fn firmware_main(argument: u32) -> ! {
         }
         match &mut gate {
             None => idle &= !hand.serve(),
-            Some(gate) => idle &= !gate.work(),
+            Some(gate) => idle &= !gate.work(&mut hand),
         }
         if idle {
             sleep();

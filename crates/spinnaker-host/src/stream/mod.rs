@@ -10,6 +10,8 @@
 mod patience;
 mod reading;
 mod tree;
+#[cfg(test)]
+mod tests;
 mod writing;
 
 use std::collections::BTreeMap;
