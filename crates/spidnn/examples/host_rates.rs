@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use spidnn::cycle_link::CycleLink;
 use spinnaker_host::stream::Streams;
-use spinnaker_host::{BootOptions, Boards, Options, Place, Transceiver};
+use spinnaker_host::{Boards, BootOptions, Options, Place, Transceiver};
 use spinnaker_machine::{ChipXy, Machine};
 use spinnaker_sim::cycle::{CycleConfig, CycleMachine};
 use spinnaker_wire::sdp::Endpoint;

@@ -353,7 +353,9 @@ impl fmt::Display for Message<'_> {
             write!(f, " hand {} address {:#x} words {}", e.hand, e.address, e.words)
         };
         match self {
-            Self::Hello { nonce, ip: [a, b, c, d], port, .. } => write!(f, "hello {nonce:#x} from {a}.{b}.{c}.{d}:{port}"),
+            Self::Hello { nonce, ip: [a, b, c, d], port, .. } => {
+                write!(f, "hello {nonce:#x} from {a}.{b}.{c}.{d}:{port}")
+            }
             Self::Greeting { nonce, version } => write!(f, "greeting {nonce:#x} version {version}"),
             Self::Data { transfer, block, data } => write!(f, "data {transfer} block {block}: {}", Hex(data)),
             Self::Ask { transfer, question, extent, first } => {
@@ -404,8 +406,7 @@ mod tests {
         let message = Message::Data { transfer: 0x1234, block: 7, data: &[1, 2, 3, 4] };
         let mut buffer = [0xAA; 64];
         let length = message.emit_udp(&header, &mut buffer).unwrap();
-        let expected =
-            [0, 0, 0x07, 0, 0x23, 0xFF, 0, 0, 0, 0, 0x03, 0x53, 0x34, 0x12, 7, 0, 0, 0, 1, 2, 3, 4];
+        let expected = [0, 0, 0x07, 0, 0x23, 0xFF, 0, 0, 0, 0, 0x03, 0x53, 0x34, 0x12, 7, 0, 0, 0, 1, 2, 3, 4];
         assert_eq!(buffer[..length], expected);
         assert_eq!(Message::from_udp(&expected), Ok((header, message)));
         assert_eq!(message.to_string(), "data 4660 block 7: 4 bytes 01020304");

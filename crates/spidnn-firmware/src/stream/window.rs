@@ -78,7 +78,8 @@ impl Window {
     /// Takes nothing any more if all is there, by a bitmap that begins with block `first`: what comes late must not be written over what
     /// others have written since.
     pub fn close_if_done(&mut self, first: u32, done: &[u32]) {
-        let bit = |block: u32| done.get((block % BLOCKS / 32) as usize).is_some_and(|word| word >> (block % 32) & 1 != 0);
+        let bit =
+            |block: u32| done.get((block % BLOCKS / 32) as usize).is_some_and(|word| word >> (block % 32) & 1 != 0);
         let blocks = self.blocks();
         if first <= blocks && blocks - first <= BLOCKS && (first..blocks).all(bit) {
             self.first = blocks;

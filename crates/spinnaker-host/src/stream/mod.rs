@@ -9,9 +9,9 @@
 
 mod patience;
 mod reading;
-mod tree;
 #[cfg(test)]
 mod tests;
+mod tree;
 mod writing;
 
 use std::collections::BTreeMap;
@@ -19,10 +19,10 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use spinnaker_wire::iptag::{TAGS_FIXED, Target};
-use spinnaker_wire::scp::{CommandCode, StartWord};
+use spinnaker_wire::scp::StartWord;
 use spinnaker_wire::sdp::{self, Endpoint};
 use spinnaker_wire::stream::{self, BLOCK_BYTES, Extent, Message, VERSION};
-use spinnaker_wire::vcpu::CoreState;
+use spinnaker_wire::vcpu::{self, CoreState, Vcpu};
 use spinnaker_wire::{AppId, ChipAddress, CoreMask, CorePort};
 
 use crate::link::{Channel, Link};
@@ -122,12 +122,22 @@ impl Streams {
             let start = StartWord { app: self.app, flags: 0, cores: CoreMask(1 << member.core) };
             boards.at(member.chip).load(member.chip, image, start).await?;
         }
+        // By the cores' blocks: counting goes by packets that may be lost.
+        let places: Vec<Place> = self
+            .members
+            .iter()
+            .map(|member| Place { chip: member.chip, address: vcpu::address(member.core), length_bytes: vcpu::BYTES })
+            .collect();
         let begin = boards.now();
-        let wanted = self.members.len() as u32;
+        let wanted = places.len() as u32;
         loop {
-            let got = boards.count(self.app, CoreState::Run).await?;
+            let mut got = 0;
+            for block in boards.read_many(&places).await? {
+                let block = Vcpu::read(&block)?;
+                got += u32::from(block.app() == self.app && block.state() == CoreState::Run);
+            }
             let waited = boards.now().saturating_sub(begin);
-            if got >= wanted {
+            if got == wanted {
                 return Ok(());
             } else if waited >= START_WITHIN {
                 return Err(HostError::Waiting { state: CoreState::Run.to_string(), wanted, got, waited });
@@ -185,8 +195,8 @@ impl Streams {
             }
         }
         boards.write_many(&by_monitor).await?;
-        let jobs = boards.transceivers.iter_mut().zip(self.gates.iter_mut().flatten_with(shares));
-        let jobs = jobs.filter_map(|(transceiver, (gate, share))| Some((transceiver, gate?, share)));
+        let jobs = boards.transceivers.iter_mut().zip(&mut self.gates).zip(shares);
+        let jobs = jobs.filter_map(|((transceiver, gate), share)| Some((transceiver, gate.as_mut()?, share)));
         let jobs = jobs.map(async |(transceiver, gate, share)| {
             for (hand, address, data) in share {
                 gate.write(transceiver, hand, address, data).await?;
@@ -225,8 +235,8 @@ impl Streams {
                 _ => by_monitor.push(part(0, place.length_bytes)),
             }
         }
-        let jobs = boards.transceivers.iter_mut().zip(self.gates.iter_mut().flatten_with(shares));
-        let jobs = jobs.filter_map(|(transceiver, (gate, share))| Some((transceiver, gate?, share)));
+        let jobs = boards.transceivers.iter_mut().zip(&mut self.gates).zip(shares);
+        let jobs = jobs.filter_map(|((transceiver, gate), share)| Some((transceiver, gate.as_mut()?, share)));
         let jobs = jobs.map(async |(transceiver, gate, share)| {
             for (hand, address, data) in share {
                 gate.read(transceiver, hand, address, data).await?;
@@ -239,17 +249,6 @@ impl Streams {
             all[job][from..from + place.length_bytes].copy_from_slice(&data);
         }
         Ok(all)
-    }
-}
-
-/// Pairs each gate, or that there is none, with its share.
-trait FlattenWith<'a> {
-    fn flatten_with<S>(self, shares: Vec<S>) -> impl Iterator<Item = (Option<&'a mut Gate>, S)>;
-}
-
-impl<'a, I: Iterator<Item = &'a mut Option<Gate>>> FlattenWith<'a> for I {
-    fn flatten_with<S>(self, shares: Vec<S>) -> impl Iterator<Item = (Option<&'a mut Gate>, S)> {
-        self.map(Option::as_mut).zip(shares)
     }
 }
 
@@ -273,11 +272,7 @@ fn idle_cores<L: Link>(boards: &Boards<L>) -> BTreeMap<(u8, u8), u8> {
 }
 
 /// Tells a gate where the host is. `None` if it does not answer.
-async fn greet<L: Link>(
-    transceiver: &mut Transceiver<L>,
-    gate: &Member,
-    members: &[Member],
-) -> Result<Option<Gate>> {
+async fn greet<L: Link>(transceiver: &mut Transceiver<L>, gate: &Member, members: &[Member]) -> Result<Option<Gate>> {
     let endpoint = Endpoint { chip: gate.chip, port: CorePort::new(gate.core, stream::PORT) };
     let tags = transceiver.ip_tags(gate.chip).await?;
     let Some(tag) = tags.iter().take(TAGS_FIXED.into()).position(|tag| !tag.is_valid()) else { return Ok(None) };
@@ -374,12 +369,11 @@ struct Wire<'a, L> {
     link: &'a mut L,
     gate: Endpoint,
     buffer: Vec<u8>,
-    sent: u32,
 }
 
 impl<'a, L: Link> Wire<'a, L> {
     fn new(transceiver: &'a mut Transceiver<L>, gate: Endpoint) -> Self {
-        Self { link: &mut transceiver.link, gate, buffer: vec![0; 2048], sent: 0 }
+        Self { link: &mut transceiver.link, gate, buffer: vec![0; 2048] }
     }
 
     fn now(&self) -> Duration {
@@ -394,7 +388,6 @@ impl<'a, L: Link> Wire<'a, L> {
             source: Endpoint::HOST,
         };
         let length = message.emit_udp(&header, &mut self.buffer)?;
-        self.sent += 1;
         let sent = self.link.send(Channel::Scp, &self.buffer[..length]).await;
         sent.map_err(|source| HostError::of_io(self.link.board(), source))
     }
@@ -413,12 +406,6 @@ impl<'a, L: Link> Wire<'a, L> {
     }
 
     fn silent(&self, waited: Duration) -> HostError {
-        HostError::Silent {
-            board: self.link.board(),
-            command: CommandCode::from_raw(0),
-            destination: self.gate,
-            tries: self.sent,
-            waited,
-        }
+        HostError::StreamSilent { board: self.link.board(), gate: self.gate, waited }
     }
 }

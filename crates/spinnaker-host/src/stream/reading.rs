@@ -121,7 +121,9 @@ impl<'a> Reading<'a> {
         let from = (block as usize).saturating_mul(BLOCK_BYTES);
         let Some(place) = self.data.get_mut(from..from.saturating_add(data.len())) else { return };
         // Only the last block may be short.
-        if transfer != self.transfer || (!data.len().is_multiple_of(BLOCK_BYTES) && from + data.len() != self.extent.words as usize * 4) {
+        if transfer != self.transfer
+            || (!data.len().is_multiple_of(BLOCK_BYTES) && from + data.len() != self.extent.words as usize * 4)
+        {
             return;
         }
         place.copy_from_slice(data);

@@ -24,13 +24,11 @@ pub(super) struct Member {
 
 /// The chips of the board of `ethernet` that have a core in `cores`, with their numbers and routes; the gate first. None if the Ethernet chip
 /// has no core.
-pub(super) fn members(
-    machine: &FoundMachine,
-    ethernet: ChipAddress,
-    cores: &BTreeMap<(u8, u8), u8>,
-) -> Vec<Member> {
+pub(super) fn members(machine: &FoundMachine, ethernet: ChipAddress, cores: &BTreeMap<(u8, u8), u8>) -> Vec<Member> {
     let place = |chip: ChipAddress| (chip.x(), chip.y());
-    let board: BTreeMap<(u8, u8), u8> = machine.chips.iter()
+    let board: BTreeMap<(u8, u8), u8> = machine
+        .chips
+        .iter()
         .filter(|found| found.info.ethernet_chip == ethernet && cores.contains_key(&place(found.chip)))
         .map(|found| (place(found.chip), found.info.links))
         .collect();
