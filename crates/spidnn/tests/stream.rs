@@ -312,3 +312,17 @@ fn the_monitor_answers_beside_transfers() {
         assert!(link.answered > 100, "{} answers", link.answered);
     });
 }
+
+#[test]
+fn a_program_that_has_stopped_is_done_without() {
+    let Some((runtime, mut boards)) = boot(0, &CycleConfig::default()) else { return };
+    runtime.block_on(async {
+        let mut streams = Streams::start(&mut boards, STREAM, APP).await.unwrap();
+        boards.root().stop(APP).await.unwrap();
+        let begin = boards.now();
+        there_and_back(&mut boards, &mut streams, 30, 20_000).await;
+        assert_eq!(streams.counts().written_bytes, 0);
+        // It is waited for once.
+        assert!(boards.now() - begin < Duration::from_secs(6));
+    });
+}

@@ -2,7 +2,7 @@
 //!
 //! [`Streams::start`] loads the program (its image comes from the caller), routes its packets and finds out how the host is reached;
 //! [`Streams::write_many`] and [`Streams::read_many`] are what [`Boards`]' are, by the program where it is worth it and by the
-//! monitor's commands where it is not, or where there is no program. [`Streams::stop`] takes everything away again: cores, routes.
+//! monitor's commands where it is not, or where there is no program or it has stopped answering. [`Streams::stop`] takes everything away again: cores, routes.
 //!
 //! The routes' keys are not those of networks ([`spinnaker_wire::stream::KEY_MASK`]), but a table that was made short may match keys
 //! that nobody used: start this before the tables of a network are loaded, or without one.
@@ -35,6 +35,8 @@ use writing::Writing;
 const BYTES_MIN: usize = 8 * BLOCK_BYTES;
 /// Words of a transfer at most; longer pieces are cut.
 const WORDS_MAX: usize = 1 << 24;
+/// So many chips are loaded all at once.
+const FLOOD_FROM: usize = 8;
 /// How long a program may take to start, and a gate to answer.
 const START_WITHIN: Duration = Duration::from_secs(2);
 const GREET_EVERY: Duration = Duration::from_millis(50);
@@ -57,6 +59,8 @@ struct Gate {
     /// Numbers of the hands.
     hands: BTreeMap<(u8, u8), u16>,
     transfer: u16,
+    /// It has not answered: the monitor has to do.
+    is_silent: bool,
     counts: StreamCounts,
 }
 
@@ -118,9 +122,16 @@ impl Streams {
     }
 
     async fn load<L: Link>(&self, boards: &mut Boards<L>, image: &[u8]) -> Result<()> {
-        for member in &self.members {
-            let start = StartWord { app: self.app, flags: 0, cores: CoreMask(1 << member.core) };
-            boards.at(member.chip).load(member.chip, image, start).await?;
+        let start = |core: u8| StartWord { app: self.app, flags: 0, cores: CoreMask(1 << core) };
+        // What is flooded is started on all chips alike.
+        let core = self.members.first().map_or(0, |member| member.core);
+        let is_alike = self.members.len() == boards.found().chips.len() && self.members.iter().all(|m| m.core == core);
+        if self.members.len() >= FLOOD_FROM && is_alike {
+            boards.root().flood_fill(image, start(core)).await?;
+        } else {
+            for member in &self.members {
+                boards.at(member.chip).load(member.chip, image, start(member.core)).await?;
+            }
         }
         // By the cores' blocks: counting goes by packets that may be lost.
         let places: Vec<Place> = self
@@ -166,6 +177,12 @@ impl Streams {
         })
     }
 
+    /// Whether a chip is reached by the program of its board.
+    fn reaches(&self, number: usize, chip: ChipAddress) -> bool {
+        let gate = self.gates.get(number).and_then(Option::as_ref);
+        gate.is_some_and(|gate| !gate.is_silent && gate.hand(chip).is_some())
+    }
+
     /// Writes pieces of memory of any chips, each board's share over its own Ethernet.
     ///
     /// # Errors
@@ -176,19 +193,19 @@ impl Streams {
         writes: &[(ChipAddress, u32, &[u8])],
     ) -> Result<()> {
         let mut by_monitor = Vec::new();
-        let mut shares: Vec<Vec<(u16, u32, &[u8])>> = self.gates.iter().map(|_| Vec::new()).collect();
+        let mut shares: Vec<Vec<(ChipAddress, u32, &[u8])>> = self.gates.iter().map(|_| Vec::new()).collect();
         for &(chip, address, data) in writes {
             let number = boards.number(chip);
-            let hand = self.gates.get(number).and_then(|gate| gate.as_ref()?.hand(chip));
-            match (hand, cut(address, data.len())) {
-                (Some(hand), Some((before, words))) => {
+            let is_reached = self.reaches(number, chip);
+            match cut(address, data.len()) {
+                Some((before, words)) if is_reached => {
                     let (head, rest) = data.split_at(before);
                     let (middle, tail) = rest.split_at(4 * words);
                     let at = |bytes: usize| address.wrapping_add(bytes as u32);
                     let edges = [(chip, address, head), (chip, at(before + 4 * words), tail)];
                     by_monitor.extend(edges.into_iter().filter(|edge| !edge.2.is_empty()));
                     for (part, data) in middle.chunks(4 * WORDS_MAX).enumerate() {
-                        shares[number].push((hand, at(before + part * 4 * WORDS_MAX), data));
+                        shares[number].push((chip, at(before + part * 4 * WORDS_MAX), data));
                     }
                 }
                 _ => by_monitor.push((chip, address, data)),
@@ -198,8 +215,14 @@ impl Streams {
         let jobs = boards.transceivers.iter_mut().zip(&mut self.gates).zip(shares);
         let jobs = jobs.filter_map(|((transceiver, gate), share)| Some((transceiver, gate.as_mut()?, share)));
         let jobs = jobs.map(async |(transceiver, gate, share)| {
-            for (hand, address, data) in share {
-                gate.write(transceiver, hand, address, data).await?;
+            for (chip, address, data) in share {
+                match gate.write(transceiver, chip, address, data).await {
+                    Err(HostError::StreamSilent { .. }) => {
+                        gate.is_silent = true;
+                        transceiver.write(Endpoint::core(chip, 0), address, data).await?;
+                    }
+                    result => result?,
+                }
             }
             Ok::<_, HostError>(())
         });
@@ -214,22 +237,22 @@ impl Streams {
         let mut all: Vec<Vec<u8>> = places.iter().map(|place| vec![0; place.length_bytes]).collect();
         // By the monitor: which piece, where in it, and what.
         let mut by_monitor: Vec<(usize, usize, Place)> = Vec::new();
-        let mut shares: Vec<Vec<(u16, u32, &mut [u8])>> = self.gates.iter().map(|_| Vec::new()).collect();
+        let mut shares: Vec<Vec<(ChipAddress, u32, &mut [u8])>> = self.gates.iter().map(|_| Vec::new()).collect();
         for ((job, place), data) in places.iter().enumerate().zip(&mut all) {
             let number = boards.number(place.chip);
-            let hand = self.gates.get(number).and_then(|gate| gate.as_ref()?.hand(place.chip));
+            let is_reached = self.reaches(number, place.chip);
             let part = |from: usize, length_bytes: usize| {
                 let address = place.address.wrapping_add(from as u32);
                 (job, from, Place { chip: place.chip, address, length_bytes })
             };
-            match (hand, cut(place.address, place.length_bytes)) {
-                (Some(hand), Some((before, words))) => {
+            match cut(place.address, place.length_bytes) {
+                Some((before, words)) if is_reached => {
                     let end = before + 4 * words;
                     let edges = [part(0, before), part(end, place.length_bytes - end)];
                     by_monitor.extend(edges.into_iter().filter(|edge| edge.2.length_bytes > 0));
                     for (number_of_part, data) in data[before..end].chunks_mut(4 * WORDS_MAX).enumerate() {
                         let (_, _, place) = part(before + number_of_part * 4 * WORDS_MAX, 0);
-                        shares[number].push((hand, place.address, data));
+                        shares[number].push((place.chip, place.address, data));
                     }
                 }
                 _ => by_monitor.push(part(0, place.length_bytes)),
@@ -238,8 +261,14 @@ impl Streams {
         let jobs = boards.transceivers.iter_mut().zip(&mut self.gates).zip(shares);
         let jobs = jobs.filter_map(|((transceiver, gate), share)| Some((transceiver, gate.as_mut()?, share)));
         let jobs = jobs.map(async |(transceiver, gate, share)| {
-            for (hand, address, data) in share {
-                gate.read(transceiver, hand, address, data).await?;
+            for (chip, address, data) in share {
+                match gate.read(transceiver, chip, address, data).await {
+                    Err(HostError::StreamSilent { .. }) => {
+                        gate.is_silent = true;
+                        transceiver.read_into(Endpoint::core(chip, 0), address, data).await?;
+                    }
+                    result => result?,
+                }
             }
             Ok::<_, HostError>(())
         });
@@ -297,7 +326,7 @@ async fn greet<L: Link>(transceiver: &mut Transceiver<L>, gate: &Member, members
         }
         if greeted {
             let hands = members.iter().map(|m| ((m.chip.x(), m.chip.y()), m.hand)).collect();
-            return Ok(Some(Gate { endpoint, hands, transfer: 0, counts: StreamCounts::default() }));
+            return Ok(Some(Gate { endpoint, hands, transfer: 0, is_silent: false, counts: StreamCounts::default() }));
         }
     }
     Ok(None)
@@ -306,6 +335,20 @@ async fn greet<L: Link>(transceiver: &mut Transceiver<L>, gate: &Member, members
 impl Gate {
     fn hand(&self, chip: ChipAddress) -> Option<u16> {
         self.hands.get(&(chip.x(), chip.y())).copied()
+    }
+
+    /// What a transfer is about. One by a gate that is silent has failed before it begins.
+    fn extent<L: Link>(
+        &self,
+        wire: &Wire<'_, L>,
+        chip: ChipAddress,
+        address: u32,
+        length_bytes: usize,
+    ) -> Result<Extent> {
+        match self.hand(chip) {
+            Some(hand) if !self.is_silent => Ok(Extent { hand, address, words: (length_bytes / 4) as u32 }),
+            _ => Err(wire.silent(Duration::ZERO)),
+        }
     }
 
     /// A number for the next transfer. One that was dropped before its end has had its number.
@@ -317,12 +360,12 @@ impl Gate {
     async fn write<L: Link>(
         &mut self,
         transceiver: &mut Transceiver<L>,
-        hand: u16,
+        chip: ChipAddress,
         address: u32,
         data: &[u8],
     ) -> Result<()> {
-        let extent = Extent { hand, address, words: (data.len() / 4) as u32 };
         let mut wire = Wire::new(transceiver, self.endpoint);
+        let extent = self.extent(&wire, chip, address, data.len())?;
         let mut writing = Writing::new(self.begin(), extent, data, wire.now());
         while !writing.is_done() {
             while let Some(message) = writing.poll_transmit(wire.now()) {
@@ -341,13 +384,13 @@ impl Gate {
     async fn read<L: Link>(
         &mut self,
         transceiver: &mut Transceiver<L>,
-        hand: u16,
+        chip: ChipAddress,
         address: u32,
         data: &mut [u8],
     ) -> Result<()> {
-        let extent = Extent { hand, address, words: (data.len() / 4) as u32 };
-        let length_bytes = data.len() as u64;
         let mut wire = Wire::new(transceiver, self.endpoint);
+        let extent = self.extent(&wire, chip, address, data.len())?;
+        let length_bytes = data.len() as u64;
         let mut reading = Reading::new(self.begin(), extent, data, wire.now());
         while !reading.is_done() {
             while let Some(message) = reading.poll_transmit(wire.now()) {
