@@ -1,7 +1,7 @@
 //! What goes between host and board a second, on the instruction-level machine: memory written and read by the official monitor with one
 //! request at a time and with a window of them, and by the project's own program for transfers.
 //!
-//! `cargo run --release -p spidnn --example host_rates [KIB [KIB_OF_STREAMS]]`
+//! `cargo run --release -p spidnn --example host_rates [KIB [KIB_OF_STREAMS [spin5]]]`
 
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use spinnaker_host::{Boards, BootOptions, Options, Place, Transceiver};
 use spinnaker_machine::{ChipXy, Machine};
 use spinnaker_sim::cycle::{CycleConfig, CycleMachine};
 use spinnaker_wire::sdp::Endpoint;
+use spinnaker_wire::sv::Board;
 use spinnaker_wire::{AppId, ChipAddress};
 
 const ADDRESS: u32 = 0x6100_0000;
@@ -28,9 +29,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let stream_kib: usize = std::env::args().nth(2).map_or(Ok(4 * kib), |text| text.parse())?;
     let data = content(kib);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-    let link = CycleLink::new(CycleMachine::new(&Machine::spin3(), &CycleConfig::default()));
+    let (machine, board) = match std::env::args().nth(3).as_deref() {
+        Some("spin5") => (Machine::spin5(), Board::Spin5),
+        _ => (Machine::spin3(), Board::Spin3),
+    };
+    let link = CycleLink::new(CycleMachine::new(&machine, &CycleConfig::default()));
     let mut host = Transceiver::over(link, Options::default());
-    let options = BootOptions::new(spinnaker_wire::sv::Board::Spin3, 0x5F00_0000);
+    let options = BootOptions::new(board, 0x5F00_0000);
     runtime.block_on(host.boot(&spidnn::boot_image::find()?, &options))?;
     let chips = [ChipAddress::new(0, 0), ChipAddress::new(1, 1)];
     for chip in chips {
