@@ -3,7 +3,7 @@
     spidnn board --machine 'virtual:spin5?fidelity=cycle' --listen 127.0.60.1 --bmp 127.0.60.9 &
     python tests/official/spinnman_board.py --version 5 --board 127.0.60.1 --bmp 127.0.60.9
 
-It needs SpiNNMan, and for the checks of applications SpiNNFrontEndCommon (with its binaries); the ports are the official ones,
+A board that runs only programs of its own kind has to refuse the official ones as --refuses says. It needs SpiNNMan, and for the checks of applications SpiNNFrontEndCommon (with its binaries); the ports are the official ones,
 which the library has built in. Nothing here knows that a board is virtual. One line is printed for each check; the exit
 status is 0 if all passed, 1 if one failed, 3 if the library is not there.
 """
@@ -62,6 +62,7 @@ class Board:
         self.version = options.version
         self.addresses = options.board
         self.bmp = options.bmp
+        self.refuses = options.refuses
         self.bmp_boards = list(range(len(options.board)))
         self.writer = SpiNNManDataWriter.mock()
         self.txrx = None
@@ -408,6 +409,11 @@ def application(board):
     n_counted = 2 * len(board.counted(board.chips()))
     both = targets(board, SOURCE_CORE)
     both.add_core_subsets(targets(board, GATHERER_CORE).core_subsets)
+    if board.refuses:
+        stopped = board.txrx.get_cpu_infos(both).infos_for_state(CPUState.RUN_TIME_EXCEPTION)
+        same(len(stopped), n_cores, "cores that refuse")
+        assert all(board.refuses in text.iobuf for text in board.txrx.get_iobuf(both)), "no reason is given"
+        return f"refused on {n_cores} cores"
     board.wait(both, CPUState.READY)
     same(board.txrx.get_core_state_count(APP_ID, CPUState.READY), n_counted, "cores at the barrier")
     board.txrx.send_signal(APP_ID, Signal.START)
@@ -420,8 +426,8 @@ def application(board):
 
 def run_and_talk(board):
     """A run of the applications: a datagram through a reverse tag becomes packets, and those a datagram by an IP tag."""
-    if not binary(SOURCE):
-        return "not run: no SpiNNFrontEndCommon"
+    if board.refuses or not binary(SOURCE):
+        return "not run: applications are refused" if board.refuses else "not run: no SpiNNFrontEndCommon"
     address = board.addresses[0]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as host:
         host.bind(("127.0.0.1" if address.startswith("127.") else "", 0))
@@ -463,8 +469,8 @@ def run_and_talk(board):
 
 def iobuf(board):
     """What the applications have printed."""
-    if not binary(SOURCE):
-        return "not run: no SpiNNFrontEndCommon"
+    if board.refuses or not binary(SOURCE):
+        return "not run: applications are refused" if board.refuses else "not run: no SpiNNFrontEndCommon"
     texts = [b.iobuf for b in board.txrx.get_iobuf(targets(board, SOURCE_CORE))]
     same(len(texts), len(board.chips()), "buffers")
     # Binaries print numbers of messages with their arguments; the first says what the table of regions starts with.
@@ -522,6 +528,7 @@ def main():
     parser.add_argument("--version", type=int, choices=(3, 5), required=True, help="of the boards: 3 (4 chips) or 5 (48)")
     parser.add_argument("--board", action="append", required=True, help="address; the first is the one to boot; again for more")
     parser.add_argument("--bmp", help="address of the management processor")
+    parser.add_argument("--refuses", metavar="TEXT", help="the board runs no official applications, and its cores' texts say this")
     parser.add_argument("--verbose", action="store_true", help="print tracebacks")
     options = parser.parse_args()
     unittest_setup()

@@ -39,7 +39,11 @@ pub fn run(options: &args::App) -> Result<Answer, Error> {
         ))),
         Locator::Virtual(v) => with(reach::instruction_level(v)?, &locator, options),
         Locator::Board(b) => with(reach::network(b)?, &locator, options),
-        Locator::Spalloc(_) => Err(Error::Argument(format!("{locator}: not reached by this command"))),
+        Locator::Spalloc(s) => {
+            // Held to the end.
+            let (boards, _job) = reach::allocated(s, |text| eprintln!("{text}"))?;
+            with(boards, &locator, options)
+        }
     }
 }
 
@@ -49,7 +53,11 @@ fn with<L: Link>(reached: Reached<L>, locator: &Locator, options: &args::App) ->
     let begin_s = boards.now().as_secs_f64();
     let (mut text, mut json) = match (options.stop, &options.file) {
         (Some(app), _) => {
-            runtime.block_on(stop(&mut boards, AppId(app)))?;
+            runtime.block_on(async {
+                stop(&mut boards, AppId(app)).await?;
+                // Also that of a session of another computer, which nobody else takes away.
+                lease::mark(&mut boards, false).await
+            })?;
             let mut json = Map::new();
             json.insert("stopped".into(), json!(app));
             (format!("application {app} is stopped\n"), json)
@@ -211,7 +219,7 @@ async fn watch<L: Link>(
 }
 
 fn indented(said: &str) -> String {
-    let end = said.floor_char_boundary(TEXT_MAX_BYTES);
+    let end = (0..=TEXT_MAX_BYTES.min(said.len())).rev().find(|at| said.is_char_boundary(*at)).unwrap_or(0);
     let mut text: String = said[..end].lines().map(|line| format!("    {line}\n")).collect();
     if end < said.len() {
         text.push_str(&format!("    .. and {} bytes more (--json has all)\n", said.len() - end));

@@ -18,7 +18,9 @@ const MACHINE_HELP: &str = "\
 Machine to run on. `virtual:spin5` (48 chips), `virtual:spin3`, `virtual:8x8`, `virtual:3boards`; options after `?`, joined \
 by `&`: seed=N, drop=P (probability that a packet is lost on a link), hostdrop=P, dead=x,y[,core] and \
 deadlink=x,y,dir (repeatable), cores=N, host_mbps=N, threads=N. `board:HOST[:PORT]`: a board on the network, or a `spidnn board`; \
-options: version=3|5 (what a board that is not booted is), boot_port=N";
+options: version=3|5 (what a board that is not booted is), boot_port=N. `spalloc:SERVER[:PORT]`, `spalloc:https://HOST/PATH`: boards of \
+an allocation server; options: boards=N, triads=WxH or board=x,y,z, owner=NAME, machine=NAME, tags=a,b, keepalive=SECONDS, \
+wait=SECONDS";
 
 /// Options of every command.
 #[derive(Debug, Args)]
@@ -110,6 +112,8 @@ pub enum Command {
         #[arg(long, value_name = "N")]
         samples: Option<usize>,
     },
+    /// Outputs of a model for inputs that come one by one: latency and throughput in machine time
+    Stream(Stream),
     /// Loss and metrics of a model on data
     Evaluate {
         /// Model file or built-in network
@@ -144,7 +148,8 @@ pub enum Command {
     },
     /// Load an application of any kind, run it, and show what its cores do: their states and their text (`io_buf`)
     App(App),
-    /// A virtual board on UDP for any client; with --json the first line of standard output says where it listens. On standard
+    /// A virtual board on UDP for any client: booted, with an emulated monitor, for SpiDNN's own programs; or with fidelity=cycle
+    /// blank, for any that there are. With --json the first line of standard output says where it listens. On standard
     /// input it takes the words `snapshot` and `quit`
     Board(Board),
     /// The figures that the README quotes, as ratios where they are times
@@ -181,6 +186,59 @@ pub struct App {
     pub stop: Option<u8>,
 }
 
+/// Options of `stream`.
+#[derive(Debug, Args)]
+pub struct Stream {
+    /// Model file or built-in network
+    #[arg(long_help = MODEL_HELP)]
+    pub model: String,
+    /// Inputs; with --listen they come from there instead (format `int8` takes the ranges of the numbers from these)
+    #[arg(long_help = DATA_HELP, required_unless_present = "listen")]
+    pub inputs: Option<String>,
+    /// Inputs that come in a second of machine time; default: as fast as there is room for them
+    #[arg(long, value_name = "HZ", conflicts_with = "listen")]
+    pub rate: Option<f64>,
+    /// Inputs under way at most; default: two batches of as many as keep both the link and the cores busy (with --rate: all)
+    #[arg(long, value_name = "N")]
+    pub capacity: Option<usize>,
+    /// Inputs that run together at most; default: half of the capacity
+    #[arg(long, value_name = "N")]
+    pub batch_max: Option<usize>,
+    /// Inputs that a chip takes at a time: 1 for the shortest latency of a lone input, more for throughput; default: 4
+    #[arg(long, value_name = "N")]
+    pub samples_per_chip: Option<usize>,
+    /// File for the outputs (.npz, or .npy for one output): array `y`, or one for each output by name
+    #[arg(short, long, value_name = "OUT", conflicts_with = "listen")]
+    pub output: Option<PathBuf>,
+    /// Use the first N samples only; with --listen, end after so many
+    #[arg(long, value_name = "N")]
+    pub samples: Option<usize>,
+    /// Take inputs from UDP at this address (port 0: any that is free; repeat it for each input of the network): EIEIO packets of 32-bit
+    /// keys and payloads. A key is --keys + sequence number * 2^e + element, where 2^e is the least power of two that holds the
+    /// elements; the payload is an IEEE float. Ends at EVENT_STOP or Ctrl-C. With --json the first line says where it listens
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: Vec<std::net::SocketAddr>,
+    /// Inputs are SDP messages of this tag and port instead: words of sequence number and first element, then IEEE floats
+    #[arg(long, value_name = "TAG,PORT", requires = "listen")]
+    pub sdp: Option<String>,
+    /// Send outputs there (repeat it for each output of the network), by keys as those of the inputs; before them goes a packet with the
+    /// times at which the input was answered and pushed
+    #[arg(long, value_name = "ADDR:PORT", requires = "listen")]
+    pub send: Vec<std::net::SocketAddr>,
+    /// First key of inputs and outputs (the sequence number takes the bits below its lowest one, 16 at most)
+    #[arg(long, value_name = "KEY", default_value = "0", requires = "listen")]
+    pub keys: String,
+    /// Address that may send inputs (repeatable); default: whoever sends the first that can be used
+    #[arg(long, value_name = "ADDR", requires = "listen")]
+    pub source: Vec<std::net::IpAddr>,
+    /// What becomes of an input of which something is missing: it is reported, or its sender is asked for it so many times
+    #[arg(long, value_name = "report|resend|resend:N", default_value = "report", requires = "listen")]
+    pub lost: String,
+    /// Milliseconds in which nothing of an input may come before something counts as missing
+    #[arg(long, value_name = "MS", default_value_t = 50, requires = "listen")]
+    pub patience: u64,
+}
+
 /// Options of `board`.
 #[derive(Debug, Args)]
 pub struct Board {
@@ -193,13 +251,14 @@ pub struct Board {
     /// Address of the management processor (its port is that of the monitors); default: the one after the last board
     #[arg(long, value_name = "ADDR")]
     pub bmp: Option<std::net::Ipv4Addr>,
-    /// Boot the machine with this image at the start instead of waiting for a client to do it. GDB (--gdb) is let in only when the
+    /// With fidelity=cycle: boot the machine with this image at the start instead of waiting for a client to do it. GDB (--gdb) is let in only when the
     /// image has been sent: to stop at its first instruction, leave this out and have a client boot
     #[arg(long, value_name = "FILE")]
     pub boot_image: Option<PathBuf>,
-    /// Machine time: so many times real time, or `fast`
-    #[arg(long, value_name = "N|fast", default_value = "1")]
-    pub pace: String,
+    /// Machine time: so many times real time, or `fast`: as fast as this computer can while there is anything to do. Default: fast,
+    /// and 1 with fidelity=cycle
+    #[arg(long, value_name = "N|fast")]
+    pub pace: Option<String>,
     /// Log every request and reply
     #[arg(long)]
     pub packets: bool,

@@ -4,6 +4,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use serde_json::{Value, json};
+use spidnn::stream::{StreamOptions, Summary, samples};
 use spidnn::{
     Activation, Dataset, Dense, Error, Evaluate, Fit, Format, Input, Loss, Machine, Model, Optimizer, Sequential,
     Session, Tensor,
@@ -42,9 +43,10 @@ const HOST_SIGNALS_S: f64 = 0.2e-3;
 type Benchmark = (&'static str, fn(&Common) -> Result<Vec<Figure>, Error>);
 
 /// All benchmarks, quick ones first.
-const ALL: [Benchmark; 8] = [
+const ALL: [Benchmark; 9] = [
     ("dense-512", dense_512),
     ("lenet5-one-image", lenet5_one_image),
+    ("lenet5-stream", lenet5_stream),
     ("lenet5-cycles", lenet5_cycles),
     ("replicas", replicas),
     ("lost-packets", lost_packets),
@@ -153,6 +155,57 @@ fn lenet5_one_image(_: &Common) -> Result<Vec<Figure>, Error> {
         Figure::new(name("f32"), ms(Format::F32)?, "ms").at_most(1.5),
         Figure::new(name("int8"), ms(Format::Int8)?, "ms").at_most(0.45),
     ])
+}
+
+/// Seconds that the virtual machine's link to the host needs for a sample at least: its bytes at the rates of full packets, headers
+/// included, and nothing else on the link.
+fn link_s(input_bytes: usize, output_bytes: usize) -> f64 {
+    let timing = spinnaker_sim::Timing::default();
+    let ns = |bytes: usize, packet_ns: u64| bytes as f64 / 256.0 * packet_ns as f64;
+    (ns(input_bytes, timing.host_write_packet_ns) + ns(output_bytes, timing.host_read_packet_ns)) * 1e-9
+}
+
+fn lenet5_stream(_: &Common) -> Result<Vec<Figure>, Error> {
+    let images = digits("mnist#test", 1000)?;
+    let mut figures = Vec::new();
+    // What an image and its answer take on the link: numbers of four bytes, or for int8 bytes in and numbers out.
+    for (format, word, input_bytes) in [(Format::F32, "f32", 4 * 784), (Format::Int8, "int8", 784)] {
+        let mut session = lenet5(Machine::virtual_spin5())?;
+        session.set_format(format)?;
+        session.calibrate(&images)?;
+        let outputs: Vec<_> =
+            session.stream_over(samples(&images), StreamOptions::default())?.collect::<Result<_, _>>()?;
+        let full = Summary::of(&outputs);
+        let expected = session.predict(&images)?;
+        let same = outputs.iter().zip(expected[0].outer_iter()).all(|(output, row)| output.values[0] == row);
+        // One image every 20 ms: nobody waits for another.
+        let mut stream = session.stream(StreamOptions::default().capacity(50))?;
+        let began_s = stream.machine_time_s();
+        for (number, sample) in samples(&images.take(50)).enumerate() {
+            let _ = stream.push_at(sample, began_s + number as f64 * 0.02)?;
+        }
+        let lone = Summary::of(&stream.finish()?);
+        let limit_hz = 1.0 / link_s(input_bytes, 40);
+        let share = Figure::new(
+            format!("LeNet-5 {word}, 1,000 images streamed: of the {limit_hz:.0} images/s that the link carries"),
+            full.throughput_hz / limit_hz,
+            "",
+        );
+        let name = |what: &str| format!("LeNet-5 {word}, 1,000 images streamed: {what}");
+        figures.extend([
+            Figure::new(name("throughput"), full.throughput_hz, "images/s"),
+            if format == Format::F32 { share.at_least(0.8) } else { share },
+            Figure::new(name("latency, median"), full.latency_median_s * 1e3, "ms"),
+            Figure::new(name("latency, 99th of 100"), full.latency_p99_s * 1e3, "ms"),
+            Figure::new(name("in order, same bits as predict"), f64::from(same), "").at_least(1.0),
+            Figure::new(
+                format!("LeNet-5 {word}, one image at a time: latency, median"),
+                lone.latency_median_s * 1e3,
+                "ms",
+            ),
+        ]);
+    }
+    Ok(figures)
 }
 
 fn lenet5_cycles(_: &Common) -> Result<Vec<Figure>, Error> {

@@ -11,10 +11,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 use spidnn::Error;
+use spidnn::fast_board::fast_board;
 use spinnaker_machine::{ChipXy, Fidelity, Locator, Machine, VirtualLocator};
 use spinnaker_sim::cycle::{BoardAddress, CycleConfig, default_address};
 use spinnaker_sim::face::{
-    BOOT_PORT, CycleBoard, GdbBoard, Listen, LogLine, Pace, Request, SCP_PORT, Server, boot_from_within,
+    BOOT_PORT, CycleBoard, GdbBoard, Listen, LogLine, Pace, Request, SCP_PORT, Server, VirtualBoard, boot_from_within,
 };
 use spinnaker_wire::sv::{Board as Kind, BootVariables};
 
@@ -22,7 +23,7 @@ use crate::args::{Board, Common};
 use crate::debugging::Debugging;
 use crate::output::Answer;
 
-/// A board, with a debugger's port or without.
+/// An instruction-level board, with a debugger's port or without.
 enum Served {
     Plain(Box<CycleBoard>),
     Debugged(Box<GdbBoard>),
@@ -50,71 +51,130 @@ impl Served {
 /// # Errors
 /// A machine that cannot be served, an address or port that is not to be had, an image that is none.
 pub fn run(options: &Board, common: &Common) -> Result<Answer, Error> {
-    let locator = cycle_locator(&common.machine)?;
+    let locator = virtual_locator(&common.machine)?;
+    match locator.fidelity {
+        Fidelity::Fast => run_fast(options, common, &locator)?,
+        Fidelity::Cycle => run_cycle(options, common, &locator)?,
+    }
+    Ok(Answer::said())
+}
+
+/// Boards of the fast machine, with monitors emulated natively.
+fn run_fast(options: &Board, common: &Common, locator: &VirtualLocator) -> Result<(), Error> {
+    refuse_cycle_options(options, common)?;
     let machine = locator.machine()?;
-    let listen = listen(options)?;
-    let pace = pace(&options.pace)?;
+    let service = Service::new(options, common, &machine, Pace::Fast)?;
+    let addresses = service.server.boards().into_iter().map(|ports| (ports.chip, ports.address)).collect();
+    let mut board = fast_board(machine.clone(), locator, addresses, now_unix_s());
+    announce(&service.server, &machine, None, common)?;
+    service.run(&mut board)
+}
+
+/// Options that only the instruction-level machine has.
+fn refuse_cycle_options(options: &Board, common: &Common) -> Result<(), Error> {
+    let given = [
+        ("--boot-image", options.boot_image.is_some()),
+        ("--gdb", options.gdb.is_some()),
+        ("--break", !options.breaks.is_empty()),
+        ("--profile", options.profile.is_some()),
+        ("--instruction-trace", !options.instruction_trace.is_empty()),
+        ("--trace", common.trace.is_some()),
+    ];
+    match given.iter().find(|(_, given)| *given) {
+        None => Ok(()),
+        Some(("--boot-image", _)) => Err(Error::Argument(format!(
+            "--boot-image: boards of {} are booted already, with the monitor emulated. Leave it out, or add fidelity=cycle",
+            common.machine
+        ))),
+        Some((option, _)) => Err(Error::Argument(format!(
+            "{option}: only boards whose cores execute instructions can do that: add fidelity=cycle to {}",
+            common.machine
+        ))),
+    }
+}
+
+/// Boards of the instruction-level machine.
+fn run_cycle(options: &Board, common: &Common, locator: &VirtualLocator) -> Result<(), Error> {
+    if locator.host_mbps != VirtualLocator::default().host_mbps {
+        let machine = &common.machine;
+        return Err(Error::Argument(format!(
+            "{machine}: boards of fidelity=cycle have 100 Mbit/s: leave host_mbps out"
+        )));
+    }
+    let machine = locator.machine()?;
     let image = options.boot_image.as_deref().map(read_image).transpose()?;
     let mut debugging = Debugging::new(options, common, &machine)?;
-
-    let chips: Vec<ChipXy> = machine.chips.iter().filter(|(_, chip)| chip.ethernet).map(|(xy, _)| *xy).collect();
-    let server = Server::bind(&listen, &chips).map_err(|e| {
-        Error::Argument(format!("cannot listen on {e}. Give another address or port with --listen (port 0: any)"))
-    })?;
-    let board = CycleBoard::new(machine.clone(), config(&locator, &server));
+    let service = Service::new(options, common, &machine, Pace::Times(1.0))?;
+    let board = CycleBoard::new(machine.clone(), config(locator, &service.server));
     let mut board = match debugging.gdb {
         None => Served::Plain(Box::new(board)),
         Some(place) => {
-            let board = GdbBoard::new(board, place, listen.address, options.gdb_port).map_err(|e| {
+            let address = service.address;
+            let board = GdbBoard::new(board, place, address, options.gdb_port).map_err(|e| {
                 Error::Argument(format!("cannot listen on {e}. Give another port with --gdb-port (0: any)"))
             })?;
             Served::Debugged(Box::new(board))
         }
     };
     debugging.start(board.board());
-    let stop = Arc::new(AtomicBool::new(false));
-    let set = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
-        if set.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-    })
-    .map_err(|e| Error::Argument(format!("the handler for Ctrl-C cannot be set: {e}")))?;
-    announce(&server, &machine, board.gdb(), common)?;
+    announce(&service.server, &machine, board.gdb(), common)?;
     if let Some(image) = image {
         boot_from_within(board.board(), &image, &variables(&machine))
             .map_err(|e| Error::Argument(format!("--boot-image: {e}")))?;
     }
-    let quiet = common.quiet;
-    let mut log = |line: &LogLine| {
-        if !quiet {
-            eprintln!("{line}");
-        }
-    };
     match &mut board {
-        Served::Plain(board) => server.run(&mut **board, pace, options.packets, &words(), &stop, &mut log),
-        Served::Debugged(board) => server.run(&mut **board, pace, options.packets, &words(), &stop, &mut log),
+        Served::Plain(board) => service.run(&mut **board)?,
+        Served::Debugged(board) => service.run(&mut **board)?,
     }
-    .map_err(|e| Error::Argument(format!("sockets: {e}")))?;
-    debugging.end(board.board())?;
-    Ok(Answer::said())
+    debugging.end(board.board())
 }
 
-fn cycle_locator(text: &str) -> Result<VirtualLocator, Error> {
-    let locator = match text.parse()? {
-        Locator::Virtual(locator) => locator,
-        _ => return Err(Error::Argument(format!("{text}: `spidnn board` serves virtual machines (virtual:..)"))),
-    };
-    if locator.fidelity != Fidelity::Cycle {
-        return Err(Error::Argument(format!(
-            "{text}: in this version boards on UDP are of the instruction-level kind: add fidelity=cycle \
-             (virtual:spin5?fidelity=cycle)"
-        )));
+/// Open sockets, and how they are to be served.
+struct Service {
+    server: Server,
+    address: Ipv4Addr,
+    pace: Pace,
+    packets: bool,
+    quiet: bool,
+    stop: Arc<AtomicBool>,
+}
+
+impl Service {
+    fn new(options: &Board, common: &Common, machine: &Machine, default_pace: Pace) -> Result<Self, Error> {
+        let listen = listen(options)?;
+        let pace = options.pace.as_deref().map_or(Ok(default_pace), pace)?;
+        let chips: Vec<ChipXy> = machine.chips.iter().filter(|(_, chip)| chip.ethernet).map(|(xy, _)| *xy).collect();
+        let server = Server::bind(&listen, &chips).map_err(|e| {
+            Error::Argument(format!("cannot listen on {e}. Give another address or port with --listen (port 0: any)"))
+        })?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let set = Arc::clone(&stop);
+        ctrlc::set_handler(move || {
+            if set.swap(true, Ordering::Relaxed) {
+                std::process::exit(130);
+            }
+        })
+        .map_err(|e| Error::Argument(format!("the handler for Ctrl-C cannot be set: {e}")))?;
+        Ok(Self { server, address: listen.address, pace, packets: options.packets, quiet: common.quiet, stop })
     }
-    if locator.host_mbps != VirtualLocator::default().host_mbps {
-        return Err(Error::Argument(format!("{text}: boards of fidelity=cycle have 100 Mbit/s: leave host_mbps out")));
+
+    fn run(&self, board: &mut impl VirtualBoard) -> Result<(), Error> {
+        let mut log = |line: &LogLine| {
+            if !self.quiet {
+                eprintln!("{line}");
+            }
+        };
+        self.server
+            .run(board, self.pace, self.packets, &words(), &self.stop, &mut log)
+            .map_err(|e| Error::Argument(format!("sockets: {e}")))
     }
-    Ok(locator)
+}
+
+fn virtual_locator(text: &str) -> Result<VirtualLocator, Error> {
+    match text.parse()? {
+        Locator::Virtual(locator) => Ok(locator),
+        _ => Err(Error::Argument(format!("{text}: `spidnn board` serves virtual machines (virtual:..)"))),
+    }
 }
 
 fn listen(options: &Board) -> Result<Listen, Error> {
@@ -166,8 +226,11 @@ fn config(locator: &VirtualLocator, server: &Server) -> CycleConfig {
 
 fn variables(machine: &Machine) -> BootVariables {
     let kind = if machine.chips.len() <= 4 { Kind::Spin3 } else { Kind::Spin5 };
-    let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() as u32);
-    BootVariables::for_board(kind, now_s)
+    BootVariables::for_board(kind, now_unix_s())
+}
+
+fn now_unix_s() -> u32 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() as u32)
 }
 
 /// Says where the boards are: one JSON line, or text.

@@ -17,7 +17,7 @@ use spidnn::{
 
 use crate::args::{self, Cli, Command, Common, Format};
 use crate::output::{self, Answer};
-use crate::{app, bench, board, doctor, machine, progress, trace};
+use crate::{app, bench, board, doctor, machine, progress, stream, trace};
 
 /// Carries out a command.
 ///
@@ -34,6 +34,7 @@ pub fn run(cli: &Cli) -> Result<Answer, Error> {
         Command::Predict { model, inputs, output, samples } => {
             predict(model, inputs, output.as_deref(), *samples, common)
         }
+        Command::Stream(options) => stream::run(options, common),
         Command::Evaluate { model, data, loss, metrics, samples } => {
             evaluate(model, data, loss.as_deref(), metrics.as_deref(), *samples, common)
         }
@@ -69,12 +70,12 @@ fn check_common(common: &Common) -> Result<(), Error> {
 
 /// A machine, with a trace if one is wanted.
 pub struct Opened {
-    machine: Machine,
-    events: Option<trace::Events>,
+    pub(crate) machine: Machine,
+    pub(crate) events: Option<trace::Events>,
 }
 
 /// Opens the machine of a command that leaves it clean when it is interrupted.
-fn open_interruptible(common: &Common) -> Result<Opened, Error> {
+pub(crate) fn open_interruptible(common: &Common) -> Result<Opened, Error> {
     let mut opened = open_machine(common)?;
     // A machine inside this process ends with it.
     if !common.machine.starts_with("virtual:") {
@@ -84,8 +85,13 @@ fn open_interruptible(common: &Common) -> Result<Opened, Error> {
     Ok(opened)
 }
 
-fn open_machine(common: &Common) -> Result<Opened, Error> {
-    let machine = Machine::open(&common.machine)?;
+pub(crate) fn open_machine(common: &Common) -> Result<Opened, Error> {
+    let quiet = common.quiet;
+    let machine = Machine::open_with(&common.machine, |text| {
+        if !quiet {
+            eprintln!("{text}");
+        }
+    })?;
     if common.trace.is_none() {
         return Ok(Opened { machine, events: None });
     }
@@ -94,7 +100,7 @@ fn open_machine(common: &Common) -> Result<Opened, Error> {
 }
 
 /// Writes what `--trace` and `--report` ask for.
-fn write_extras(
+pub(crate) fn write_extras(
     common: &Common,
     events: Option<&trace::Events>,
     session: &Session,
@@ -287,7 +293,7 @@ fn cores_json(compiled: &Compiled) -> Value {
 }
 
 /// Names of the outputs in files and JSON: `y` for one, else those of the layers.
-fn output_names(graph: &Graph) -> Vec<String> {
+pub(crate) fn output_names(graph: &Graph) -> Vec<String> {
     match &graph.outputs[..] {
         [_] => vec!["y".into()],
         many => many.iter().map(|&n| graph.layer_of(n).name.clone()).collect(),
@@ -352,7 +358,7 @@ fn compiler_format(model: &Model, inputs: &Dataset, common: &Common) -> Result<s
 }
 
 /// A session with the format of the command line.
-fn session(model: Model, machine: Machine, common: &Common) -> Result<Session, Error> {
+pub(crate) fn session(model: Model, machine: Machine, common: &Common) -> Result<Session, Error> {
     let calibration = common.calibration.as_deref().map(|c| open_data(c, model.graph(), None)).transpose()?;
     let mut session = model.on(machine)?;
     session.set_format(match common.format {
@@ -366,7 +372,7 @@ fn session(model: Model, machine: Machine, common: &Common) -> Result<Session, E
     Ok(session)
 }
 
-fn open_data(locator: &str, graph: &Graph, samples: Option<usize>) -> Result<Dataset, Error> {
+pub(crate) fn open_data(locator: &str, graph: &Graph, samples: Option<usize>) -> Result<Dataset, Error> {
     let data = Dataset::open(locator, Some(graph))?;
     Ok(match samples {
         Some(count) => data.take(count),

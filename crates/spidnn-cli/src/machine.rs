@@ -23,7 +23,12 @@ pub fn run(locator: &str) -> Result<Answer, Error> {
     match &parsed {
         Locator::Virtual(v) if v.fidelity == Fidelity::Cycle => reached(reach::instruction_level(v)?, &parsed),
         Locator::Board(b) => reached(reach::network(b)?, &parsed),
-        Locator::Virtual(_) | Locator::Spalloc(_) => opened(locator),
+        Locator::Spalloc(s) => {
+            // Held until all is known.
+            let (boards, _job) = reach::allocated(s, |text| eprintln!("{text}"))?;
+            reached(boards, &parsed)
+        }
+        Locator::Virtual(_) => opened(locator),
     }
 }
 

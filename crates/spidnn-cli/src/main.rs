@@ -14,6 +14,7 @@ mod machine;
 mod output;
 mod profile;
 mod progress;
+mod stream;
 mod trace;
 
 use std::process::ExitCode;

@@ -70,6 +70,12 @@ impl Board for TracedBoard {
     fn wait(&mut self) -> Result<f64, Error> {
         self.note("run", Value::Null, |b| b.wait())
     }
+    fn wait_until(&mut self, time_s: f64) -> Result<Option<f64>, Error> {
+        self.note("run", Value::Null, |b| b.wait_until(time_s))
+    }
+    fn idle_until(&mut self, time_s: f64) -> Result<(), Error> {
+        self.note("idle", Value::Null, |b| b.idle_until(time_s))
+    }
     fn counters(&self) -> Counters {
         self.inner.board().counters()
     }

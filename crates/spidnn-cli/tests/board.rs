@@ -28,6 +28,65 @@ async fn a_blank_board_says_nothing_but_is_there() {
     }
 }
 
+#[test]
+fn a_network_predicts_over_sockets_as_in_process() {
+    let graph = spidnn::builtin::graph("lenet5").expect("built in");
+    let numbers = (0..32 * 784).map(|i| (i as f32 * 0.7).sin()).collect();
+    let x = spidnn::Tensor::from_shape_vec(vec![32, 28, 28, 1], numbers).expect("a tensor");
+    let data = spidnn::Dataset::new(x, spidnn::Tensor::zeros(vec![32]));
+    let predict = |machine: spidnn::Machine| {
+        let begin = std::time::Instant::now();
+        let mut session = spidnn::Model::untrained(graph.clone(), 3).on(machine).unwrap_or_else(|e| panic!("{e}"));
+        let loaded = begin.elapsed();
+        let outputs = session.predict(&data).unwrap_or_else(|e| panic!("{e}"));
+        println!("opened in {loaded:?}, predicted in {:?}", begin.elapsed() - loaded);
+        outputs
+    };
+    for pace in ["fast", "10"] {
+        let served = Served::start(&["--machine", "virtual:spin3", "--listen", "127.0.61.1:0", "--pace", pace]);
+        let remote = predict(spidnn::Machine::open(&served.locator()).expect("it answers"));
+        let local = predict(spidnn::Machine::virtual_spin3());
+        for (a, b) in remote.iter().zip(&local) {
+            assert!(a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits()), "{a} {b}");
+        }
+        let log = served.quit("quit\n");
+        assert!(log.contains("SARK -> SYNC0") || log.contains("IDLE -> SYNC0"), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn a_fast_board_is_booted_and_answers() {
+    let served = Served::start(&["--machine", "virtual:3boards", "--listen", "127.0.58.1:0"]);
+    assert_eq!(served.line["boards"].as_array().map(Vec::len), Some(3));
+    let mut board = served.transceiver().await;
+    let kernel = board.version(ROOT).await.expect("answers at once");
+    assert_eq!((kernel.name.as_str(), kernel.version), ("SC&MP", (4, 0, 0)));
+    let found = board.discover().await.expect("discovers");
+    assert_eq!(found.chips.len(), 144);
+    let ethernet: Vec<_> = found.chips.iter().filter_map(|chip| chip.info.ip).collect();
+    assert_eq!(ethernet, [[127, 0, 58, 1], [127, 0, 58, 2], [127, 0, 58, 3]], "boards know their addresses");
+    let far = ChipAddress::new(11, 11);
+    let address = board.alloc_sdram(far, AppId(30), 100_000, 1).await.expect("memory");
+    let data: Vec<u8> = (0..100_000u32).map(|i| (i * 31 / 7) as u8).collect();
+    let monitor = Endpoint::core(far, 0);
+    board.write(monitor, address, &data).await.expect("writes");
+    assert!(board.read(monitor, address, data.len()).await.expect("reads") == data);
+    // What no client means to send does no harm.
+    let port = |name: &str| served.line[name].as_u64().expect("a port");
+    let stranger = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    for (number, length) in [0, 1, 9, 10, 25, 26, 282, 283, 1472].into_iter().enumerate() {
+        for port in [port("scp_port"), port("boot_port")] {
+            let junk: Vec<u8> = (0..length).map(|i| (i * 37 + number * 11) as u8).collect();
+            stranger.send_to(&junk, format!("127.0.58.1:{port}")).expect("sent");
+        }
+    }
+    assert_eq!(board.version(ROOT).await.expect("still answers").name, "SC&MP");
+    let log = served.quit("snapshot\nquit\n");
+    for text in ["144 chips (0,0 to 11,11): network is up", "client 127.0.0.1:", "chip 1,1: 0 running"] {
+        assert!(log.contains(text), "no `{text}` in {log}");
+    }
+}
+
 #[tokio::test]
 async fn the_official_monitor_is_booted_over_sockets() {
     let Some(path) = boot_image() else { return };
@@ -81,13 +140,13 @@ async fn an_image_given_at_the_start_boots_the_machine() {
 }
 
 /// The official host library, where there is one: `SPINNAKER_PYTHON` says with which Python. Its checks are a script's.
-fn check_by_official_library(machine: &str, version: &str, address: &str, bmp: &str) {
+fn check_by_official_library(machine: &str, version: &str, address: &str, bmp: &str, more: &[&str]) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/official/spinnman_board.py");
     let python = std::env::var("SPINNAKER_PYTHON").unwrap_or_else(|_| "python3".to_string());
     // The library has the official ports built in.
     let served = Served::start(&["--machine", machine, "--listen", address, "--bmp", bmp, "--quiet"]);
     let mut command = Command::new(python);
-    command.args([script, "--version", version, "--bmp", bmp]);
+    command.args([script, "--version", version, "--bmp", bmp]).args(more);
     for board in served.line["boards"].as_array().expect("boards") {
         command.args(["--board", board["address"].as_str().expect("an address")]);
     }
@@ -105,7 +164,14 @@ fn check_by_official_library(machine: &str, version: &str, address: &str, bmp: &
 
 #[test]
 fn the_official_library_works_with_four_chips() {
-    check_by_official_library("virtual:spin3?fidelity=cycle", "3", "127.0.55.1", "127.0.55.9");
+    check_by_official_library("virtual:spin3?fidelity=cycle", "3", "127.0.55.1", "127.0.55.9", &[]);
+}
+
+#[test]
+fn the_official_library_works_with_fast_boards() {
+    let refuses = ["--refuses", "fidelity=cycle"];
+    check_by_official_library("virtual:spin3", "3", "127.0.59.1", "127.0.59.9", &refuses);
+    check_by_official_library("virtual:3boards", "5", "127.0.60.1", "127.0.60.9", &refuses);
 }
 
 #[test]
@@ -114,8 +180,8 @@ fn the_official_library_works_with_48_chips_and_with_three_boards() {
         println!("not run: SPINNAKER_LONG_TESTS is not set");
         return;
     }
-    check_by_official_library("virtual:spin5?fidelity=cycle", "5", "127.0.56.1", "127.0.56.9");
-    check_by_official_library("virtual:3boards?fidelity=cycle", "5", "127.0.57.1", "127.0.57.9");
+    check_by_official_library("virtual:spin5?fidelity=cycle", "5", "127.0.56.1", "127.0.56.9", &[]);
+    check_by_official_library("virtual:3boards?fidelity=cycle", "5", "127.0.57.1", "127.0.57.9", &[]);
 }
 
 #[test]
@@ -128,7 +194,9 @@ fn what_cannot_be_served_is_told() {
         assert!(text.contains(word), "{args:?}: no `{word}` in {text}");
     };
     let cycle = "virtual:spin3?fidelity=cycle";
-    refused(&["--machine", "virtual:spin3"], "add fidelity=cycle");
+    refused(&["--machine", "virtual:spin3", "--gdb", "0,0,1"], "--gdb: only boards whose cores execute instructions");
+    refused(&["--machine", "virtual:spin3", "--trace", "trace.json"], "add fidelity=cycle");
+    refused(&["--machine", "virtual:spin3", "--boot-image", "scamp.boot"], "are booted already");
     refused(&["--machine", "board:localhost"], "virtual machines");
     refused(&["--machine", "virtual:spin3?fidelity=cycle&host_mbps=10"], "leave host_mbps out");
     refused(&["--machine", cycle, "--listen", "0.0.0.0"], "IPv4 address of this computer");

@@ -1,7 +1,7 @@
 //! Networks over the network: everything that a session does, by sockets, on a board whose monitor is the official one.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -120,4 +120,64 @@ fn addresses_without_a_board_are_told_in_time() {
     assert!(last["remedy"].as_str().is_some_and(|text| text.contains("spidnn board")), "{last}");
     let app = ["app", "virtual:spin5", "x.aplx", "--cores", "0,0:1"];
     refused(&app, 2, &["fidelity=cycle"]);
+}
+
+/// Different in each run on purpose, so that many runs see many moments; no outcome depends on it.
+fn some_milliseconds(below: u64) -> Duration {
+    use std::hash::{BuildHasher, Hasher};
+    let random = std::collections::hash_map::RandomState::new().build_hasher().finish();
+    Duration::from_millis(random % below)
+}
+
+#[test]
+fn a_killed_session_leaves_a_board_that_works() {
+    let board = Served::start(&["--machine", "virtual:spin3", "--listen", "127.0.76.1:0"]);
+    let locator = board.locator();
+    let out = |name: &str| file(name).to_str().expect("text").to_string();
+    let predict = |machine: &str, out: &str| {
+        done(&["predict", "lenet5", "mnist#test", "--samples", "9", "--machine", machine, "-o", out]);
+        std::fs::read(out).expect("reads")
+    };
+    let expected = predict("virtual:spin3", &out("expected.npz"));
+    for round in 0..20 {
+        // Some train, some predict: killed while they connect, load, run or read.
+        let training =
+            ["fit", "lenet5", "mnist", "--samples", "480", "--validation-split", "0.1", "--epochs", "9", "--quiet"];
+        let predicting = ["predict", "lenet5", "mnist#test", "--samples", "2000", "--quiet"];
+        let mut child = Command::new(env!("CARGO_BIN_EXE_spidnn"));
+        child.args(if round % 2 == 0 { &training[..] } else { &predicting[..] }).args(["--machine", &locator]);
+        let mut child = child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
+        let wait = some_milliseconds(1500);
+        std::thread::sleep(wait);
+        child.kill().expect("a process");
+        child.wait().expect("ends");
+        if round % 5 == 4 {
+            assert!(predict(&locator, &out("after.npz")) == expected, "round {round}, killed after {wait:?}");
+        }
+    }
+    assert_eq!(json(&["machine", &locator])["applications"], Value::Array(vec![]));
+}
+
+#[test]
+#[cfg(unix)]
+fn an_interrupted_session_leaves_nothing_behind() {
+    let board = Served::start(&["--machine", "virtual:spin3", "--listen", "127.0.77.1:0", "--pace", "1"]);
+    let locator = board.locator();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_spidnn"));
+    child.args(["predict", "lenet5", "mnist#test", "--quiet", "--machine", &locator]).stderr(Stdio::piped());
+    let child = child.spawn().expect("starts");
+    let began = Instant::now();
+    while json(&["machine", &locator])["applications"] == Value::Array(vec![]) {
+        assert!(began.elapsed() < Duration::from_secs(60), "it never runs");
+    }
+    // While it holds the board, others are told who does.
+    refused(&["predict", "mlp", "mnist#test", "--machine", &locator], 1, &["in use by process"]);
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().expect("starts").success());
+    let output = child.wait_with_output().expect("ends");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("interrupted"), "{said}");
+    let left = json(&["machine", &locator]);
+    assert_eq!((&left["applications"], &left["routes_free_min"]), (&Value::Array(vec![]), &1023.into()));
 }

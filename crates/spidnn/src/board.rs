@@ -26,6 +26,11 @@ pub struct Counters {
     pub energy_j: f64,
 }
 
+/// A pause of so many seconds; none if that is negative or no number.
+pub(crate) fn pause(seconds: f64) -> std::time::Duration {
+    std::time::Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or_default()
+}
+
 /// A machine that a session drives. Writes, starts and reads are carried out in the order of the calls; a write that follows
 /// a start goes on while the cores run.
 pub trait Board {
@@ -64,6 +69,23 @@ pub trait Board {
     /// # Errors
     /// [`Error::Core`] if a core failed or died.
     fn wait(&mut self) -> Result<f64, Error>;
+    /// [`Board::wait`], but not beyond `time_s` of machine time (as [`Board::time_s`] counts): `None` if cores still run then. A machine
+    /// that cannot interrupt its waiting may wait to the end.
+    ///
+    /// # Errors
+    /// As [`Board::wait`].
+    fn wait_until(&mut self, time_s: f64) -> Result<Option<f64>, Error> {
+        let _ = time_s;
+        self.wait().map(Some)
+    }
+    /// Lets machine time pass until `time_s` while no core runs; nothing if that time is over.
+    ///
+    /// # Errors
+    /// If the machine does not answer.
+    fn idle_until(&mut self, time_s: f64) -> Result<(), Error> {
+        std::thread::sleep(pause(time_s - self.time_s()));
+        Ok(())
+    }
     /// What went over the wires.
     fn counters(&self) -> Counters;
     /// Time on the machine since it was opened, in seconds: simulated where the machine is.

@@ -4,8 +4,10 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use spinnaker_host::spalloc::Server;
+use spinnaker_host::spalloc::classic::{Client, MachineRecord};
 use spinnaker_host::{Boards, HostError, Link, Transceiver, UdpLink};
-use spinnaker_machine::{BoardLocator, Fidelity, Locator, VirtualLocator};
+use spinnaker_machine::{BoardLocator, Fidelity, Locator, SpallocLocator, VirtualLocator};
 use spinnaker_wire::scp::{self, Command};
 use spinnaker_wire::sdp::{self, Endpoint};
 use spinnaker_wire::{ChipAddress, boot};
@@ -81,7 +83,11 @@ pub fn examine(locator: &str) -> Result<Vec<Check>, Error> {
             let runtime = reach::runtime()?;
             runtime.block_on(board(b, &mut findings));
         }
-        Locator::Spalloc(_) => return Err(Error::Argument(format!("{locator}: not examined by this version"))),
+        Locator::Spalloc(s) => {
+            let runtime = reach::runtime()?;
+            runtime.block_on(allocation(s, &mut findings));
+            image(&mut findings);
+        }
     }
     Ok(findings.0)
 }
@@ -93,15 +99,76 @@ fn virtual_machine(locator: &VirtualLocator, findings: &mut Findings) -> Result<
         format!("virtual, in this process: {} chips, {} cores", machine.chips.len(), machine.core_count()),
     );
     if locator.fidelity == Fidelity::Cycle {
-        match boot_image::find() {
-            Ok(image) => match spinnaker_wire::boot_image::BootImage::new_checked(&image) {
-                Ok(_) => findings.good("boot image", format!("{} bytes", image.len())),
-                Err(e) => findings.bad("boot image", e.to_string(), "name another file by SPINNAKER_BOOT_IMAGE"),
-            },
-            Err(e) => findings.bad("boot image", "there is none", e.to_string()),
-        }
+        image(findings);
     }
     Ok(())
+}
+
+/// Whether blank boards can be booted.
+fn image(findings: &mut Findings) {
+    match boot_image::find() {
+        Ok(image) => match spinnaker_wire::boot_image::BootImage::new_checked(&image) {
+            Ok(_) => findings.good("boot image", format!("{} bytes", image.len())),
+            Err(e) => findings.bad("boot image", e.to_string(), "name another file by SPINNAKER_BOOT_IMAGE"),
+        },
+        Err(e) => findings.bad("boot image", "there is none", e.to_string()),
+    }
+}
+
+/// Whether a server answers, and has what is wanted.
+async fn allocation(locator: &SpallocLocator, findings: &mut Findings) {
+    let (server, request) = match reach::job_request(locator) {
+        Ok(both) => both,
+        Err(e) => return findings.bad("request", e.to_string(), "correct the locator"),
+    };
+    findings.good("request", format!("{} for {}", request.want, request.owner));
+    let (host, port) = match &server {
+        Server::Classic { host, port } => (host, *port),
+        Server::Service { url, .. } => {
+            let remedy = "a command with this machine logs in and says more";
+            return findings.note(
+                "server",
+                format!("{url}: a service, which is not asked before a job is wanted"),
+                remedy,
+            );
+        }
+    };
+    let mut client = match Client::connect(host, port).await {
+        Ok(client) => client,
+        Err(e) => {
+            let remedy = format!(
+                "check name and port ({port}), and that this network may reach it; servers are often open to their own network only"
+            );
+            return findings.bad("server", e.to_string(), remedy);
+        }
+    };
+    findings.good("server", format!("{} answers, version {}", client.server(), client.version()));
+    let (machines, jobs) = match (client.list_machines().await, client.list_jobs().await) {
+        (Ok(machines), Ok(jobs)) => (machines, jobs),
+        (Err(e), _) | (_, Err(e)) => return findings.bad("machines", e.to_string(), "ask whoever runs the server"),
+    };
+    let tags: Vec<&String> = request.tags.iter().collect();
+    let fits = |machine: &MachineRecord| match &request.machine {
+        Some(name) => machine.name == *name,
+        None if tags.is_empty() => machine.tags.iter().any(|tag| tag == "default"),
+        None => tags.iter().all(|tag| machine.tags.contains(tag)),
+    };
+    let lines: Vec<String> = machines
+        .iter()
+        .map(|machine| {
+            let boards = (3 * machine.width * machine.height) as usize;
+            format!("{} ({} boards, {} dead)", machine.name, boards, machine.dead_boards.len())
+        })
+        .collect();
+    let all = if lines.is_empty() { "none".to_string() } else { lines.join(", ") };
+    if machines.iter().any(fits) {
+        findings.good("machines", all);
+    } else {
+        let remedy =
+            "leave machine= and tags= out, or name one of these; a machine without the tag `default` has to be named";
+        findings.bad("machines", format!("none that is asked for among: {all}"), remedy);
+    }
+    findings.good("jobs", format!("{} under way", jobs.len()));
 }
 
 /// What a port says to a question.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use spinnaker_host::HostError;
+use spinnaker_host::spalloc::SpallocError;
 use spinnaker_machine::ChipXy;
 
 use crate::data::DataError;
@@ -117,6 +118,9 @@ pub enum Error {
     /// A machine does not answer, or refuses.
     #[error(transparent)]
     Host(#[from] spinnaker_host::HostError),
+    /// An allocation server gives no boards, or takes them away.
+    #[error(transparent)]
+    Spalloc(#[from] SpallocError),
     /// The virtual machine refused something.
     #[error("the virtual machine: {0}")]
     Simulation(#[from] spinnaker_sim::SimError),
@@ -181,6 +185,7 @@ impl Error {
     pub fn is_input(&self) -> bool {
         match self {
             Error::Host(error) => matches!(error, HostError::NoSuchHost { .. } | HostError::Argument(_)),
+            Error::Spalloc(error) => matches!(error, SpallocError::Request(_)),
             Error::NotFinite { .. } | Error::Core { .. } | Error::Simulation(_) => false,
             Error::Busy { .. } | Error::Held { .. } | Error::Interrupted => false,
             _ => true,

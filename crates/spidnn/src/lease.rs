@@ -9,6 +9,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 
 use spinnaker_host::{Boards, Link, Place};
+use spinnaker_wire::sdp::Endpoint;
 use spinnaker_wire::vcpu::{self, CoreState, Vcpu};
 use spinnaker_wire::{AppId, ChipAddress};
 
@@ -107,18 +108,42 @@ pub async fn running(host: &mut Boards<impl Link>) -> Result<Vec<Running>, Error
     Ok(all.into_values().collect())
 }
 
-/// Whether something is left on the machine that may be cleared, by whoever has the lease.
+/// Looks whether the machine is free for whoever has the lease, apart from what a session of this computer has left.
 ///
 /// # Errors
 /// [`Error::Busy`] for the application of somebody else, [`Error::Held`] for a session of another computer.
-pub async fn leftovers(host: &mut Boards<impl Link>, board: &str, app: AppId) -> Result<bool, Error> {
-    let all = running(host).await?;
-    for found in &all {
+pub async fn check(host: &mut Boards<impl Link>, board: &str, app: AppId) -> Result<(), Error> {
+    let is_foreign = |lease: u32| lease != 0 && lease != word();
+    let held = || Error::Held { board: board.to_string(), holder: "a session of another computer".into() };
+    for found in running(host).await? {
         if found.app != app || found.name != APPLICATION_NAME {
-            return Err(Error::Busy { board: board.to_string(), running: found.clone() });
-        } else if found.lease != 0 && found.lease != word() {
-            return Err(Error::Held { board: board.to_string(), holder: "a session of another computer".into() });
+            return Err(Error::Busy { board: board.to_string(), running: found });
+        } else if is_foreign(found.lease) {
+            return Err(held());
         }
     }
-    Ok(!all.is_empty())
+    let (chip, address) = mark_place(host);
+    let mark = host.root().read(Endpoint::core(chip, 0), address, 4).await?;
+    let mark = mark.try_into().map_or(0, u32::from_le_bytes);
+    if is_foreign(mark) { Err(held()) } else { Ok(()) }
+}
+
+/// Says on the machine that a session of this computer is about to load something, or (`false`) that it has left.
+///
+/// # Errors
+/// If the machine does not answer.
+pub async fn mark(host: &mut Boards<impl Link>, is_here: bool) -> Result<(), spinnaker_host::HostError> {
+    let (chip, address) = mark_place(host);
+    let word = if is_here { word() } else { 0 };
+    host.root().write(Endpoint::core(chip, 0), address, &word.to_le_bytes()).await
+}
+
+/// The root chip's first application core has the mark, also while it is idle.
+fn mark_place(host: &Boards<impl Link>) -> (ChipAddress, u32) {
+    (host.found().root, user_word(1))
+}
+
+/// Address of a core's lease word, as its monitor sees it.
+pub fn user_word(core: u8) -> u32 {
+    vcpu::address(core) + (std::mem::offset_of!(Vcpu, user) + 4 * USER_LEASE) as u32
 }

@@ -41,6 +41,14 @@ impl Machine {
     /// # Errors
     /// A locator with a mistake, or a kind of machine that this version cannot reach.
     pub fn open(locator: &str) -> Result<Machine, Error> {
+        Machine::open_with(locator, |_| {})
+    }
+
+    /// The same, and `progress` is told in words what a machine that takes its time is waiting for.
+    ///
+    /// # Errors
+    /// As [`Machine::open`].
+    pub fn open_with(locator: &str, progress: impl FnMut(&str)) -> Result<Machine, Error> {
         let parsed: Locator = locator.parse()?;
         match &parsed {
             Locator::Virtual(v) if v.fidelity == Fidelity::Fast => {
@@ -59,9 +67,12 @@ impl Machine {
                 let board = Box::new(WireBoard::new(runtime, boards, Some(lease))?);
                 Ok(Machine { board, locator: parsed.to_string() })
             }
-            Locator::Spalloc(_) => Err(Error::Argument(format!(
-                "`{locator}` names a machine of the real world, which this version does not reach yet: use a virtual machine such as virtual:spin5"
-            ))),
+            Locator::Spalloc(s) => {
+                let (Reached { runtime, boards }, job) = reach::allocated(s, progress)?;
+                // Nobody else has these boards; what is left on them goes with the job.
+                let board = Box::new(WireBoard::new(runtime, boards, None)?.with_job(job));
+                Ok(Machine { board, locator: parsed.to_string() })
+            }
         }
     }
 

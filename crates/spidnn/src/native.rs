@@ -17,13 +17,27 @@ pub(crate) const COUNTER_UNEXPECTED: usize = 1;
 /// Tag of the transfers that bring pages: no command list uses it.
 const TAG_PAGE: u8 = 13;
 
+/// User words of a core's block in which the firmware counts, and so do these cores: packets sent again, packets that nobody
+/// waited for, cycles of the last run.
+pub(crate) const USER_RESENT: usize = 0;
+pub(crate) const USER_UNEXPECTED: usize = 1;
+pub(crate) const USER_RUN_CYCLES: usize = 2;
+
 /// A simulated core as the runtime sees it.
-pub struct NativeCore(CoreHandle, Cell<Shelf>);
+pub struct NativeCore {
+    handle: CoreHandle,
+    shelf: Cell<Shelf>,
+    /// When the run began that is under way.
+    run_began: Cell<Option<u64>>,
+    /// Packets sent again and packets unexpected, as the user words show them.
+    counts: [Cell<u32>; 2],
+}
 
 impl NativeCore {
     /// Wraps a core of a simulation, whose firmware has pages of so many bytes: they take the time that they take on a machine.
     pub fn new(core: CoreHandle, page_bytes: [u32; pages::COUNT]) -> NativeCore {
-        NativeCore(core, Cell::new(Shelf::new(page_bytes)))
+        let shelf = Cell::new(Shelf::new(page_bytes));
+        NativeCore { handle: core, shelf, run_began: Cell::new(None), counts: Default::default() }
     }
 }
 
@@ -32,15 +46,15 @@ impl Core for NativeCore {
     type Segment = Vec<u32>;
 
     fn now_cycles(&self) -> u64 {
-        self.0.now_cycles()
+        self.handle.now_cycles()
     }
 
     fn charge(&self, cycles: u32) {
-        self.0.charge(cycles.into());
+        self.handle.charge(cycles.into());
     }
 
     fn read(&self, dtcm: u32, out: &mut [u32]) {
-        self.0.read(dtcm, out);
+        self.handle.read(dtcm, out);
     }
 
     fn segment(&self, dtcm: u32, words: u32) -> Vec<u32> {
@@ -50,7 +64,7 @@ impl Core for NativeCore {
     }
 
     fn write(&self, dtcm: u32, words: &[u32]) {
-        self.0.write(dtcm, words);
+        self.handle.write(dtcm, words);
     }
 
     async fn dma(&self, t: Transfer) {
@@ -68,17 +82,17 @@ impl Core for NativeCore {
             dtcm_stride: t.dtcm_stride,
             tag: t.tag,
         };
-        self.0.dma(transfer).await;
+        self.handle.dma(transfer).await;
     }
 
     async fn dma_done(&self, tag: u8) {
-        self.0.dma_done(tag).await;
+        self.handle.dma_done(tag).await;
     }
 
     async fn code(&self, page: Page) {
-        let mut shelf = self.1.get();
+        let mut shelf = self.shelf.get();
         let Some(bytes) = shelf.need(page) else { return };
-        self.1.set(shelf);
+        self.shelf.set(shelf);
         let transfer = spinnaker_sim::Transfer {
             direction: spinnaker_sim::Direction::Code,
             sdram: SDRAM_USER_BASE,
@@ -89,8 +103,8 @@ impl Core for NativeCore {
             dtcm_stride: bytes,
             tag: TAG_PAGE,
         };
-        self.0.dma(transfer).await;
-        self.0.dma_done(TAG_PAGE).await;
+        self.handle.dma(transfer).await;
+        self.handle.dma_done(TAG_PAGE).await;
     }
 
     async fn kernel(&self, call: &KernelCall) {
@@ -98,42 +112,52 @@ impl Core for NativeCore {
             self.code(page).await;
         }
         let call = *call;
-        self.0.compute(call.cycles(), move |dtcm| call.run(dtcm)).await;
+        self.handle.compute(call.cycles(), move |dtcm| call.run(dtcm)).await;
     }
 
     async fn send(&self, key: u32, payload: Option<u32>) {
-        self.0.send(key, payload).await;
+        self.handle.send(key, payload).await;
     }
 
     async fn send_words(&self, key: u32, dtcm: u32, count: u32) {
-        self.0.send_words(key, dtcm, count).await;
+        self.handle.send_words(key, dtcm, count).await;
     }
 
     fn take(&self) -> Option<Arrival<Words>> {
-        self.0.take().map(|a| Arrival { key: a.key, words: a.words })
+        self.handle.take().map(|a| Arrival { key: a.key, words: a.words })
     }
 
     async fn event(&self, deadline: Option<u64>) {
-        self.0.event(deadline).await;
+        self.handle.event(deadline).await;
     }
 
     async fn wait_start(&self) -> bool {
-        self.0.wait_start().await
+        if let Some(began) = self.run_began.take() {
+            self.handle.show(USER_RUN_CYCLES, (self.now_cycles() - began) as u32);
+        }
+        let started = self.handle.wait_start().await;
+        if started {
+            self.run_began.set(Some(self.now_cycles()));
+        }
+        started
     }
 
     fn fail(&self, code: u32, detail: [u32; 2]) {
-        self.0.fail(code, detail);
+        self.handle.fail(code, detail);
     }
 
     fn count(&self, counter: Counter, n: u32) {
-        let number = match counter {
-            Counter::PacketsResent => COUNTER_RESENT,
-            Counter::PacketsUnexpected => COUNTER_UNEXPECTED,
+        let (number, word) = match counter {
+            Counter::PacketsResent => (COUNTER_RESENT, USER_RESENT),
+            Counter::PacketsUnexpected => (COUNTER_UNEXPECTED, USER_UNEXPECTED),
         };
-        self.0.count(number, n.into());
+        self.handle.count(number, n.into());
+        let count = &self.counts[word];
+        count.set(count.get().wrapping_add(n));
+        self.handle.show(word, count.get());
     }
 
     fn log(&self, text: &str) {
-        self.0.log(text);
+        self.handle.log(text);
     }
 }

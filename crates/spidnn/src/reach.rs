@@ -3,9 +3,11 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use spinnaker_host::{Boards, BootOptions, HostError, Options, Transceiver, UdpLink};
-use spinnaker_machine::{BoardLocator, ChipXy, VirtualLocator};
+use spinnaker_host::spalloc::{BoardPlace, Job, JobLink, JobRequest, Server, Want};
+use spinnaker_host::{Boards, BootOptions, HostError, Link, Options, Transceiver, UdpLink};
+use spinnaker_machine::{BoardLocator, ChipXy, SpallocBoards, SpallocLocator, SpallocServer, VirtualLocator};
 use spinnaker_sim::cycle::{CycleConfig, CycleMachine};
+use spinnaker_wire::ChipAddress;
 use spinnaker_wire::sv::Board as Kind;
 use tokio::runtime::Runtime;
 
@@ -63,22 +65,90 @@ pub fn network(locator: &BoardLocator) -> Result<Reached<UdpLink>, Error> {
 async fn connect(locator: &BoardLocator) -> Result<Boards<UdpLink>, Error> {
     let BoardLocator { host, port, boot_port, version } = locator;
     let mut root = Transceiver::connect_ports(host, *port, *boot_port).await?;
-    match root.wait_ready(READY_LIMIT).await {
-        Ok(_) => {}
-        Err(silent @ HostError::Silent { .. }) => {
-            // Without an image the silence is what there is to tell.
-            let Ok(image) = boot_image::find() else { return Err(silent.into()) };
-            let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() as u32);
-            let kind = if *version == 3 { Kind::Spin3 } else { Kind::Spin5 };
-            let options = BootOptions { rounds: BOOT_ROUNDS, ..BootOptions::new(kind, now_s) };
-            root.boot(&image, &options).await?;
-        }
-        Err(other) => return Err(other.into()),
-    }
+    come_up(&mut root, if *version == 3 { Kind::Spin3 } else { Kind::Spin5 }).await?;
     let boards = Boards::find(root, async |_, ip| {
         Ok(Some(Transceiver::connect_ports(&ip.to_string(), *port, *boot_port).await?))
     });
     Ok(boards.await?)
+}
+
+/// Waits for the monitor of a board; boots one that is silent, if there is an image.
+async fn come_up(root: &mut Transceiver<impl Link>, kind: Kind) -> Result<(), Error> {
+    let silent = match root.wait_ready(READY_LIMIT).await {
+        Ok(_) => return Ok(()),
+        Err(silent @ HostError::Silent { .. }) => silent,
+        Err(other) => return Err(other.into()),
+    };
+    // Without an image the silence is what there is to tell.
+    let Ok(image) = boot_image::find() else { return Err(silent.into()) };
+    let options = BootOptions { rounds: BOOT_ROUNDS, ..BootOptions::new(kind, now_s()) };
+    root.boot_blank(&image, &options).await?;
+    Ok(())
+}
+
+/// Boards of an allocation server, booted. `progress` is told how the job stands while it waits.
+///
+/// # Errors
+/// [`Error::Spalloc`], or that there is no boot image, or the boards do not come up.
+pub fn allocated(locator: &SpallocLocator, mut progress: impl FnMut(&str)) -> Result<(Reached<JobLink>, Job), Error> {
+    let (server, request) = job_request(locator)?;
+    let runtime = runtime()?;
+    let (job, boards) = runtime.block_on(async {
+        let job = Job::create(&server, &request, |now| progress(&now.to_string())).await?;
+        let mut root = Transceiver::over(job.link(ChipAddress::new(0, 0)).await?, options());
+        let boot = async {
+            come_up(&mut root, Kind::Spin5).await?;
+            let boards = Boards::find(root, async |chip, _| {
+                let link = job.link(chip).await.map_err(|e| HostError::Argument(e.to_string()))?;
+                Ok(Some(Transceiver::over(link, options())))
+            });
+            Ok::<_, Error>(boards.await?)
+        };
+        let boards = tokio::select! {
+            boards = boot => boards?,
+            end = job.ended() => return Err(Error::from(end)),
+        };
+        Ok((job, boards))
+    })?;
+    Ok((Reached { runtime, boards }, job))
+}
+
+/// What a locator asks of which server.
+///
+/// # Errors
+/// [`Error::Spalloc`] where something is missing, such as the login of a service.
+pub fn job_request(locator: &SpallocLocator) -> Result<(Server, JobRequest), Error> {
+    let server = match &locator.server {
+        SpallocServer::Classic { host, port } => Server::Classic { host: host.clone(), port: *port },
+        SpallocServer::Service(url) => Server::service(url)?,
+    };
+    let want = match locator.boards {
+        SpallocBoards::Count(count) => Want::Boards(count),
+        SpallocBoards::Triads(width, height) => Want::Triads { width, height },
+        SpallocBoards::Board(x, y, z) => Want::Board(BoardPlace { x, y, z }),
+    };
+    let mut request = match &locator.owner {
+        Some(owner) => JobRequest::for_owner(want, owner.as_str()),
+        None => JobRequest::new(want)?,
+    };
+    request.machine.clone_from(&locator.machine);
+    request.tags.clone_from(&locator.tags);
+    if let Some(s) = locator.keepalive_s {
+        request.keepalive = Some(Duration::from_secs(s.into()));
+    }
+    if let Some(s) = locator.wait_s {
+        request.queue_timeout = Duration::from_secs(s.into());
+    }
+    Ok((server, request))
+}
+
+/// Another first sequence number in every process, so that late replies to an earlier one belong to nobody.
+fn options() -> Options {
+    Options { first_seq: std::process::id() as u16, ..Options::default() }
+}
+
+fn now_s() -> u32 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() as u32)
 }
 
 /// What drives the links of one machine.

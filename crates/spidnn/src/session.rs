@@ -14,6 +14,7 @@ use spidnn_graph::{Graph, NodeId, ParamId, Tensor};
 use spidnn_import::{OptimizerState, Slot, SlotRole, TrainingConfig};
 use spinnaker_machine::ChipXy;
 
+use crate::board::Board;
 use crate::callbacks::{History, Logs, Trainer};
 use crate::checkpoint::{Checkpoint, State};
 use crate::data::{Dataset, guess_loss};
@@ -40,6 +41,8 @@ pub struct Session {
     folded_current: bool,
     /// Whether the cores' local memories hold what the predict program keeps there.
     kept_current: bool,
+    /// Cores have failed under the loaded program: it has to be loaded anew.
+    cores_lost: bool,
     loaded: Option<Loaded>,
     /// Optimizer state to write with the next load (after a resume or a reload).
     optimizer_state: Vec<(usize, String, Tensor)>,
@@ -117,6 +120,7 @@ impl Session {
             newest: Newest::Host,
             folded_current: false,
             kept_current: false,
+            cores_lost: false,
             loaded: None,
             optimizer_state: slots.map(|s| (s.param.0, role_name(s.role).to_string(), s.value)).collect(),
             optimizer,
@@ -377,10 +381,15 @@ impl Session {
 
     /// Compiles for predictions of up to `samples` at a time, or less where memory is short.
     fn ensure_predict(&mut self) -> Result<(), Error> {
+        self.recover()?;
         if self.loaded.is_some() {
             return Ok(());
         }
-        let mut batch = self.predictions_max.unwrap_or(self.chips() * PREDICT_SAMPLES_PER_CHIP);
+        self.load_predict(self.predictions_max.unwrap_or(self.chips() * PREDICT_SAMPLES_PER_CHIP))
+    }
+
+    /// Loads a program for predictions of up to `batch` samples at a time, or fewer where memory is short.
+    fn load_predict(&mut self, mut batch: usize) -> Result<(), Error> {
         loop {
             match self.load(batch, None) {
                 // Fewer samples at a time need less memory.
@@ -404,7 +413,20 @@ impl Session {
         self.chips_max.map_or(there, |max| max.min(there)).max(1)
     }
 
+    /// After [`Session::give_up_cores`]: brings what only the machine has to the host, so that the next load can begin anew.
+    fn recover(&mut self) -> Result<(), Error> {
+        if !std::mem::take(&mut self.cores_lost) {
+            return Ok(());
+        }
+        self.optimizer_state = self.fetch_optimizer_state()?;
+        self.fetch_weights()?;
+        self.newest = Newest::Host;
+        self.loaded = None;
+        Ok(())
+    }
+
     fn ensure_training(&mut self, losses: &[Loss], optimizer: &Optimizer, batch: usize) -> Result<(), Error> {
+        self.recover()?;
         let fits = self.loaded.as_ref().is_some_and(|l| {
             l.training_capacity() >= batch
                 && l.training.as_ref().is_some_and(|(have, with)| have == losses && same_program(with, optimizer))
@@ -422,6 +444,7 @@ impl Session {
     }
 
     fn ensure_evaluate(&mut self, losses: &[Loss]) -> Result<(), Error> {
+        self.recover()?;
         if self.loaded.as_ref().is_some_and(|l| l.training.as_ref().is_some_and(|(have, _)| have == losses)) {
             return Ok(());
         }
@@ -453,6 +476,7 @@ impl Session {
         let started = self.machine.board().time_s();
         self.loaded = None;
         self.kept_current = false;
+        self.cores_lost = false;
         self.machine.board_mut().load(&compiled.chips)?;
         self.optimizer_state = state;
         self.newest = Newest::Host;
@@ -637,6 +661,42 @@ impl Session {
         }
         self.input_set = set;
         Ok(())
+    }
+
+    // ---- streams ----
+
+    /// Has a predict program on the machine: one whose chips take `wanted` samples at a time, if that is given; else what is there, or
+    /// one for `usual` (fewer where memory is short or [`Session::limit_predictions`] says so).
+    pub(crate) fn ensure_stream(&mut self, wanted: Option<usize>, usual: usize) -> Result<(), Error> {
+        if self.format == Format::Int8 && self.calibration.is_none() {
+            return Err(Error::Argument(
+                "format int8 needs the ranges of the network's numbers before a stream: call `calibrate` with some inputs, or predict some first".into(),
+            ));
+        }
+        self.recover()?;
+        let chips = self.chips();
+        let serves = |l: &Loaded| wanted.is_none_or(|samples| l.compiled.layout.samples_max == samples);
+        if !self.loaded.as_ref().is_some_and(serves) {
+            let limit = if wanted.is_none() { self.predictions_max } else { None };
+            self.load_predict(limit.unwrap_or(chips * wanted.unwrap_or(usual)))?;
+        }
+        self.push_folded()
+    }
+
+    /// What a stream works on, if a program is loaded.
+    pub(crate) fn stream_parts(&mut self) -> Option<(&Compiled, &mut dyn Board, &mut Usage)> {
+        let Session { loaded: Some(loaded), machine, usage, .. } = self else { return None };
+        Some((&loaded.compiled, machine.board_mut(), usage))
+    }
+
+    /// A stream begins: whether its first run finds the local memories without what the predict program keeps there.
+    pub(crate) fn claim_for_stream(&mut self) -> bool {
+        self.claim_local_memory(Program::Predict)
+    }
+
+    /// Cores have failed in a prediction: what is loaded serves no more, but the machine's memory is as it was.
+    pub(crate) fn give_up_cores(&mut self) {
+        self.cores_lost = true;
     }
 
     /// Predictions for all samples: one tensor for each model output, samples first.

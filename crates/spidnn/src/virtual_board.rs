@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use spidnn_compiler::ChipImage;
 use spidnn_core::{ErrorCode, pages};
 use spinnaker_machine::{ChipXy, Machine, VirtualLocator};
-use spinnaker_sim::{COUNTER_RESENT, CoreReport, CoreState, RunEnd, SimConfig, Simulator};
+use spinnaker_sim::{COUNTER_RESENT, CoreReport, CoreState, RunEnd, RunOutcome, SimConfig, Simulator};
 
 use crate::Error;
 use crate::board::{Board, Counters};
@@ -21,6 +21,8 @@ const RUN_LIMIT_NS: u64 = 3_600_000_000_000;
 /// A virtual machine, simulated in this process.
 pub struct VirtualBoard {
     simulator: Simulator,
+    /// The machine without the cores that have died.
+    machine: Machine,
     /// Whether programs are on the cores.
     occupied: bool,
     /// When the last start signal went out.
@@ -34,26 +36,16 @@ pub struct VirtualBoard {
 impl VirtualBoard {
     /// A machine with the faults, losses and rates of a locator.
     pub fn new(machine: Machine, locator: &VirtualLocator) -> VirtualBoard {
-        let threads = locator.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-        let config = SimConfig {
-            threads,
-            seed: locator.seed,
-            drop_probability: locator.drop_probability,
-            host_drop_probability: locator.host_drop_probability,
-            host_mbps: locator.host_mbps,
-            ..SimConfig::default()
-        };
-        VirtualBoard::with_config(machine, config)
+        VirtualBoard::with_config(machine, SimConfig::from(locator))
     }
 
     /// A machine with a configuration of your own.
-    pub fn with_config(machine: Machine, mut config: SimConfig) -> VirtualBoard {
-        // The firmware handles the end of each row, and submits the next row then.
-        config.timing.dma_interrupt_cycles = spidnn_core::ROW_CYCLES.into();
-        config.timing.dma_setup_ns = spidnn_core::ROW_SETUP_NS.into();
+    pub fn with_config(machine: Machine, config: SimConfig) -> VirtualBoard {
+        let config = with_firmware_times(config);
         let messages_s = config.timing.host_round_trip_ns as f64 * 1e-9;
         VirtualBoard {
-            simulator: Simulator::new(machine, config),
+            simulator: Simulator::new(machine.clone(), config),
+            machine,
             occupied: false,
             signal_s: 0.0,
             messages_s,
@@ -66,6 +58,53 @@ impl VirtualBoard {
     pub fn kill_core_at(&mut self, chip: ChipXy, core: u8, time_s: f64) {
         self.deaths.push((chip, core, (time_s * 1e9) as u64));
     }
+
+    /// Runs until all cores are ready, at most so long. Cores that are found dead do not belong to the machine any more.
+    fn run(&mut self, limit_ns: u64) -> Result<Ran, Error> {
+        let outcome = self.simulator.run(limit_ns)?;
+        for core in outcome.cores.iter().filter(|core| core.state == CoreState::Dead) {
+            // One that is away already is no error.
+            let _ = self.machine.kill_core(core.chip, core.core);
+        }
+        match outcome.end {
+            RunEnd::AllReady => Ok(Ran::Ready((self.time_s() - self.signal_s - self.messages_s).max(0.0))),
+            RunEnd::LimitReached => Ok(Ran::Limit(outcome)),
+            RunEnd::CoreFailed => Err(trouble(CoreTrouble::Failed, outcome)),
+            RunEnd::Stalled => Err(trouble(CoreTrouble::Stalled, outcome)),
+        }
+    }
+
+    /// Whether the machine still has a core.
+    fn has(&self, chip: ChipXy, core: u8) -> bool {
+        self.machine.chips.get(&chip).is_some_and(|chip| chip.cores.contains(&core))
+    }
+}
+
+/// The first nanosecond that is not before a time.
+fn nanoseconds(time_s: f64) -> u64 {
+    (time_s * 1e9).ceil() as u64
+}
+
+/// How far a run came.
+enum Ran {
+    /// All cores wait for the next start, so many seconds after the last.
+    Ready(f64),
+    /// The time that was given is over, and these cores still run.
+    Limit(RunOutcome),
+}
+
+fn trouble(trouble: CoreTrouble, outcome: RunOutcome) -> Error {
+    let failure = |c: CoreReport| CoreFailure { chip: c.chip, core: c.core, state: state_text(&c), log: c.log };
+    let cores = outcome.cores.into_iter().map(failure).collect();
+    Error::Core { trouble, cores, time_s: outcome.time_ns as f64 * 1e-9 }
+}
+
+/// A configuration with what the firmware takes for a row of a transfer: it handles the end of each, and submits the next row
+/// then.
+pub(crate) fn with_firmware_times(mut config: SimConfig) -> SimConfig {
+    config.timing.dma_interrupt_cycles = spidnn_core::ROW_CYCLES.into();
+    config.timing.dma_setup_ns = spidnn_core::ROW_SETUP_NS.into();
+    config
 }
 
 /// A core's state in words, with the meaning of the runtime's errors.
@@ -84,7 +123,7 @@ fn state_text(core: &CoreReport) -> String {
 
 impl Board for VirtualBoard {
     fn machine(&self) -> &Machine {
-        self.simulator.machine()
+        &self.machine
     }
 
     fn load(&mut self, chips: &BTreeMap<ChipXy, ChipImage>) -> Result<(), Error> {
@@ -112,7 +151,9 @@ impl Board for VirtualBoard {
             }
         }
         for &(chip, core, time_ns) in &self.deaths {
-            simulator.kill_core_at(chip, core, time_ns)?;
+            if self.has(chip, core) {
+                self.simulator.kill_core_at(chip, core, time_ns)?;
+            }
         }
         self.wait().map(drop)
     }
@@ -138,19 +179,24 @@ impl Board for VirtualBoard {
     }
 
     fn wait(&mut self) -> Result<f64, Error> {
-        let outcome = self.simulator.run(RUN_LIMIT_NS)?;
-        let trouble = match outcome.end {
-            RunEnd::AllReady => return Ok((self.time_s() - self.signal_s - self.messages_s).max(0.0)),
-            RunEnd::CoreFailed => CoreTrouble::Failed,
-            RunEnd::LimitReached => CoreTrouble::TooLong { limit_s: RUN_LIMIT_NS / 1_000_000_000 },
-            RunEnd::Stalled => CoreTrouble::Stalled,
-        };
-        let cores = outcome
-            .cores
-            .into_iter()
-            .map(|c| CoreFailure { chip: c.chip, core: c.core, state: state_text(&c), log: c.log })
-            .collect();
-        Err(Error::Core { trouble, cores, time_s: outcome.time_ns as f64 * 1e-9 })
+        let limit_s = RUN_LIMIT_NS / 1_000_000_000;
+        match self.run(RUN_LIMIT_NS)? {
+            Ran::Ready(seconds) => Ok(seconds),
+            Ran::Limit(outcome) => Err(trouble(CoreTrouble::TooLong { limit_s }, outcome)),
+        }
+    }
+
+    fn wait_until(&mut self, time_s: f64) -> Result<Option<f64>, Error> {
+        let limit_ns = nanoseconds(time_s).saturating_sub(self.simulator.now_ns());
+        match self.run(limit_ns.min(RUN_LIMIT_NS))? {
+            Ran::Ready(seconds) => Ok(Some(seconds)),
+            Ran::Limit(_) => Ok(None),
+        }
+    }
+
+    fn idle_until(&mut self, time_s: f64) -> Result<(), Error> {
+        self.simulator.pass_ns(nanoseconds(time_s).saturating_sub(self.simulator.now_ns()));
+        Ok(())
     }
 
     fn counters(&self) -> Counters {

@@ -10,20 +10,21 @@ use std::time::Duration;
 use spidnn_compiler::ChipImage;
 use spidnn_core::program::directory;
 use spidnn_core::{ErrorCode, Failure};
+use spinnaker_host::spalloc::Job;
 use spinnaker_host::{Boards, FoundMachine, HostError, Link, Place, RouteEntry};
 use spinnaker_machine::{Chip, ChipXy, Machine, SDRAM_USER_BASE, SDRAM_USER_BYTES};
 use spinnaker_wire::router::Route;
 use spinnaker_wire::scp::{Signal, SignalWord, StartWord};
-use spinnaker_wire::sdp::Endpoint;
 use spinnaker_wire::vcpu::{self, CoreState, RunTimeError, Vcpu};
 use spinnaker_wire::{AppId, ChipAddress, CoreMask};
 use tokio::runtime::Runtime;
 
 use crate::Error;
-use crate::board::{Board, Counters};
+use crate::board::{Board, Counters, pause};
 use crate::error::{CoreFailure, CoreTrouble};
 use crate::firmware::Firmware;
 use crate::lease::{self, Lease};
+use crate::native::{USER_RESENT, USER_RUN_CYCLES};
 
 /// The application's number on the machine.
 const APP: AppId = AppId(30);
@@ -36,9 +37,6 @@ const PAUSE_MIN: Duration = Duration::from_micros(200);
 const PAUSE_MAX: Duration = Duration::from_millis(5);
 /// Clock of a core.
 const CORE_HZ: f64 = 200e6;
-/// User words of a core's block in which the firmware counts.
-const USER_RESENT: usize = 0;
-const USER_RUN_CYCLES: usize = 2;
 
 /// A machine behind its monitors.
 pub struct WireBoard<L: Link> {
@@ -50,33 +48,65 @@ pub struct WireBoard<L: Link> {
     /// The next start signal is SYNC1.
     second_signal: bool,
     loaded: bool,
-    /// Set by whoever wants what is under way to end.
-    interrupt: Option<Arc<AtomicBool>>,
+    /// Writes that were asked for and not done yet: many at once keep all ways busy.
+    queued: Vec<(ChipAddress, u32, Vec<u8>)>,
+    queued_bytes: usize,
+    ends: Ends,
     /// The right to a machine that outlives this; then nothing may be left on it.
     lease: Option<Lease>,
     host_bytes: u64,
     packets_resent: u64,
 }
 
+/// Bytes of writes that wait at most.
+const QUEUED_BYTES_MAX: usize = 1 << 20;
 /// Time between looks at whether somebody wants an end.
 const INTERRUPT_PAUSE: Duration = Duration::from_millis(20);
 
-/// Runs an operation to its end, or until somebody wants it to end.
+/// What may end an operation before its time.
+#[derive(Default)]
+struct Ends {
+    /// Set by whoever wants what is under way to end.
+    interrupt: Option<Arc<AtomicBool>>,
+    /// The claim on the boards, which may be taken away.
+    job: Option<Job>,
+}
+
+impl Ends {
+    /// Waits for one of them.
+    async fn first(&self) -> Error {
+        let interrupted = async {
+            let Some(interrupt) = &self.interrupt else { return std::future::pending().await };
+            while !interrupt.load(Ordering::Relaxed) {
+                tokio::time::sleep(INTERRUPT_PAUSE).await;
+            }
+        };
+        let taken = async {
+            match &self.job {
+                Some(job) => job.ended().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = interrupted => Error::Interrupted,
+            end = taken => end.into(),
+        }
+    }
+}
+
+/// Runs an operation to its end, or until something else ends it.
 fn drive<T, E: Into<Error>>(
     runtime: &Runtime,
-    interrupt: Option<&Arc<AtomicBool>>,
+    ends: &Ends,
     operation: impl Future<Output = Result<T, E>>,
 ) -> Result<T, Error> {
-    let Some(interrupt) = interrupt else { return runtime.block_on(operation).map_err(Into::into) };
-    let watch = async {
-        while !interrupt.load(Ordering::Relaxed) {
-            tokio::time::sleep(INTERRUPT_PAUSE).await;
-        }
-    };
+    if ends.interrupt.is_none() && ends.job.is_none() {
+        return runtime.block_on(operation).map_err(Into::into);
+    }
     runtime.block_on(async {
         tokio::select! {
             biased;
-            () = watch => Err(Error::Interrupted),
+            end = ends.first() => Err(end),
             result = operation => result.map_err(Into::into),
         }
     })
@@ -107,6 +137,9 @@ pub fn machine_of(found: &FoundMachine) -> Machine {
     Machine::of_chips(found.width.into(), found.height.into(), chips.collect())
 }
 
+/// What is to be written to a chip, and where.
+type Writes<'a> = Vec<(u32, Cow<'a, [u8]>)>;
+
 impl<L: Link> WireBoard<L> {
     /// A machine that is booted. `runtime` drives its link. Of a machine that outlives this, and therefore has a lease, everything is
     /// taken off at the beginning and in the end.
@@ -122,18 +155,28 @@ impl<L: Link> WireBoard<L> {
             cores: Vec::new(),
             second_signal: false,
             loaded: false,
-            interrupt: None,
+            queued: Vec::new(),
+            queued_bytes: 0,
+            ends: Ends::default(),
             lease,
             host_bytes: 0,
             packets_resent: 0,
         };
         if board.lease.is_some() {
             let name = board.host.root().link().board();
-            if board.runtime.block_on(lease::leftovers(&mut board.host, &name, APP))? {
-                board.clear()?;
-            }
+            board.runtime.block_on(lease::check(&mut board.host, &name, APP))?;
+            // What a session that was killed may have left.
+            board.clear()?;
+            board.runtime.block_on(board.host.look_again())?;
+            board.machine = machine_of(board.host.found());
         }
         Ok(board)
+    }
+
+    /// Holds the claim on the boards as long as they are used, and ends what is under way when they are taken away.
+    pub fn with_job(mut self, job: Job) -> Self {
+        self.ends.job = Some(job);
+        self
     }
 
     /// The connection.
@@ -153,7 +196,7 @@ impl<L: Link> WireBoard<L> {
         let place =
             |chip: &ChipXy| Place { chip: address(*chip), address: vcpu::BASE_ADDRESS, length_bytes: 18 * vcpu::BYTES };
         let places: Vec<Place> = chips.iter().map(place).collect();
-        let all = drive(&self.runtime, self.interrupt.as_ref(), self.host.read_many(&places))?;
+        let all = drive(&self.runtime, &self.ends, self.host.read_many(&places))?;
         for (chip, blocks) in chips.into_iter().zip(all) {
             for &(_, core) in self.cores.iter().filter(|(at, _)| *at == chip) {
                 let block = blocks.get(usize::from(core) * vcpu::BYTES..).unwrap_or_default();
@@ -178,7 +221,7 @@ impl<L: Link> WireBoard<L> {
     /// Ends whatever runs as this application.
     fn clear(&mut self) -> Result<(), Error> {
         let chips: Vec<ChipAddress> = self.machine.chips.keys().map(|chip| address(*chip)).collect();
-        drive(&self.runtime, self.interrupt.as_ref(), async {
+        drive(&self.runtime, &self.ends, async {
             for chip in chips {
                 self.host.at(chip).free_routes_of(chip, APP).await?;
             }
@@ -187,13 +230,23 @@ impl<L: Link> WireBoard<L> {
         self.wait_for(CoreState::Idle, AppId(0), None)
     }
 
+    /// Does the writes that were asked for.
+    fn flush(&mut self) -> Result<(), Error> {
+        let queued = std::mem::take(&mut self.queued);
+        self.queued_bytes = 0;
+        let writes: Vec<_> = queued.iter().map(|(chip, at, bytes)| (*chip, *at, &bytes[..])).collect();
+        if writes.is_empty() {
+            return Ok(());
+        }
+        drive(&self.runtime, &self.ends, self.host.write_many(&writes))
+    }
+
     /// Writes to whom the cores belong.
     fn sign(&mut self) -> Result<(), Error> {
         let word = lease::word().to_le_bytes();
-        let offset = (std::mem::offset_of!(Vcpu, user) + 4 * lease::USER_LEASE) as u32;
-        let place = |(chip, core): &(ChipXy, u8)| (address(*chip), vcpu::address(*core) + offset, &word[..]);
+        let place = |(chip, core): &(ChipXy, u8)| (address(*chip), lease::user_word(*core), &word[..]);
         let writes: Vec<_> = self.cores.iter().map(place).collect();
-        Ok(drive(&self.runtime, self.interrupt.as_ref(), self.host.write_many(&writes))?)
+        drive(&self.runtime, &self.ends, self.host.write_many(&writes))
     }
 
     fn chips_used(&self) -> BTreeSet<ChipXy> {
@@ -201,18 +254,13 @@ impl<L: Link> WireBoard<L> {
     }
 
     /// Gives a chip's image its memory and routes; what has to be written there, with the pages of the firmware behind it.
-    fn place<'a>(
-        &mut self,
-        chip: ChipXy,
-        image: &'a ChipImage,
-        pages: &'a [u8],
-    ) -> Result<Vec<(u32, Cow<'a, [u8]>)>, Error> {
+    fn place<'a>(&mut self, chip: ChipXy, image: &'a ChipImage, pages: &'a [u8]) -> Result<Writes<'a>, Error> {
         let end = image.sdram.iter().map(|(at, words)| at + 4 * words.len() as u32).max().unwrap_or(SDRAM_USER_BASE);
         let pages_at = end.next_multiple_of(16);
         let end = pages_at + pages.len() as u32;
         let at = address(chip);
         let host = self.host.at(at);
-        let (free, block, length) = drive(&self.runtime, self.interrupt.as_ref(), async {
+        let (free, block, length) = drive(&self.runtime, &self.ends, async {
             let (free, largest) = host.sdram_space(at).await?;
             let block = host.alloc_sdram(at, APP, largest & !3, directory::TAG).await?;
             Ok::<_, HostError>((free, block, largest))
@@ -226,7 +274,7 @@ impl<L: Link> WireBoard<L> {
         }
         if !image.routes.is_empty() {
             let routes: Vec<RouteEntry> = image.routes.iter().map(route_entry).collect();
-            drive(&self.runtime, self.interrupt.as_ref(), self.host.at(at).load_routes(at, APP, &routes))?;
+            drive(&self.runtime, &self.ends, self.host.at(at).load_routes(at, APP, &routes))?;
         }
         self.cores.extend(image.cores.iter().map(|&(core, _)| (chip, core)));
         let pages_at = if pages.is_empty() || image.cores.is_empty() { 0 } else { pages_at };
@@ -244,7 +292,7 @@ impl<L: Link> WireBoard<L> {
         let (wanted, limit) = wanted.unwrap_or((self.machine.core_count(), START_LIMIT));
         let mut pause = PAUSE_MIN;
         loop {
-            let (there, failed) = drive(&self.runtime, self.interrupt.as_ref(), async {
+            let (there, failed) = drive(&self.runtime, &self.ends, async {
                 let there = self.host.count(app, state).await? as usize;
                 let failed = app == APP && there < wanted && self.host.count(app, CoreState::RunTimeError).await? > 0;
                 Ok::<_, HostError>((there, failed))
@@ -257,7 +305,7 @@ impl<L: Link> WireBoard<L> {
                 let trouble = CoreTrouble::TooLong { limit_s: limit.as_secs() };
                 return Err(self.trouble(trouble, began, state)?);
             }
-            drive(&self.runtime, self.interrupt.as_ref(), self.host.pause(pause))?;
+            drive(&self.runtime, &self.ends, self.host.pause(pause))?;
             pause = (pause * 2).min(PAUSE_MAX);
         }
     }
@@ -267,14 +315,14 @@ impl<L: Link> WireBoard<L> {
         let mut cores = Vec::new();
         for (chip, core) in self.cores.clone() {
             let at = address(chip);
-            let vcpu = drive(&self.runtime, self.interrupt.as_ref(), self.host.at(at).vcpu(at, core))?;
+            let vcpu = drive(&self.runtime, &self.ends, self.host.at(at).vcpu(at, core))?;
             let is_bad = if trouble == CoreTrouble::Failed {
                 vcpu.state() == CoreState::RunTimeError
             } else {
                 vcpu.state() != state
             };
             if is_bad {
-                let log = drive(&self.runtime, self.interrupt.as_ref(), self.host.at(at).text(at, core))?;
+                let log = drive(&self.runtime, &self.ends, self.host.at(at).text(at, core))?;
                 cores.push(CoreFailure { chip, core, state: state_text(&vcpu), log });
             }
         }
@@ -313,10 +361,15 @@ impl<L: Link> Board for WireBoard<L> {
     }
 
     fn load(&mut self, chips: &BTreeMap<ChipXy, ChipImage>) -> Result<(), Error> {
+        // What waits was meant for what is there now.
+        self.flush()?;
         self.unload()?;
         let firmware = Firmware::of(chips)?;
         let (application, pages) = firmware.parts();
         self.loaded = true;
+        if self.lease.is_some() {
+            drive(&self.runtime, &self.ends, lease::mark(&mut self.host, true))?;
+        }
         let mut writes = Vec::new();
         for (&chip, image) in chips {
             let places = self.place(chip, image, pages)?;
@@ -325,11 +378,11 @@ impl<L: Link> Board for WireBoard<L> {
         let writes: Vec<(ChipAddress, u32, &[u8])> =
             writes.iter().map(|(chip, at, bytes)| (*chip, *at, &**bytes)).collect();
         self.host_bytes += writes.iter().map(|(.., bytes)| bytes.len() as u64).sum::<u64>();
-        drive(&self.runtime, self.interrupt.as_ref(), self.host.write_many(&writes))?;
+        drive(&self.runtime, &self.ends, self.host.write_many(&writes))?;
         let mask = self.cores.iter().fold(0, |mask, (_, core)| mask | 1 << core);
         self.host_bytes += application.len() as u64;
         let start = StartWord { app: APP, flags: 0, cores: CoreMask(mask) };
-        drive(&self.runtime, self.interrupt.as_ref(), self.host.root().flood_fill(application, start))?;
+        drive(&self.runtime, &self.ends, self.host.root().flood_fill(application, start))?;
         self.second_signal = false;
         self.wait_for(CoreState::Sync0, APP, Some((self.cores.len(), START_LIMIT)))?;
         if self.lease.is_some() {
@@ -341,12 +394,9 @@ impl<L: Link> Board for WireBoard<L> {
     fn write(&mut self, chip: ChipXy, at: u32, words: Vec<u32>) -> Result<(), Error> {
         let bytes = bytes(&words);
         self.host_bytes += bytes.len() as u64;
-        let chip = address(chip);
-        Ok(drive(
-            &self.runtime,
-            self.interrupt.as_ref(),
-            self.host.at(chip).write(Endpoint::core(chip, 0), at, &bytes),
-        )?)
+        self.queued_bytes += bytes.len();
+        self.queued.push((address(chip), at, bytes));
+        if self.queued_bytes > QUEUED_BYTES_MAX { self.flush() } else { Ok(()) }
     }
 
     fn read(&mut self, chip: ChipXy, at: u32, words: usize) -> Result<Vec<u32>, Error> {
@@ -354,9 +404,10 @@ impl<L: Link> Board for WireBoard<L> {
     }
 
     fn read_many(&mut self, places: &[(ChipXy, u32, usize)]) -> Result<Vec<Vec<u32>>, Error> {
+        self.flush()?;
         let place = |&(chip, at, words): &_| Place { chip: address(chip), address: at, length_bytes: 4 * words };
         let places: Vec<Place> = places.iter().map(place).collect();
-        let all = drive(&self.runtime, self.interrupt.as_ref(), self.host.read_many(&places))?;
+        let all = drive(&self.runtime, &self.ends, self.host.read_many(&places))?;
         self.host_bytes += places.iter().map(|place| place.length_bytes as u64).sum::<u64>();
         let words =
             |bytes: Vec<u8>| bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
@@ -364,14 +415,21 @@ impl<L: Link> Board for WireBoard<L> {
     }
 
     fn start(&mut self) -> Result<(), Error> {
+        self.flush()?;
         let signal = if self.second_signal { Signal::Sync1 } else { Signal::Sync0 };
         self.second_signal = !self.second_signal;
-        Ok(drive(&self.runtime, self.interrupt.as_ref(), self.host.root().signal(SignalWord::to_app(signal, APP)))?)
+        drive(&self.runtime, &self.ends, self.host.root().signal(SignalWord::to_app(signal, APP)))
     }
 
     fn wait(&mut self) -> Result<f64, Error> {
+        // The cores compute meanwhile.
+        self.flush()?;
         self.wait_for(self.ready_state(), APP, Some((self.cores.len(), RUN_LIMIT)))?;
         Ok(f64::from(self.read_counters()?) / CORE_HZ)
+    }
+
+    fn idle_until(&mut self, time_s: f64) -> Result<(), Error> {
+        drive(&self.runtime, &self.ends, self.host.pause(pause(time_s - self.time_s())))
     }
 
     fn counters(&self) -> Counters {
@@ -387,16 +445,16 @@ impl<L: Link> Board for WireBoard<L> {
     }
 
     fn set_interrupt(&mut self, flag: Arc<AtomicBool>) {
-        self.interrupt = Some(flag);
+        self.ends.interrupt = Some(flag);
     }
 }
 
 impl<L: Link> Drop for WireBoard<L> {
     fn drop(&mut self) {
         if self.lease.is_some() {
-            self.interrupt = None;
+            self.ends.interrupt = None;
             // Nobody is left to be told.
-            let _ = self.unload();
+            let _ = self.unload().and_then(|()| Ok(self.runtime.block_on(lease::mark(&mut self.host, false))?));
         }
     }
 }

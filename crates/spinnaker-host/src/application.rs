@@ -21,6 +21,9 @@ const FILL_LINKS: u8 = 0x3F;
 const FILL_CONTROL: NnpControl = NnpControl::new(false, FILL_LINKS, 2, 3);
 /// The same for blocks of data, whose repeats wait longer.
 const FILL_BLOCK_REPEAT: u8 = 0x1E;
+/// The pauses after a count that failed, doubling: a monitor counts for 10 ms.
+const COUNT_PAUSE: Duration = Duration::from_millis(10);
+const COUNT_PAUSE_MAX: Duration = Duration::from_millis(640);
 /// Text blocks of a core that are followed at most.
 const IOBUF_BLOCKS_MAX: usize = 4096;
 
@@ -150,7 +153,16 @@ impl<L: Link> Transceiver<L> {
     /// # Errors
     /// As [`Transceiver::request_data`].
     pub async fn count(&mut self, ethernet_chip: ChipAddress, app: AppId, state: CoreState) -> Result<u32> {
-        self.request_word(Endpoint::core(ethernet_chip, 0), &Command::Count { app, state }).await
+        let mut pause = COUNT_PAUSE;
+        loop {
+            let counted = self.request_word(Endpoint::core(ethernet_chip, 0), &Command::Count { app, state }).await;
+            match counted {
+                // A count is under way, such as that of a request whose reply was late, or a chip did not answer in time.
+                Err(HostError::NoData { .. }) if pause <= COUNT_PAUSE_MAX => self.pause(pause).await?,
+                counted => return counted,
+            }
+            pause *= 2;
+        }
     }
 
     /// Waits until so many cores of an application are in a state, on one board.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 use spinnaker_wire::scp::Command;
 use spinnaker_wire::sdp::Endpoint;
-use spinnaker_wire::vcpu::CoreState;
+use spinnaker_wire::vcpu::{self, CoreState, Vcpu};
 use spinnaker_wire::{AppId, ChipAddress, Unit};
 
 use crate::link::Link;
@@ -34,6 +34,9 @@ pub struct Boards<L> {
     pub(crate) transceivers: Vec<Transceiver<L>>,
     /// Ethernet chips, in the order of the transceivers.
     ethernet: Vec<ChipAddress>,
+    /// Chips beyond the edge of a machine that wraps around: the count of their boards leaves them out (SC&MP 4.0.0 adds places on a
+    /// board to the Ethernet chip's address and does not wrap).
+    uncounted: Vec<ChipAddress>,
     /// Which transceiver is nearest.
     nearest: BTreeMap<(u8, u8), usize>,
     found: FoundMachine,
@@ -50,7 +53,11 @@ impl<L: Link> Boards<L> {
         mut connect: impl AsyncFnMut(ChipAddress, IpAddr) -> Result<Option<Transceiver<L>>>,
     ) -> Result<Self> {
         let found = root.discover().await?;
-        let mut boards = Self { transceivers: vec![root], ethernet: vec![found.root], nearest: BTreeMap::new(), found };
+        let beyond = |chip: ChipAddress, from: ChipAddress| chip.x() < from.x() || chip.y() < from.y();
+        let uncounted = found.chips.iter().filter(|found| beyond(found.chip, found.info.ethernet_chip));
+        let uncounted = uncounted.map(|found| found.chip).collect();
+        let (transceivers, ethernet) = (vec![root], vec![found.root]);
+        let mut boards = Self { transceivers, ethernet, uncounted, nearest: BTreeMap::new(), found };
         let mut by_ethernet = BTreeMap::from([((boards.found.root.x(), boards.found.root.y()), 0)]);
         for found in &boards.found.chips {
             let (chip, Some(ip)) = (found.chip, found.info.ip) else { continue };
@@ -71,6 +78,15 @@ impl<L: Link> Boards<L> {
             }
         }
         Ok(boards)
+    }
+
+    /// Looks again at what the machine's chips have: memory and routing entries that are free, states of cores.
+    ///
+    /// # Errors
+    /// As [`Transceiver::discover`].
+    pub async fn look_again(&mut self) -> Result<()> {
+        self.found = self.root().discover().await?;
+        Ok(())
     }
 
     /// A machine of one board.
@@ -213,6 +229,18 @@ impl<L: Link> Boards<L> {
         for chip in self.ethernet.clone() {
             total += self.at(chip).count(chip, app, state).await?;
         }
-        Ok(total)
+        // Application and state of a core are two bytes of one word of its block.
+        let offset = std::mem::offset_of!(Vcpu, cpu_state) as u32 & !3;
+        let address = |core| vcpu::address(core) + offset;
+        let cores = self.uncounted.iter().flat_map(|chip| (1..18).map(move |core| (*chip, core)));
+        let places: Vec<Place> =
+            cores.map(|(chip, core)| Place { chip, address: address(core), length_bytes: 4 }).collect();
+        let wanted = |word: &[u8]| {
+            let byte = |at: usize| word.get(at % 4).copied().unwrap_or_default();
+            byte(std::mem::offset_of!(Vcpu, cpu_state)) == state.raw()
+                && byte(std::mem::offset_of!(Vcpu, app_id)) == app.0
+        };
+        let words = self.read_many(&places).await?;
+        Ok(total + words.iter().filter(|word| wanted(word)).count() as u32)
     }
 }

@@ -78,13 +78,23 @@ impl<L: Link> Transceiver<L> {
     /// # Errors
     /// [`HostError::Wire`] for an image that is none, [`HostError::Silent`], [`HostError::NotReady`], [`HostError::Version`].
     pub async fn boot(&mut self, image: &[u8], options: &BootOptions) -> Result<Kernel> {
-        let mut patched = image.to_vec();
-        boot_image::patch(&mut patched, &BootVariables::for_board(options.board, options.unix_time_s))?;
+        let patched = patched(image, options)?;
         match self.wait_ready(options.ready_within).await {
-            Err(HostError::Silent { .. }) => {}
-            ready => return ready,
+            Err(HostError::Silent { .. }) => self.boot_rounds(&patched, options).await,
+            ready => ready,
         }
-        let image = BootImage::new_checked(&patched)?;
+    }
+
+    /// Boots a board that is known to be silent, and waits until it is ready.
+    ///
+    /// # Errors
+    /// As [`Transceiver::boot`].
+    pub async fn boot_blank(&mut self, image: &[u8], options: &BootOptions) -> Result<Kernel> {
+        self.boot_rounds(&patched(image, options)?, options).await
+    }
+
+    async fn boot_rounds(&mut self, patched: &[u8], options: &BootOptions) -> Result<Kernel> {
+        let image = BootImage::new_checked(patched)?;
         let mut round = 1;
         loop {
             self.send_image(&image, options).await?;
@@ -144,4 +154,11 @@ impl<L: Link> Transceiver<L> {
             self.pause(Duration::from_millis(100)).await?;
         }
     }
+}
+
+/// An image with what it must say of the board.
+fn patched(image: &[u8], options: &BootOptions) -> Result<Vec<u8>> {
+    let mut patched = image.to_vec();
+    boot_image::patch(&mut patched, &BootVariables::for_board(options.board, options.unix_time_s))?;
+    Ok(patched)
 }

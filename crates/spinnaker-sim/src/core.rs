@@ -19,6 +19,8 @@ pub const DTCM_BYTES: u32 = 64 << 10;
 pub const DMA_TAGS: usize = 16;
 /// Counters that programs may use ([`CoreHandle::count`]).
 pub const PROGRAM_COUNTERS: usize = 8;
+/// Words that a program may show to the host ([`CoreHandle::show`]): on a machine the user words of its core's VCPU block.
+pub const SHOWN_WORDS: usize = 4;
 /// The counter for packets sent again.
 pub const COUNTER_RESENT: usize = 0;
 /// Failure code of an access outside DTCM; detail: byte offset and words.
@@ -171,6 +173,10 @@ pub(crate) struct CoreInner {
     pub start_sent: bool,
     /// The start signal has come.
     pub started: bool,
+    /// The next start signal came while the program still ran: it does not wait when it is ready.
+    pub start_held: bool,
+    /// Starts so far, those on their way included.
+    pub starts: u32,
     pub tag_queued: [u8; DMA_TAGS],
     pub state: CoreState,
     pub requests: Vec<Request>,
@@ -182,6 +188,9 @@ pub(crate) struct CoreInner {
     /// The core's DTCM belongs to another program now.
     pub gone: bool,
     pub counts: [u64; PROGRAM_COUNTERS],
+    /// Words that the program shows to the host, and which of them it has set (bits).
+    pub shown: [u32; SHOWN_WORDS],
+    pub shown_set: u8,
     pub log: String,
 }
 
@@ -263,9 +272,13 @@ impl CoreCell {
             wake_ns: u64::MAX,
             start_sent: false,
             started: false,
+            start_held: false,
+            starts: 0,
             state: CoreState::Running,
             busy_ns: 0,
             counts: [0; PROGRAM_COUNTERS],
+            shown: [0; SHOWN_WORDS],
+            shown_set: 0,
             log: String::new(),
         };
         Self { inner: RefCell::new(inner), costs, chip, core, chip_index, place, memories }
@@ -478,6 +491,10 @@ impl CoreHandle {
             let inner = &mut *self.cell.inner.borrow_mut();
             // A packet may have woken the core while the signal was on its way: it has been started all the same.
             if inner.state == CoreState::Running && !inner.start_sent {
+                if std::mem::take(&mut inner.start_held) {
+                    inner.starts = inner.starts.wrapping_add(1);
+                    return true;
+                }
                 inner.state = CoreState::Ready;
             }
         }
@@ -515,6 +532,15 @@ impl CoreHandle {
     pub fn count(&self, counter: usize, n: u64) {
         if let Some(count) = self.cell.inner.borrow_mut().counts.get_mut(counter) {
             *count += n;
+        }
+    }
+
+    /// Shows a word to the host ([`SHOWN_WORDS`] of them; others are ignored).
+    pub fn show(&self, word: usize, value: u32) {
+        let inner = &mut *self.cell.inner.borrow_mut();
+        if let Some(shown) = inner.shown.get_mut(word) {
+            *shown = value;
+            inner.shown_set |= 1 << word;
         }
     }
 

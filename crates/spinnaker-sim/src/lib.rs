@@ -4,6 +4,8 @@
 //! * `cycle`, the [`CycleMachine`](cycle::CycleMachine): blank chips whose cores execute the real instructions of official
 //!   binaries, from the boot ROM on. Its page is [`cycle`], its processor [`arm968`].
 //!
+//! The fast machine is reached by SCP through its [`monitor`]s, emulated natively.
+//!
 //! Programs of cores are native futures over a [`CoreHandle`] and charge the cycles that they take; the
 //! [`Simulator`] moves their data through the DMA controllers, SDRAM, routers and links of the machine.
 //!
@@ -36,6 +38,7 @@ pub mod cycle;
 mod error;
 pub mod face;
 mod memory;
+pub mod monitor;
 mod network;
 mod packet;
 mod queue;
@@ -46,7 +49,7 @@ mod simulator;
 pub use config::{CYCLE_NS, SimConfig, Timing};
 pub use core::{
     COUNTER_RESENT, CoreHandle, CoreState, DMA_TAGS, DTCM_BYTES, Direction, FAIL_DATA_ABORT, FAIL_DMA,
-    PROGRAM_COUNTERS, Transfer,
+    PROGRAM_COUNTERS, SHOWN_WORDS, Transfer,
 };
 pub use error::SimError;
 pub use packet::{Arrival, Words};

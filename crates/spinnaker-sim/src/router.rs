@@ -93,6 +93,8 @@ pub(crate) struct Router {
     pub work_half_ns: u64,
     /// Until when a packet that nobody takes blocks it.
     pub stalled_ns: u64,
+    /// Packets of the chip's own cores, and of others.
+    pub routed: [u64; 2],
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! A virtual machine as the outside sees boards: UDP ports, a management processor, a power switch, a log.
 //!
 //! [`VirtualBoard`] is what a machine of any fidelity offers: datagrams in and out, with simulated time; [`CycleBoard`] is
-//! that of the instruction-level machine. [`Server`] puts a `VirtualBoard` on UDP sockets, each board at an address of its
+//! that of the instruction-level machine, [`FastBoard`] that of the fast one. [`Server`] puts a `VirtualBoard` on UDP sockets, each board at an address of its
 //! own, and lets its time follow the clock on the wall; where the machine is behind, what comes is handed over as far apart
 //! as it was sent. [`GdbBoard`] lets a debugger stop that time. Everything here but these two is deterministic and touches
 //! neither sockets nor that clock.
@@ -11,6 +11,7 @@
 
 mod bmp;
 mod cycle;
+mod fast;
 mod gdb;
 mod pacing;
 mod server;
@@ -26,6 +27,7 @@ use spinnaker_wire::sv::BootVariables;
 pub use crate::cycle::Datagram;
 pub use bmp::{Bmp, BmpAnswer};
 pub use cycle::{CorePlace, CycleBoard};
+pub use fast::FastBoard;
 pub use gdb::GdbBoard;
 pub use server::{BoardPorts, Listen, Pace, Request, Server};
 
@@ -57,6 +59,16 @@ pub trait VirtualBoard {
 
     /// Lets the machine run until its time is `end_ns`.
     fn run_until(&mut self, end_ns: u64);
+
+    /// As [`run_until`](VirtualBoard::run_until), but a machine may stop as soon as a datagram has come out.
+    fn run_to_output(&mut self, end_ns: u64) {
+        self.run_until(end_ns);
+    }
+
+    /// Whether nothing will happen by itself, so that time need not pass for the machine's sake.
+    fn is_idle(&mut self) -> bool {
+        false
+    }
 
     /// Ethernet chips of all boards and their addresses, in the order in which a management processor counts boards.
     fn boards(&self) -> Vec<(ChipXy, Ipv4Addr)>;

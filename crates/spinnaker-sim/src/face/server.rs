@@ -19,7 +19,7 @@ use super::{BOOT_PORT, Bmp, Datagram, LogLine, SCP_PORT, VirtualBoard};
 pub enum Pace {
     /// So many seconds of machine time in a second; less where the computer is too slow.
     Times(f64),
-    /// As fast as possible, all the time.
+    /// As fast as possible, while there is anything to do; a machine that is idle follows the clock.
     Fast,
 }
 
@@ -101,6 +101,9 @@ const READER_SLEEP: Duration = Duration::from_millis(100);
 /// Machine time between looks at sockets, while somebody speaks with the machine and otherwise: every stop costs.
 const SLICE_BUSY_NS: u64 = 1_000_000;
 const SLICE_IDLE_NS: u64 = 10_000_000;
+/// A slice takes no longer than this, as the last one went, however slow the machine: whoever waits for an answer counts real time.
+const SLICE_WALL_MAX: Duration = Duration::from_millis(5);
+const SLICE_MIN_NS: u64 = 10_000;
 /// What the machine may be behind before it is let off.
 const BEHIND_MAX_NS: u64 = 100_000_000;
 /// Sleep while nothing happens, and for a while after something has.
@@ -187,6 +190,12 @@ impl Server {
         open.read(self.bmp.try_clone()?, Port::Bmp)?;
         Ok(())
     }
+}
+
+/// Machine time that passes in [`SLICE_WALL_MAX`] at the speed of a slice.
+fn affordable(passed_ns: u64, took: Duration) -> u64 {
+    let slices = SLICE_WALL_MAX.as_secs_f64() / took.as_secs_f64().max(1e-9);
+    ((passed_ns as f64 * slices) as u64).clamp(SLICE_MIN_NS, SLICE_IDLE_NS)
 }
 
 fn bind_one(address: SocketAddrV4) -> io::Result<UdpSocket> {
@@ -315,6 +324,7 @@ impl<B: VirtualBoard> Run<'_, B> {
     ) -> io::Result<()> {
         let mut clock = Clock::new(pace, self.board.now_ns());
         let mut busy_until = Instant::now();
+        let mut affordable_ns = SLICE_IDLE_NS;
         loop {
             if stop.load(Ordering::Relaxed) {
                 return Ok(());
@@ -328,7 +338,8 @@ impl<B: VirtualBoard> Run<'_, B> {
                     Request::Quit => return Ok(()),
                 }
             }
-            let due_ns = clock.due_ns(self.board.now_ns());
+            let idle = self.is_idle();
+            let due_ns = clock.due_ns(self.board.now_ns(), idle);
             let busy = Instant::now() < busy_until || self.pacing.next_ns().is_some();
             let slice_ns = if busy { SLICE_BUSY_NS } else { SLICE_IDLE_NS };
             let behind = due_ns > self.board.now_ns() + slice_ns;
@@ -349,9 +360,12 @@ impl<B: VirtualBoard> Run<'_, B> {
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
             let now_ns = self.board.now_ns();
-            let due_ns = clock.due_ns(now_ns);
-            let slice_ns = if Instant::now() < busy_until { SLICE_BUSY_NS } else { SLICE_IDLE_NS };
-            self.run_until(due_ns.min(now_ns + slice_ns), open);
+            let idle = self.is_idle();
+            let due_ns = clock.due_ns(now_ns, idle);
+            let began = Instant::now();
+            let slice_ns = if began < busy_until { SLICE_BUSY_NS } else { SLICE_IDLE_NS };
+            self.run_until(due_ns.min(now_ns + slice_ns.min(affordable_ns)), pace == Pace::Fast, open);
+            affordable_ns = affordable(self.board.now_ns() - now_ns, began.elapsed());
             if self.give_out(open) {
                 busy_until = Instant::now() + BUSY_FOR;
             }
@@ -365,8 +379,13 @@ impl<B: VirtualBoard> Run<'_, B> {
         (self.log)(&LogLine { time_ns: self.board.now_ns(), text });
     }
 
-    /// Lets the machine run, and hands over what is due on the way.
-    fn run_until(&mut self, end_ns: u64, open: &mut Open<'_, '_>) {
+    /// Whether time may pass as it likes.
+    fn is_idle(&mut self) -> bool {
+        self.pacing.next_ns().is_none() && self.board.is_idle()
+    }
+
+    /// Lets the machine run, and hands over what is due on the way. `to_output`: no longer than until something comes out.
+    fn run_until(&mut self, end_ns: u64, to_output: bool, open: &mut Open<'_, '_>) {
         loop {
             let now_ns = self.board.now_ns();
             while let Some(datagram) = self.pacing.pop(now_ns) {
@@ -375,9 +394,14 @@ impl<B: VirtualBoard> Run<'_, B> {
             if now_ns >= end_ns {
                 return;
             }
-            self.board.run_until(self.pacing.next_ns().map_or(end_ns, |next_ns| next_ns.min(end_ns)));
-            if self.board.now_ns() == now_ns {
-                // A debugger has it.
+            let to_ns = self.pacing.next_ns().map_or(end_ns, |next_ns| next_ns.min(end_ns));
+            if to_output {
+                self.board.run_to_output(to_ns);
+            } else {
+                self.board.run_until(to_ns);
+            }
+            if self.board.now_ns() < to_ns {
+                // Something has come out, or a debugger has it.
                 return;
             }
         }
@@ -512,9 +536,13 @@ impl Clock {
         Self { pace, wall: Instant::now(), base_ns: now_ns }
     }
 
-    fn due_ns(&mut self, now_ns: u64) -> u64 {
+    fn due_ns(&mut self, now_ns: u64, idle: bool) -> u64 {
         match self.pace {
-            Pace::Fast => now_ns + 2 * SLICE_IDLE_NS,
+            Pace::Fast if idle => (self.base_ns + self.wall.elapsed().as_nanos() as u64).max(now_ns),
+            Pace::Fast => {
+                *self = Self::new(self.pace, now_ns);
+                now_ns + 2 * SLICE_IDLE_NS
+            }
             Pace::Times(factor) => {
                 let elapsed_ns = (self.wall.elapsed().as_secs_f64() * factor * 1e9) as u64;
                 let due_ns = self.base_ns + elapsed_ns;
@@ -537,8 +565,10 @@ mod tests {
     fn a_slow_machine_is_let_off() {
         let mut clock = Clock::new(Pace::Times(1e6), 0);
         std::thread::sleep(Duration::from_millis(2));
-        assert_eq!(clock.due_ns(0), BEHIND_MAX_NS / 2);
-        assert_eq!(Clock::new(Pace::Fast, 7).due_ns(9), 9 + 2 * SLICE_IDLE_NS);
+        assert_eq!(clock.due_ns(0, false), BEHIND_MAX_NS / 2);
+        assert_eq!(Clock::new(Pace::Fast, 7).due_ns(9, false), 9 + 2 * SLICE_IDLE_NS);
+        let idle_ns = Clock::new(Pace::Fast, 7).due_ns(7, true);
+        assert!((7..BEHIND_MAX_NS).contains(&idle_ns), "an idle machine follows the clock: {idle_ns}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use spinnaker_machine::{ChipXy, ROUTING_ENTRIES_MAX, RoutingEntry};
 
 use super::{
     CoreSim, Counters, ENERGY_MODEL, Energy, HOST_PACKET_BYTES, HOST_TRIES_MAX, HostTransfer, Program, Simulator,
-    TransferId, kind, mix, threshold,
+    TransferId, draws_below, kind, mix,
 };
 use crate::SimError;
 use crate::core::{CoreCell, CoreHandle, CoreState, Costs};
@@ -22,16 +22,15 @@ impl Simulator {
         let packets = bytes.div_ceil(HOST_PACKET_BYTES).max(1) as u64;
         let scaled = |ns: u64| (ns as f64 * 100.0 / self.config.host_mbps) as u64;
         let mut time_ns = packets * scaled(packet_ns) + timing.host_round_trip_ns;
-        let below = threshold(self.config.host_drop_probability);
-        if below > 0 {
+        if self.config.host_drop_probability > 0.0 {
             let mut left = packets;
             let mut tries = 0;
             while left > 0 {
                 let first = self.host_packets;
                 self.host_packets += left;
                 let seed = self.config.seed ^ 0x686F_7374;
-                let draw = |number: u64| mix(seed.wrapping_add(mix(number.wrapping_add(0x9E37_79B9_7F4A_7C15))));
-                left = (first..self.host_packets).filter(|&number| draw(number) < below).count() as u64;
+                let probability = self.config.host_drop_probability;
+                left = (first..self.host_packets).filter(|&n| draws_below(seed, n, probability)).count() as u64;
                 if left > 0 {
                     tries += 1;
                     if tries == HOST_TRIES_MAX {
@@ -205,7 +204,7 @@ impl Simulator {
     }
 
     /// Which of its chip's working cores a core is.
-    fn place(&self, chip: ChipXy, core: u8) -> Option<u32> {
+    pub(super) fn place(&self, chip: ChipXy, core: u8) -> Option<u32> {
         if self.lost_cores.contains(&(chip, core)) {
             return None;
         }
@@ -218,21 +217,27 @@ impl Simulator {
         // Packets and transfers under way come to their end meanwhile.
         self.advance(self.now_ns + self.config.timing.host_round_trip_ns);
         let loaded: Vec<((ChipXy, u8), u32)> = std::mem::take(&mut self.core_index).into_iter().collect();
-        for ((xy, number), index) in loaded {
-            self.halt(index);
-            let sim = &self.cores[index as usize];
-            self.chips[sim.chip as usize].cores[usize::from(number)] = u32::MAX;
-            sim.cell.note(Op::Clear);
-            let state = {
-                let inner = &mut *sim.cell.inner.borrow_mut();
-                inner.gone = true;
-                std::mem::replace(&mut inner.state, CoreState::Idle)
-            };
-            if state == CoreState::Dead {
-                self.lost_cores.insert((xy, number));
-            }
+        for (place, index) in loaded {
+            self.take_off(place, index);
         }
         (self.running, self.failed_ns) = (0, None);
+    }
+
+    /// Takes the program off a core that is no longer in the index; its state until then.
+    pub(super) fn take_off(&mut self, (xy, number): (ChipXy, u8), index: u32) -> CoreState {
+        self.halt(index);
+        let sim = &self.cores[index as usize];
+        self.chips[sim.chip as usize].cores[usize::from(number)] = u32::MAX;
+        sim.cell.note(Op::Clear);
+        let state = {
+            let inner = &mut *sim.cell.inner.borrow_mut();
+            inner.gone = true;
+            std::mem::replace(&mut inner.state, CoreState::Idle)
+        };
+        if state == CoreState::Dead {
+            self.lost_cores.insert((xy, number));
+        }
+        state
     }
 
     /// The host's start signal to all cores that are ready: one command, flooded from chip to chip.
@@ -244,6 +249,7 @@ impl Simulator {
             if inner.state == CoreState::Ready {
                 inner.state = CoreState::Running;
                 inner.start_sent = true;
+                inner.starts = inner.starts.wrapping_add(1);
                 self.running += 1;
                 any[core.chip as usize] = true;
             }

@@ -1,6 +1,8 @@
-//! The event loop. What the events do is in the modules below: `host`, `cores`, `dma`, `network`.
+//! The event loop. What the events do is in the modules below: `host`, `cores`, `dma`, `network`; `direct` is for the emulated
+//! monitors, which take machine time of their own.
 
 mod cores;
+mod direct;
 mod dma;
 mod host;
 mod network;
@@ -276,6 +278,12 @@ fn threshold(probability: f64) -> u64 {
     (probability.clamp(0.0, 1.0) * 2f64.powi(64)) as u64
 }
 
+/// Whether the draw with a number is below a probability.
+pub(crate) fn draws_below(seed: u64, number: u64, probability: f64) -> bool {
+    let below = threshold(probability);
+    below > 0 && mix(seed.wrapping_add(mix(number.wrapping_add(0x9E37_79B9_7F4A_7C15)))) < below
+}
+
 /// Numbers of the bits that are set, ascending.
 fn bits(mut set: u32) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
@@ -311,7 +319,7 @@ impl Simulator {
                     xy,
                     cores: [u32::MAX; 18],
                     sharing: Sharing::new(),
-                    router: Router { table: Table::new(), links, work_half_ns: 0, stalled_ns: 0 },
+                    router: Router { table: Table::new(), links, work_half_ns: 0, stalled_ns: 0, routed: [0; 2] },
                     board: *boards.entry(chip.nearest_ethernet).or_insert(next),
                     ethernet_hops: u64::from(machine.distance(chip.nearest_ethernet, xy)),
                 }

@@ -59,6 +59,7 @@ impl Simulator {
     pub(super) fn route(&mut self, train: Train) -> u64 {
         let chip = train.chip as usize;
         let stalled_ns = self.chips[chip].router.stalled_ns;
+        self.chips[chip].router.routed[usize::from(train.from != LOCAL)] += u64::from(train.count);
         let (mut first, mut accepted_ns) = (0, 0);
         while first < train.count {
             let (route, run) = self.chips[chip].router.table.route(train.key.wrapping_add(first));
