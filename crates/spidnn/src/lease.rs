@@ -112,11 +112,11 @@ pub async fn running(host: &mut Boards<impl Link>) -> Result<Vec<Running>, Error
 ///
 /// # Errors
 /// [`Error::Busy`] for the application of somebody else, [`Error::Held`] for a session of another computer.
-pub async fn check(host: &mut Boards<impl Link>, board: &str, apps: &[AppId]) -> Result<(), Error> {
+pub async fn check(host: &mut Boards<impl Link>, board: &str, app: AppId) -> Result<(), Error> {
     let is_foreign = |lease: u32| lease != 0 && lease != word();
     let held = || Error::Held { board: board.to_string(), holder: "a session of another computer".into() };
     for found in running(host).await? {
-        if !apps.contains(&found.app) || found.name != APPLICATION_NAME {
+        if found.app != app || found.name != APPLICATION_NAME {
             return Err(Error::Busy { board: board.to_string(), running: found });
         } else if is_foreign(found.lease) {
             return Err(held());

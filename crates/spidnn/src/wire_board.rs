@@ -11,7 +11,6 @@ use spidnn_compiler::ChipImage;
 use spidnn_core::program::directory;
 use spidnn_core::{ErrorCode, Failure};
 use spinnaker_host::spalloc::Job;
-use spinnaker_host::stream::Streams;
 use spinnaker_host::{Boards, FoundMachine, HostError, Link, Place, RouteEntry};
 use spinnaker_machine::{Chip, ChipXy, Machine, SDRAM_USER_BASE, SDRAM_USER_BYTES};
 use spinnaker_wire::router::Route;
@@ -23,23 +22,12 @@ use tokio::runtime::Runtime;
 use crate::Error;
 use crate::board::{Board, Counters, pause};
 use crate::error::{CoreFailure, CoreTrouble};
-use crate::firmware::{Firmware, STREAM};
+use crate::firmware::Firmware;
 use crate::lease::{self, Lease};
 use crate::native::{USER_RESENT, USER_RUN_CYCLES};
 
 /// The application's number on the machine.
 const APP: AppId = AppId(30);
-/// That of the program for bulk transfers, which is there during a load only.
-const STREAM_APP: AppId = AppId(31);
-/// What the monitor writes a second to chips with Ethernet and to others, and the program for transfers to all; what starting that takes
-/// for each chip, and for all (`--example host_rates`).
-const NEAR_BYTES_PER_S: f64 = 7.7e6;
-const FAR_BYTES_PER_S: f64 = 1.3e6;
-const STREAM_BYTES_PER_S: f64 = 9.3e6;
-const STREAM_CHIP_S: f64 = 0.0075;
-const STREAM_START_S: f64 = 0.03;
-/// Routing entries of a chip that leave enough for those of transfers.
-const ROUTES_BESIDE_STREAMS: usize = 900;
 /// For how long cores may start, machine time.
 const START_LIMIT: Duration = Duration::from_secs(2);
 /// Machine time after which a run is given up: no batch takes nearly as long.
@@ -60,8 +48,6 @@ pub struct WireBoard<L: Link> {
     /// The next start signal is SYNC1.
     second_signal: bool,
     loaded: bool,
-    /// The program for transfers does not run there.
-    has_no_streams: bool,
     /// Writes that were asked for and not done yet: many at once keep all ways busy.
     queued: Vec<(ChipAddress, u32, Vec<u8>)>,
     queued_bytes: usize,
@@ -169,7 +155,6 @@ impl<L: Link> WireBoard<L> {
             cores: Vec::new(),
             second_signal: false,
             loaded: false,
-            has_no_streams: false,
             queued: Vec::new(),
             queued_bytes: 0,
             ends: Ends::default(),
@@ -179,7 +164,7 @@ impl<L: Link> WireBoard<L> {
         };
         if board.lease.is_some() {
             let name = board.host.root().link().board();
-            board.runtime.block_on(lease::check(&mut board.host, &name, &[APP, STREAM_APP]))?;
+            board.runtime.block_on(lease::check(&mut board.host, &name, APP))?;
             // What a session that was killed may have left.
             board.clear()?;
             board.runtime.block_on(board.host.look_again())?;
@@ -239,42 +224,10 @@ impl<L: Link> WireBoard<L> {
         drive(&self.runtime, &self.ends, async {
             for chip in chips {
                 self.host.at(chip).free_routes_of(chip, APP).await?;
-                self.host.at(chip).free_routes_of(chip, STREAM_APP).await?;
             }
-            self.host.root().stop(APP).await?;
-            self.host.root().stop(STREAM_APP).await
+            self.host.root().stop(APP).await
         })?;
         self.wait_for(CoreState::Idle, AppId(0), None)
-    }
-
-    /// Whether a load is done sooner by the program for transfers, with the time that it takes to start.
-    fn is_worth_streams(&self, chips: &BTreeMap<ChipXy, ChipImage>, pages: &[u8]) -> bool {
-        let bytes_of = |image: &ChipImage| {
-            let pages = if image.cores.is_empty() { 0 } else { pages.len() };
-            pages + image.sdram.iter().map(|(_, words)| 4 * words.len()).sum::<usize>()
-        };
-        let (mut near, mut far) = (0.0, 0.0);
-        for (chip, image) in chips {
-            let is_near = self.machine.chips.get(chip).is_some_and(|chip| chip.ethernet);
-            *(if is_near { &mut near } else { &mut far }) += bytes_of(image) as f64;
-        }
-        let boards = self.host.ethernet_chips().len().max(1) as f64;
-        let by_monitor = (near / NEAR_BYTES_PER_S + far / FAR_BYTES_PER_S) / boards;
-        let start = STREAM_START_S + STREAM_CHIP_S * self.machine.chips.len() as f64;
-        let by_streams = start + (near + far) / STREAM_BYTES_PER_S / boards;
-        by_streams < by_monitor && chips.values().all(|image| image.routes.len() <= ROUTES_BESIDE_STREAMS)
-    }
-
-    /// Starts the program for transfers, before any routes are there; without it the monitor has to do.
-    fn start_streams(&mut self, chips: &BTreeMap<ChipXy, ChipImage>, pages: &[u8]) -> Result<Option<Streams>, Error> {
-        if self.has_no_streams || !self.is_worth_streams(chips, pages) {
-            return Ok(None);
-        }
-        let start = async { Ok::<_, HostError>(Streams::start(&mut self.host, STREAM, STREAM_APP).await.ok()) };
-        let streams = drive(&self.runtime, &self.ends, start)?;
-        // Other machines than the real one's monitor may not run it: they are not asked again.
-        self.has_no_streams = streams.is_none();
-        Ok(streams)
     }
 
     /// Does the writes that were asked for.
@@ -417,7 +370,6 @@ impl<L: Link> Board for WireBoard<L> {
         if self.lease.is_some() {
             drive(&self.runtime, &self.ends, lease::mark(&mut self.host, true))?;
         }
-        let streams = self.start_streams(chips, pages)?;
         let mut writes = Vec::new();
         for (&chip, image) in chips {
             let places = self.place(chip, image, pages)?;
@@ -426,16 +378,7 @@ impl<L: Link> Board for WireBoard<L> {
         let writes: Vec<(ChipAddress, u32, &[u8])> =
             writes.iter().map(|(chip, at, bytes)| (*chip, *at, &**bytes)).collect();
         self.host_bytes += writes.iter().map(|(.., bytes)| bytes.len() as u64).sum::<u64>();
-        match streams {
-            None => drive(&self.runtime, &self.ends, self.host.write_many(&writes))?,
-            Some(mut streams) => {
-                drive(&self.runtime, &self.ends, async {
-                    streams.write_many(&mut self.host, &writes).await?;
-                    streams.stop(&mut self.host).await
-                })?;
-                self.wait_for(CoreState::Idle, AppId(0), None)?;
-            }
-        }
+        drive(&self.runtime, &self.ends, self.host.write_many(&writes))?;
         let mask = self.cores.iter().fold(0, |mask, (_, core)| mask | 1 << core);
         self.host_bytes += application.len() as u64;
         let start = StartWord { app: APP, flags: 0, cores: CoreMask(mask) };

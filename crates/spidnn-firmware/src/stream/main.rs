@@ -42,7 +42,7 @@ const PROGRAM_VERSION: u32 = 1 << 16;
 extern "C" fn firmware_main(argument: u32) -> ! {
     let vcpu = Vcpu::of_this_core();
     start::prepare(vcpu);
-    vcpu.begin(argument as u8, PROGRAM_VERSION, b"spidnn\0\0\0\0\0\0\0\0\0\0");
+    vcpu.begin(argument as u8, PROGRAM_VERSION, b"spidnn stream\0\0\0");
     vic::reset();
     comms::reset();
     dma::reset();
