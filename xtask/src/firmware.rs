@@ -34,6 +34,7 @@ const VARIANTS: &[(&str, &str, &[Page])] = &[
     ("kernels_train", "usual-units", &[]),
     ("kernels_formats", "usual-units", &[]),
     ("kernels_rest", "all-units", &[]),
+    ("stream", "", &[]),
 ];
 /// Set in the environment of a compiler that is wrapped.
 const WRAPPED: &str = "SPIDNN_FIRMWARE_WRAPPED";
@@ -54,13 +55,17 @@ struct Sizes {
     stack: u64,
 }
 
-/// Builds every variant and writes the artefacts, or (`check`) compares them with what is there. Problems, if there are some.
-pub fn build(root: &Path, check: bool) -> Vec<String> {
+/// Builds every variant, or `only` one, and writes the artefacts, or (`check`) compares them with what is there. Problems, if there
+/// are some.
+pub fn build(root: &Path, check: bool, only: Option<&str>) -> Vec<String> {
     if let Err(problem) = compiler() {
         return vec![problem];
     }
+    if let Some(unknown) = only.filter(|only| VARIANTS.iter().all(|v| v.0 != *only)) {
+        return vec![format!("{unknown}: no such variant of the firmware")];
+    }
     let mut problems = Vec::new();
-    for &(name, features, variant_pages) in VARIANTS {
+    for &(name, features, variant_pages) in VARIANTS.iter().filter(|v| only.is_none_or(|only| v.0 == only)) {
         let packed = compile(root, name, features).and_then(|o| link(root, name, &o, variant_pages)).and_then(|elf| {
             let code = sizes_of(&elf)?.code;
             if code > CODE_BYTES_MAX {

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 const USAGE: &str = "usage: cargo xtask COMMAND
   arrows             check that crates depend only downwards
   firmware           build the on-core firmware into crates/spidnn-firmware/artefacts
+  firmware NAME      build one of its variants
   firmware --check   build it, and compare with what is there
   size               what the firmware takes of a core's memories";
 
@@ -54,8 +55,9 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let problems = match arguments[..] {
         ["arrows"] => arrows(&workspace().join("crates")),
-        ["firmware"] => firmware::build(&workspace(), false),
-        ["firmware", "--check"] => firmware::build(&workspace(), true),
+        ["firmware"] => firmware::build(&workspace(), false, None),
+        ["firmware", "--check"] => firmware::build(&workspace(), true, None),
+        ["firmware", name] => firmware::build(&workspace(), false, Some(name)),
         ["size"] => match firmware::sizes(&workspace()) {
             Ok(table) => {
                 print!("{table}");

@@ -31,6 +31,9 @@ pub const VARIANTS: &[Firmware] = &[
     Firmware { name: "train", aplx: include_bytes!("../../spidnn-firmware/artefacts/train.aplx") },
 ];
 
+/// The program for bulk transfers ([`spinnaker_host::stream`]).
+pub const STREAM: &[u8] = include_bytes!("../../spidnn-firmware/artefacts/stream.aplx");
+
 impl Firmware {
     /// What an application says of itself at the end of its code; `None` if it is not this project's.
     ///

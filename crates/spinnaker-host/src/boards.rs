@@ -31,7 +31,7 @@ pub struct Place {
 /// (signals, flood fill) goes by the root chip's board, and spreads from there.
 pub struct Boards<L> {
     /// The root chip's board first.
-    transceivers: Vec<Transceiver<L>>,
+    pub(crate) transceivers: Vec<Transceiver<L>>,
     /// Ethernet chips, in the order of the transceivers.
     ethernet: Vec<ChipAddress>,
     /// Chips beyond the edge of a machine that wraps around: the count of their boards leaves them out (SC&MP 4.0.0 adds places on a
@@ -118,7 +118,7 @@ impl<L: Link> Boards<L> {
         &mut self.transceivers[number]
     }
 
-    fn number(&self, chip: ChipAddress) -> usize {
+    pub(crate) fn number(&self, chip: ChipAddress) -> usize {
         self.nearest.get(&(chip.x(), chip.y())).copied().unwrap_or(0)
     }
 

@@ -48,6 +48,19 @@ pub enum HostError {
         /// For how long.
         waited: Duration,
     },
+    /// The program for transfers has stopped answering.
+    #[error(
+        "{board}: the program for transfers on {gate} has not answered for {} ms. The monitor's own commands may still work; start the board again if not",
+        waited.as_millis()
+    )]
+    StreamSilent {
+        /// The board's address.
+        board: String,
+        /// The program's core.
+        gate: Endpoint,
+        /// For how long.
+        waited: Duration,
+    },
     /// The answer is an error.
     #[error("{destination} answers {command} with: {code}")]
     Refused {

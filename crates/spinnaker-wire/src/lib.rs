@@ -52,6 +52,7 @@ pub mod p2p;
 pub mod router;
 pub mod scp;
 pub mod sdp;
+pub mod stream;
 pub mod sv;
 #[cfg(test)]
 mod testing;

@@ -420,8 +420,9 @@ impl Chip {
         }
         unit.inputs = inputs;
         self.catch_up(core, now_ps);
-        let (irq, fiq) = inputs;
         let unit = &mut self.cores[core];
+        // What the core has done meanwhile may have changed them again.
+        let (irq, fiq) = unit.inputs;
         unit.cpu.set_lines(irq, fiq);
         if (irq || fiq) && unit.activity == Activity::Asleep {
             unit.activity = Activity::Running;
