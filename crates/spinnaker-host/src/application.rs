@@ -16,6 +16,8 @@ use crate::{HostError, Result, Transceiver};
 
 /// Links that a flooded packet is sent to.
 pub(crate) const ALL_LINKS: u8 = 0x3F;
+/// How often a start is asked for before silence is an error; half a second each, and between them the cores are looked at.
+const START_TRIES: u32 = 8;
 /// The pauses after a count that failed, doubling: a monitor counts for 10 ms.
 const COUNT_PAUSE: Duration = Duration::from_millis(10);
 const COUNT_PAUSE_MAX: Duration = Duration::from_millis(640);
@@ -75,7 +77,7 @@ impl<L: Link> Transceiver<L> {
     /// A start whose reply is lost must not be repeated blindly: the cores would start twice. Their blocks tell.
     async fn start(&mut self, chip: ChipAddress, command: Command<'_>, start: StartWord) -> Result<Vec<u8>> {
         let first = (0..18).find(|core| start.cores.0 & 1 << core != 0);
-        let mut tries = 3;
+        let mut tries = START_TRIES;
         loop {
             match (self.request(Endpoint::core(chip, 0), &command).await, first) {
                 // A copy without a start may be repeated.

@@ -10,8 +10,9 @@ use zerocopy::IntoBytes;
 use crate::link::Link;
 use crate::{HostError, Result, Transceiver};
 
-/// How often entries are asked for if no reply comes.
-const TAKE_TRIES: u32 = 4;
+/// How often entries are asked for, and the account looked at, before silence is an error: half a second each, and a board that
+/// is gone is noticed by the first look.
+const TAKE_TRIES: u32 = 7;
 
 /// A route to be loaded; cores are virtual.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +27,8 @@ pub struct RouteEntry {
 
 impl<L: Link> Transceiver<L> {
     /// Loads routes for an application into free entries of a chip, and returns the first entry's number. If loading fails, the
-    /// entries are freed again.
+    /// entries are freed again. A request that the network doubles may take entries that nobody uses; they end with the
+    /// application.
     ///
     /// # Errors
     /// [`HostError::Exhausted`], [`HostError::Wire`] for a key outside its mask, and those of [`Transceiver::request`].
@@ -85,21 +87,20 @@ impl<L: Link> Transceiver<L> {
     /// monitor's own account tells whether it was carried out.
     async fn take_routes(&mut self, chip: ChipAddress, app: AppId, count: u32) -> Result<u32> {
         let command = Command::Alloc(AllocCommand::Routes { app, count });
-        let mut tries = TAKE_TRIES;
-        loop {
-            match self.request_word(Endpoint::core(chip, 0), &command).await {
-                Ok(0) => {
-                    return Err(HostError::Exhausted { chip, wanted: format!("{count} routing entries in a row") });
-                }
-                Err(HostError::Silent { .. }) if tries > 1 => {
-                    if let Some(first) = self.unused_block(chip, app, count).await? {
-                        return Ok(first);
-                    }
-                }
+        for _ in 0..TAKE_TRIES {
+            let answer = match self.request_word(Endpoint::core(chip, 0), &command).await {
+                // "None" may be the reply to the second copy of a request that the network has doubled.
+                Ok(0) => Some(HostError::Exhausted { chip, wanted: format!("{count} routing entries in a row") }),
+                Err(HostError::Silent { .. }) => None,
                 answer => return answer,
+            };
+            if let Some(first) = self.unused_block(chip, app, count).await? {
+                return Ok(first);
+            } else if let Some(error) = answer {
+                return Err(error);
             }
-            tries -= 1;
         }
+        self.request_word(Endpoint::core(chip, 0), &command).await
     }
 
     /// A block of entries of an application that has this size and holds no routes yet.

@@ -107,7 +107,7 @@ struct Pending {
     /// This command's own least wait.
     wait_min: Duration,
     tries: u32,
-    /// Replies that have come, all but the last with codes that may pass.
+    /// Replies that have come, one for each sending at most.
     replies: u32,
     first_sent: Duration,
     last_sent: Duration,
@@ -155,7 +155,7 @@ impl Window {
     }
 
     /// Until when a request has to wait with [`Window::submit`] because late copies of another may still spoil what it does;
-    /// `None`: not at all. Their replies may end the wait earlier.
+    /// `None`: not at all.
     pub fn held_until(&mut self, now: Duration, destination: Endpoint, command: &Command<'_>) -> Option<Duration> {
         self.strays.until(now, Touch::of(destination, command))
     }
@@ -288,24 +288,22 @@ impl Window {
         let packet = sdp::Packet::from_udp(datagram).ok()?;
         let reply = scp::Packet::new_checked(packet.body).ok()?;
         let source = packet.repr().source;
-        let Some(index) = self.pending.iter().position(|p| p.seq == reply.seq() && p.tries > 0) else {
-            self.strays.answered(reply.seq(), source);
-            return None;
-        };
+        let index = self.pending.iter().position(|p| p.seq == reply.seq() && p.tries > 0)?;
         let pending = &mut self.pending[index];
         if !answers(pending.destination, source) {
             return None;
         }
-        pending.replies += 1;
         let code = reply.return_code();
         if code.is_retriable() && pending.repeatable {
             if pending.code.is_none() {
+                pending.replies += 1;
                 pending.code = Some(code);
                 pending.due = now + self.config.retry_pause;
                 self.to_send.retain(|seq| *seq != reply.seq());
             }
             return Some(None);
         }
+        pending.replies += 1;
         let pending = self.remove(index);
         // A reply to a repeated request tells nothing about the way's time.
         if pending.tries == 1 && pending.wait_min.is_zero() {

@@ -25,14 +25,14 @@ macro_rules! boards {
 async fn the_official_monitor_does_all_of_the_list() {
     let Some(board) = official().await else { return };
     let mut boards = Boards::single(board).await.expect("finds the machine");
-    list::all(&mut boards, list::Monitor::Official).await;
+    list::all(&mut boards, list::Setting { official: true, rough: false }).await;
 }
 
 #[tokio::test]
 async fn the_emulated_monitor_does_all_of_the_list() {
     for machine in [Machine::spin3(), Machine::spin5(), Machine::boards(3).expect("boards")] {
         let mut boards = boards!(fast(machine), |link| link);
-        list::all(&mut boards, list::Monitor::Emulated).await;
+        list::all(&mut boards, list::Setting { official: false, rough: false }).await;
     }
 }
 
@@ -42,7 +42,7 @@ async fn the_list_ends_right_over_a_rough_link() {
     for seed in 0..100 {
         println!("seed {seed}");
         let mut boards = boards!(fast(Machine::spin3()), |link| Rough::new(link, seed));
-        list::all(&mut boards, list::Monitor::Emulated).await;
+        list::all(&mut boards, list::Setting { official: false, rough: true }).await;
         lost += boards.root().link().lost;
         spiked += boards.root().link().spiked;
     }
@@ -54,6 +54,6 @@ async fn the_list_ends_right_over_rough_links_to_three_boards() {
     for seed in 0..5 {
         println!("seed {seed}");
         let mut boards = boards!(fast(Machine::boards(3).expect("boards")), |link| Rough::new(link, seed));
-        list::all(&mut boards, list::Monitor::Emulated).await;
+        list::all(&mut boards, list::Setting { official: false, rough: true }).await;
     }
 }

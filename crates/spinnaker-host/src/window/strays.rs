@@ -2,7 +2,8 @@
 //!
 //! A request that was sent twice is over with its first reply. The other copy is lost, or late; a late one is carried out when it
 //! arrives, and may undo what was done since: write old data over new ones, free a block that has another owner by now. So
-//! what changes something waits for strays that touch the same, until their replies have come or they are too old to come.
+//! what changes something waits for strays that touch the same, until they are too old to come. Late replies do not end the wait:
+//! networks double datagrams, so they do not tell which copies were carried out.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use spinnaker_wire::ChipAddress;
 use spinnaker_wire::scp::Command;
 use spinnaker_wire::sdp::Endpoint;
 
-use super::{Pending, answers};
+use super::Pending;
 
 /// What a request changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,10 +64,7 @@ impl Touch {
 }
 
 struct Stray {
-    seq: u16,
-    destination: Endpoint,
     touch: Touch,
-    copies: u32,
     /// None comes after that.
     until: Duration,
 }
@@ -78,20 +76,8 @@ pub(super) struct Strays(Vec<Stray>);
 impl Strays {
     /// Takes note of a request that is over.
     pub fn note(&mut self, request: &Pending, life: Duration) {
-        let copies = request.tries.saturating_sub(request.replies);
-        if copies > 0 && request.touch != Touch::Nothing {
-            let Pending { seq, destination, touch, last_sent, .. } = *request;
-            self.0.push(Stray { seq, destination, touch, copies, until: last_sent + life });
-        }
-    }
-
-    /// A reply that belongs to no request under way: one copy less.
-    pub fn answered(&mut self, seq: u16, source: Endpoint) {
-        if let Some(at) = self.0.iter().position(|s| s.seq == seq && answers(s.destination, source)) {
-            self.0[at].copies -= 1;
-            if self.0[at].copies == 0 {
-                self.0.swap_remove(at);
-            }
+        if request.tries > request.replies && request.touch != Touch::Nothing {
+            self.0.push(Stray { touch: request.touch, until: request.last_sent + life });
         }
     }
 

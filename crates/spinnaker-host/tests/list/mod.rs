@@ -14,11 +14,13 @@ use spinnaker_wire::{AppId, ChipAddress, CoreMask, CorePort, LinkId};
 
 use super::common::application::{ERROR, file, text};
 
-/// Whose answers they are.
+/// What the list is run against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Monitor {
-    Official,
-    Emulated,
+pub struct Setting {
+    /// The official monitor, which runs instructions, or the emulated one, which has native programs.
+    pub official: bool,
+    /// The link loses and doubles.
+    pub rough: bool,
 }
 
 const ROOT: ChipAddress = ChipAddress::new(0, 0);
@@ -39,18 +41,18 @@ fn chips<L: Link>(boards: &Boards<L>) -> [ChipAddress; 3] {
     [0, chips.len() / 2, chips.len() - 1].map(|at| chips[at].chip)
 }
 
-pub async fn all<L: Link>(boards: &mut Boards<L>, kind: Monitor) {
+pub async fn all<L: Link>(boards: &mut Boards<L>, setting: Setting) {
     who(boards).await;
     memory(boards).await;
     everywhere(boards).await;
     allocations(boards).await;
-    routes(boards).await;
+    routes(boards, setting).await;
     router(boards).await;
     tags(boards).await;
     messages(boards).await;
     small_things(boards).await;
-    application(boards, kind).await;
-    failures(boards, kind).await;
+    application(boards, setting).await;
+    failures(boards, setting).await;
     refusals(boards).await;
     // All is as it was.
     let idle: u32 = boards.found().chips.iter().map(|found| u32::from(found.info.cores) - 1).sum();
@@ -132,7 +134,7 @@ async fn allocations<L: Link>(boards: &mut Boards<L>) {
     }
 }
 
-async fn routes<L: Link>(boards: &mut Boards<L>) {
+async fn routes<L: Link>(boards: &mut Boards<L>, setting: Setting) {
     let entries: Vec<RouteEntry> = (0..30)
         .map(|i| RouteEntry { route: Route::new(1 << (i % 6), 2 << (i % 16)), key: i << 8, mask: 0xFFFF_FF00 })
         .collect();
@@ -147,8 +149,10 @@ async fn routes<L: Link>(boards: &mut Boards<L>) {
             read.iter().filter(|(_, app, _)| *app == APP).map(|(_, _, route)| *route).collect();
         assert_eq!((read[1].0, &found[..30], &found[30..]), (first, &entries[..], &entries[..1]));
         let free = board.chip_info(chip).await.expect("answers").routes_free;
-        assert_eq!(free, 1023 - 31, "nothing was taken twice");
+        // A request that is doubled on its way takes twice; a repeat does not.
+        assert!(free == 1023 - 31 || setting.rough && free < 1023 - 31, "{free} routes are free");
         board.free_routes(chip, second).await.expect("frees");
+        assert_eq!(board.routes(chip).await.expect("reads").len(), 31);
         board.free_routes_of(chip, APP).await.expect("frees");
         assert_eq!(board.routes(chip).await.expect("reads"), before);
         let many = vec![entries[0]; 1023];
@@ -267,7 +271,7 @@ async fn write_text<L: Link>(boards: &mut Boards<L>, chip: ChipAddress, core: u8
     boards.at(chip).write(monitor(chip), user3, &block.to_le_bytes()).await.expect("writes");
 }
 
-async fn application<L: Link>(boards: &mut Boards<L>, kind: Monitor) {
+async fn application<L: Link>(boards: &mut Boards<L>, setting: Setting) {
     assert_eq!(boards.free_app().await.expect("one is free"), AppId(17));
     let chosen = chips(boards).map(|chip| (chip, CoreMask(if chip == ROOT { 0b10 } else { 0b1_0100 })));
     let cores: Vec<(ChipAddress, u8)> = chosen
@@ -309,7 +313,7 @@ async fn application<L: Link>(boards: &mut Boards<L>, kind: Monitor) {
         boards.signal(APP, signal).await.expect("signals");
     }
     let texts = boards.texts(&cores).await.expect("reads");
-    assert_eq!(texts, cores.iter().map(|(_, core)| text(*core)).collect::<Vec<_>>(), "{kind:?}");
+    assert_eq!(texts, cores.iter().map(|(_, core)| text(*core)).collect::<Vec<_>>(), "{setting:?}");
     let (chip, core) = cores[0];
     assert_eq!(boards.at(chip).text(chip, core).await.expect("reads"), text(core));
 
@@ -334,9 +338,9 @@ fn sorted(cores: &[(ChipAddress, u8)]) -> Vec<(ChipAddress, u8)> {
 }
 
 /// Cores that stop are told, with their registers.
-async fn failures<L: Link>(boards: &mut Boards<L>, kind: Monitor) {
+async fn failures<L: Link>(boards: &mut Boards<L>, setting: Setting) {
     let chip = chips(boards)[2];
-    if kind == Monitor::Official {
+    if setting.official {
         write_text(boards, chip, 2).await;
     }
     boards.launch(&file(true), APP, 0, &[(chip, CoreMask(0b100))]).await.expect("starts");
