@@ -30,6 +30,11 @@ impl<L: Link> Bmp<L> {
         Self { transceiver: Transceiver::over(link, options) }
     }
 
+    /// The way to the processor.
+    pub fn link(&mut self) -> &mut L {
+        self.transceiver.link()
+    }
+
     async fn request(&mut self, board: u8, command: bmp::Command<'_>) -> Result<Vec<u8>> {
         let request = Request { seq: 0, command };
         let mut body = vec![0; request.buffer_len()];

@@ -23,7 +23,8 @@ use strays::{Strays, Touch};
 /// Times and bounds of a [`Window`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WindowConfig {
-    /// Requests in flight at most. A board drops what exceeds its eight transient tags.
+    /// Requests in flight at most. A board drops what exceeds its eight transient tags. It frees one a moment after the reply is out, so
+    /// that a host that is quick to send the next would lose some with eight.
     pub requests_max: usize,
     /// The wait for a reply before any has come.
     pub timeout_first: Duration,
@@ -43,7 +44,7 @@ pub struct WindowConfig {
 impl Default for WindowConfig {
     fn default() -> Self {
         Self {
-            requests_max: 8,
+            requests_max: 7,
             timeout_first: Duration::from_millis(500),
             timeout_min: Duration::from_millis(20),
             timeout_max: Duration::from_millis(1000),
@@ -364,6 +365,9 @@ fn wait_min(command: &Command<'_>) -> Duration {
         Command::Count { .. } => Duration::from_millis(200),
         // The monitor writes some 10 MB/s.
         Command::Fill { length_bytes, .. } => Duration::from_micros(u64::from(length_bytes / 4)),
+        // 168 us for a word and link, and the same for each repeat; the reply comes behind.
+        Command::FloodFillData(_) => Duration::from_millis(200),
+        Command::NearestNeighbour { .. } => Duration::from_millis(50),
         // A peek takes up to 200 us, each word for itself.
         Command::LinkRead { .. } | Command::LinkWrite { .. } => Duration::from_millis(50),
         Command::ApplicationCopyRun { length_bytes, .. } => {

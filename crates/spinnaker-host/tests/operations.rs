@@ -25,7 +25,10 @@ macro_rules! boards {
 async fn the_official_monitor_does_all_of_the_list() {
     let Some(board) = official().await else { return };
     let mut boards = Boards::single(board).await.expect("finds the machine");
+    // What was asked while there was nobody yet is left out.
+    let before = boards.root().counts().repeated;
     list::all(&mut boards, list::Setting { official: true, rough: false }).await;
+    assert_eq!(boards.root().counts().repeated, before, "on a clean link nothing is sent twice");
 }
 
 #[tokio::test]
@@ -33,6 +36,7 @@ async fn the_emulated_monitor_does_all_of_the_list() {
     for machine in [Machine::spin3(), Machine::spin5(), Machine::boards(3).expect("boards")] {
         let mut boards = boards!(fast(machine), |link| link);
         list::all(&mut boards, list::Setting { official: false, rough: false }).await;
+        assert_eq!(boards.root().counts().repeated, 0, "on a clean link nothing is sent twice");
     }
 }
 
