@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use spinnaker_wire::aplx::Aplx;
 use spinnaker_wire::heap::{IOBUF_HEADER_BYTES, IoBuf, IoBufHeader};
-use spinnaker_wire::scp::{Command, DATA_BYTES_MAX, FloodBlock, NnpControl, Signal, SignalWord, StartWord};
+use spinnaker_wire::scp::{Command, NnpControl, Signal, SignalWord, StartWord};
 use spinnaker_wire::sdp::Endpoint;
 use spinnaker_wire::sv::{SDRAM_SYS_ADDRESS, SDRAM_SYS_BYTES};
 use spinnaker_wire::vcpu::{self, CoreState, Vcpu};
@@ -14,18 +14,15 @@ use zerocopy::FromBytes;
 use crate::link::Link;
 use crate::{HostError, Result, Transceiver};
 
-/// Number of a flood fill; even. One is enough: fills of one host follow each other.
-const FILL_ID: u16 = 12;
-/// How flood-fill packets are sent on: all links, two repeats, 24 microseconds before each.
-const FILL_LINKS: u8 = 0x3F;
-const FILL_CONTROL: NnpControl = NnpControl::new(false, FILL_LINKS, 2, 3);
-/// The same for blocks of data, whose repeats wait longer.
-const FILL_BLOCK_REPEAT: u8 = 0x1E;
+/// Links that a flooded packet is sent to.
+pub(crate) const ALL_LINKS: u8 = 0x3F;
+/// How often a start is asked for before silence is an error; half a second each, and between them the cores are looked at.
+const START_TRIES: u32 = 8;
 /// The pauses after a count that failed, doubling: a monitor counts for 10 ms.
 const COUNT_PAUSE: Duration = Duration::from_millis(10);
 const COUNT_PAUSE_MAX: Duration = Duration::from_millis(640);
 /// Text blocks of a core that are followed at most.
-const IOBUF_BLOCKS_MAX: usize = 4096;
+pub(crate) const IOBUF_BLOCKS_MAX: usize = 4096;
 
 impl<L: Link> Transceiver<L> {
     /// Loads an application onto one chip and starts it on some of its cores.
@@ -36,6 +33,11 @@ impl<L: Link> Transceiver<L> {
     pub async fn load(&mut self, chip: ChipAddress, file: &[u8], start: StartWord) -> Result<()> {
         check_application(file, start.cores)?;
         self.write(Endpoint::core(chip, 0), SDRAM_SYS_ADDRESS, file).await?;
+        self.run_application(chip, start).await
+    }
+
+    /// Starts what lies in the staging area.
+    pub(crate) async fn run_application(&mut self, chip: ChipAddress, start: StartWord) -> Result<()> {
         self.start(chip, Command::ApplicationRun(start), start).await.map(drop)
     }
 
@@ -75,7 +77,7 @@ impl<L: Link> Transceiver<L> {
     /// A start whose reply is lost must not be repeated blindly: the cores would start twice. Their blocks tell.
     async fn start(&mut self, chip: ChipAddress, command: Command<'_>, start: StartWord) -> Result<Vec<u8>> {
         let first = (0..18).find(|core| start.cores.0 & 1 << core != 0);
-        let mut tries = 3;
+        let mut tries = START_TRIES;
         loop {
             match (self.request(Endpoint::core(chip, 0), &command).await, first) {
                 // A copy without a start may be repeated.
@@ -89,40 +91,6 @@ impl<L: Link> Transceiver<L> {
             }
             tries -= 1;
         }
-    }
-
-    /// Loads an application onto all chips at once and starts it on the same cores of each (SC&MP 3, and 4 by the same
-    /// packets: every chip that takes part loads).
-    ///
-    /// # Errors
-    /// As [`Transceiver::load`].
-    pub async fn flood_fill(&mut self, file: &[u8], start: StartWord) -> Result<()> {
-        check_application(file, start.cores)?;
-        let root = Endpoint::core(ChipAddress::ROOT, 0);
-        let mut padded = file.to_vec();
-        padded.resize(file.len().next_multiple_of(4), 0);
-        let blocks = padded.len().div_ceil(DATA_BYTES_MAX) as u32;
-        if blocks > 255 {
-            return Err(HostError::Argument(format!("{} bytes: a flood fill has 255 blocks of 256 bytes", file.len())));
-        }
-        let id = u32::from(FILL_ID);
-        let nnp = |key, payload, control| Command::NearestNeighbour { key, payload, control };
-        let fresh = NnpControl(FILL_CONTROL.0 | 1 << 31);
-        self.request(root, &nnp(0x0600_0000 | id << 16 | blocks << 8, 0xFFFF, fresh)).await?;
-        self.request(root, &nnp(0x0700_0000 | start.cores.0, 0, FILL_CONTROL)).await?;
-        // In order: a chip's relay holds only a few packets.
-        for (number, data) in padded.chunks(DATA_BYTES_MAX).enumerate() {
-            let command = Command::FloodFillData(FloodBlock {
-                links: FILL_LINKS,
-                repeat: FILL_BLOCK_REPEAT,
-                id: FILL_ID,
-                block: number as u16,
-                address: SDRAM_SYS_ADDRESS + (number * DATA_BYTES_MAX) as u32,
-                data,
-            });
-            self.request(root, &command).await?;
-        }
-        self.request(root, &nnp(0x0F00_0000 | id, start.word(), FILL_CONTROL)).await.map(drop)
     }
 
     /// Sends a signal to the cores of an application, everywhere.
@@ -143,7 +111,7 @@ impl<L: Link> Transceiver<L> {
         let command = Command::NearestNeighbour {
             key: 0x003F_0000,
             payload: 0x5000_0000 | word,
-            control: NnpControl::new(true, FILL_LINKS, 0, 0),
+            control: NnpControl::new(true, ALL_LINKS, 0, 0),
         };
         self.request(Endpoint::core(ChipAddress::ROOT, 0), &command).await.map(drop)
     }
@@ -209,7 +177,7 @@ impl<L: Link> Transceiver<L> {
         let monitor = Endpoint::core(chip, 0);
         let mut text = Vec::new();
         for _ in 0..IOBUF_BLOCKS_MAX {
-            if address == 0 {
+            if !is_sdram(address) {
                 break;
             }
             let head = self.read(monitor, address, IOBUF_HEADER_BYTES).await?;
@@ -224,7 +192,12 @@ impl<L: Link> Transceiver<L> {
     }
 }
 
-fn check_file(file: &[u8]) -> Result<()> {
+/// Whether the monitor can follow an address that was read from its memory: it would stop at one that leads nowhere.
+pub(crate) fn is_sdram(address: u32) -> bool {
+    (0x6000_0000..0x6800_0000).contains(&(address & !0x1000_0000)) && address.is_multiple_of(4)
+}
+
+pub(crate) fn check_file(file: &[u8]) -> Result<()> {
     Aplx::new_checked(file)?;
     if file.len() > SDRAM_SYS_BYTES {
         return Err(HostError::Argument(format!("{} bytes: an application has at most {SDRAM_SYS_BYTES}", file.len())));
@@ -232,7 +205,7 @@ fn check_file(file: &[u8]) -> Result<()> {
     Ok(())
 }
 
-fn check_cores(cores: CoreMask) -> Result<()> {
+pub(crate) fn check_cores(cores: CoreMask) -> Result<()> {
     if cores.0 & 1 != 0 || cores.0 & !CoreMask::BITS != 0 {
         return Err(HostError::Argument(format!("{cores}: applications run on cores 1 to 17")));
     }
@@ -240,7 +213,7 @@ fn check_cores(cores: CoreMask) -> Result<()> {
 }
 
 /// What is loaded for nobody is a mistake.
-fn check_application(file: &[u8], cores: CoreMask) -> Result<()> {
+pub(crate) fn check_application(file: &[u8], cores: CoreMask) -> Result<()> {
     check_file(file)?;
     check_cores(cores)?;
     if cores.count() == 0 {

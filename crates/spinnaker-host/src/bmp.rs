@@ -30,6 +30,11 @@ impl<L: Link> Bmp<L> {
         Self { transceiver: Transceiver::over(link, options) }
     }
 
+    /// The way to the processor.
+    pub fn link(&mut self) -> &mut L {
+        self.transceiver.link()
+    }
+
     async fn request(&mut self, board: u8, command: bmp::Command<'_>) -> Result<Vec<u8>> {
         let request = Request { seq: 0, command };
         let mut body = vec![0; request.buffer_len()];
@@ -85,6 +90,43 @@ impl<L: Link> Bmp<L> {
         let payload = self.request(board, bmp::Command::Info(InfoKind::Board)).await?;
         Ok(*BoardStatus::read(&payload)?)
     }
+
+    /// Registers of an FPGA (0 to 2) of a board, such as those that stop the links to other boards.
+    ///
+    /// # Errors
+    /// [`HostError::Argument`] for what no board has, [`HostError::NoData`] for an answer that is too short, and those of
+    /// [`Transceiver::request`].
+    pub async fn fpga_registers(&mut self, board: u8, fpga: u8, address: u32, words: usize) -> Result<Vec<u32>> {
+        check_registers(fpga, address, words)?;
+        let length_bytes = words as u32 * 4;
+        let command = bmp::Command::FpgaRead { address, length_bytes, fpga: fpga.into() };
+        let payload = self.request(board, command).await?;
+        if payload.len() < words * 4 {
+            let (destination, needed_bytes, got_bytes) = (bmp::board(board), words * 4, payload.len());
+            return Err(HostError::NoData { command: command.code(), destination, needed_bytes, got_bytes });
+        }
+        Ok(payload.as_chunks().0.iter().take(words).map(|word| u32::from_le_bytes(*word)).collect())
+    }
+
+    /// Writes registers of an FPGA of a board.
+    ///
+    /// # Errors
+    /// [`HostError::Argument`] for what no board has, and those of [`Transceiver::request`].
+    pub async fn set_fpga_registers(&mut self, board: u8, fpga: u8, address: u32, words: &[u32]) -> Result<()> {
+        check_registers(fpga, address, words.len())?;
+        let data: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let command = bmp::Command::FpgaWrite { address, fpga: fpga.into(), data: &data };
+        self.request(board, command).await.map(drop)
+    }
+}
+
+fn check_registers(fpga: u8, address: u32, words: usize) -> Result<()> {
+    if fpga > 2 || !address.is_multiple_of(4) || words * 4 > scp::DATA_BYTES_MAX {
+        return Err(HostError::Argument(format!(
+            "{words} registers of FPGA {fpga} at {address:#x}: there are FPGAs 0 to 2, whole words, and up to 64 at a time"
+        )));
+    }
+    Ok(())
 }
 
 fn mask(boards: &[u8]) -> Result<u32> {

@@ -40,6 +40,8 @@ pub struct Boards<L> {
     /// Which transceiver is nearest.
     nearest: BTreeMap<(u8, u8), usize>,
     found: FoundMachine,
+    /// IP tags that were set, by Ethernet chip.
+    pub(crate) tags: Vec<(ChipAddress, u8)>,
 }
 
 impl<L: Link> Boards<L> {
@@ -57,7 +59,7 @@ impl<L: Link> Boards<L> {
         let uncounted = found.chips.iter().filter(|found| beyond(found.chip, found.info.ethernet_chip));
         let uncounted = uncounted.map(|found| found.chip).collect();
         let (transceivers, ethernet) = (vec![root], vec![found.root]);
-        let mut boards = Self { transceivers, ethernet, uncounted, nearest: BTreeMap::new(), found };
+        let mut boards = Self { transceivers, ethernet, uncounted, nearest: BTreeMap::new(), found, tags: Vec::new() };
         let mut by_ethernet = BTreeMap::from([((boards.found.root.x(), boards.found.root.y()), 0)]);
         for found in &boards.found.chips {
             let (chip, Some(ip)) = (found.chip, found.info.ip) else { continue };
@@ -144,13 +146,21 @@ impl<L: Link> Boards<L> {
         shares
     }
 
+    /// The transceivers that have jobs, with the numbers of theirs.
+    pub(crate) fn by_board(
+        &mut self,
+        chips: impl Iterator<Item = ChipAddress>,
+    ) -> impl Iterator<Item = (&mut Transceiver<L>, Vec<usize>)> {
+        let shares = self.shares(chips);
+        self.transceivers.iter_mut().zip(shares).filter(|(_, share)| !share.is_empty())
+    }
+
     /// Writes pieces of memory of any chips, each board's share over its own Ethernet.
     ///
     /// # Errors
     /// As [`Transceiver::write`].
     pub async fn write_many(&mut self, writes: &[(ChipAddress, u32, &[u8])]) -> Result<()> {
-        let shares = self.shares(writes.iter().map(|(chip, ..)| *chip));
-        let jobs = self.transceivers.iter_mut().zip(shares).filter(|(_, share)| !share.is_empty());
+        let jobs = self.by_board(writes.iter().map(|(chip, ..)| *chip));
         let jobs = jobs.map(async |(transceiver, share)| {
             let parts = share.into_iter().flat_map(|job| {
                 let (chip, base, data) = writes[job];
@@ -171,8 +181,7 @@ impl<L: Link> Boards<L> {
     /// # Errors
     /// As [`Transceiver::read_into`].
     pub async fn read_many(&mut self, places: &[Place]) -> Result<Vec<Vec<u8>>> {
-        let shares = self.shares(places.iter().map(|place| place.chip));
-        let jobs = self.transceivers.iter_mut().zip(shares).filter(|(_, share)| !share.is_empty());
+        let jobs = self.by_board(places.iter().map(|place| place.chip));
         let jobs = jobs.map(async |(transceiver, share)| {
             let mut data: Vec<(usize, Vec<u8>)> =
                 share.iter().map(|&job| (job, vec![0; places[job].length_bytes])).collect();
@@ -209,8 +218,7 @@ impl<L: Link> Boards<L> {
     /// # Errors
     /// As [`Transceiver::fill`].
     pub async fn fill_many(&mut self, places: &[Place], word: u32) -> Result<()> {
-        let shares = self.shares(places.iter().map(|place| place.chip));
-        let jobs = self.transceivers.iter_mut().zip(shares).map(async |(transceiver, share)| {
+        let jobs = self.by_board(places.iter().map(|place| place.chip)).map(async |(transceiver, share)| {
             for place in share.into_iter().map(|job| places[job]) {
                 let monitor = Endpoint::core(place.chip, 0);
                 transceiver.fill(monitor, place.address, word, place.length_bytes as u32).await?;

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use spinnaker_wire::scp::{CommandCode, ReturnCode};
 use spinnaker_wire::sdp::Endpoint;
-use spinnaker_wire::{ChipAddress, WireError};
+use spinnaker_wire::{AppId, ChipAddress, WireError};
+
+use crate::FoundCore;
 
 /// Why an operation on a board failed.
 #[derive(Debug, thiserror::Error)]
@@ -121,6 +123,38 @@ pub enum HostError {
     /// An argument that makes no sense.
     #[error("{0}")]
     Argument(String),
+    /// A core has an application already.
+    #[error("chip {chip} core {core} is taken by {app}: stop that, or choose other cores")]
+    CoreTaken {
+        /// The chip.
+        chip: ChipAddress,
+        /// The core.
+        core: u8,
+        /// What it has.
+        app: AppId,
+    },
+    /// The monitor has not started an application where it should.
+    #[error("chip {chip} core {core} was not started as {app}: the monitor says nothing of why")]
+    NotStarted {
+        /// The chip.
+        chip: ChipAddress,
+        /// The core.
+        core: u8,
+        /// What it should be.
+        app: AppId,
+    },
+    /// Cores have stopped that were to go on.
+    #[error(
+        "{} cores of {app} have stopped{}",
+        cores.len(),
+        cores.first().map(|core| format!(", the first: {core}")).unwrap_or_default()
+    )]
+    CoresFailed {
+        /// The application.
+        app: AppId,
+        /// The cores, with their registers.
+        cores: Vec<FoundCore>,
+    },
     /// Cores did not come into a state.
     #[error("{got} of {wanted} cores of the application are {state} after {} ms", waited.as_millis())]
     Waiting {

@@ -132,6 +132,16 @@ impl<L: Link> Transceiver<L> {
         }
     }
 
+    /// Where a block of SDRAM is that was allocated for an application with a tag.
+    ///
+    /// # Errors
+    /// As [`Transceiver::request_data`].
+    pub async fn tagged_sdram(&mut self, chip: ChipAddress, app: AppId, tag: u8) -> Result<Option<u32>> {
+        let command = Command::Alloc(AllocCommand::TagAddress { app, tag });
+        let address = self.request_word(Endpoint::core(chip, 0), &command).await?;
+        Ok((address != 0).then_some(address))
+    }
+
     /// Frees a block of SDRAM.
     ///
     /// # Errors

@@ -1,27 +1,14 @@
-//! What a machine consists of, routes, IP tags, LEDs.
+//! What a machine consists of, IP tags, LEDs.
 
 use spinnaker_wire::iptag::{self, TAG_NONE, TAGS, Target};
-use spinnaker_wire::router::{LoadEntry, P2pRoute, Route, p2p_table};
-use spinnaker_wire::scp::{AllocCommand, ChipInfo, Command, RouterCommand};
+use spinnaker_wire::router::{P2pRoute, p2p_table};
+use spinnaker_wire::scp::{ChipInfo, Command};
 use spinnaker_wire::sdp::Endpoint;
-use spinnaker_wire::sv::SDRAM_SYS_ADDRESS;
-use spinnaker_wire::{AppId, ChipAddress, Unit};
-use zerocopy::IntoBytes;
+use spinnaker_wire::{ChipAddress, Unit};
 
 use crate::link::Link;
 use crate::transceiver::Part;
 use crate::{HostError, Result, Transceiver};
-
-/// A route to be loaded; cores are virtual.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RouteEntry {
-    /// Links and cores.
-    pub route: Route,
-    /// Key; no bits outside the mask.
-    pub key: u32,
-    /// Mask.
-    pub mask: u32,
-}
 
 /// A chip that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,65 +99,6 @@ impl<L: Link> Transceiver<L> {
         Ok(machine)
     }
 
-    /// Loads routes for an application into free entries of a chip, and returns the first entry's number. If loading fails, the
-    /// entries are freed again.
-    ///
-    /// # Errors
-    /// [`HostError::Exhausted`], [`HostError::Wire`] for a key outside its mask, and those of [`Transceiver::request`].
-    pub async fn load_routes(&mut self, chip: ChipAddress, app: AppId, routes: &[RouteEntry]) -> Result<u32> {
-        if routes.is_empty() || routes.len() > 1023 {
-            return Err(HostError::Argument(format!("{} routes: a chip takes 1 to 1023", routes.len())));
-        }
-        let mut table = Vec::new();
-        for (index, entry) in routes.iter().enumerate() {
-            let entry = LoadEntry::new(index as u16, entry.route, entry.key, entry.mask)?;
-            table.extend_from_slice(entry.as_bytes());
-        }
-        let monitor = Endpoint::core(chip, 0);
-        let count = routes.len() as u32;
-        let first = match self.request_word(monitor, &Command::Alloc(AllocCommand::Routes { app, count })).await? {
-            0 => return Err(HostError::Exhausted { chip, wanted: format!("{count} routing entries in a row") }),
-            first => first,
-        };
-        let load = RouterCommand::Load { app, count: count as u16, table: SDRAM_SYS_ADDRESS, base: first };
-        let loaded = async {
-            self.write(monitor, SDRAM_SYS_ADDRESS, &table).await?;
-            self.request(monitor, &Command::Router(load)).await
-        };
-        if let Err(error) = loaded.await {
-            // If the board is gone, so is the block; the first error is the one to tell.
-            let _ = self.free_routes(chip, first).await;
-            return Err(error);
-        }
-        Ok(first)
-    }
-
-    /// Frees a block of routing entries and clears it.
-    ///
-    /// # Errors
-    /// As [`Transceiver::request`].
-    pub async fn free_routes(&mut self, chip: ChipAddress, first: u32) -> Result<()> {
-        let command = Command::Alloc(AllocCommand::FreeRoutes { first, clear: true });
-        self.request(Endpoint::core(chip, 0), &command).await.map(drop)
-    }
-
-    /// Frees all routing entries of an application on a chip and clears them.
-    ///
-    /// # Errors
-    /// As [`Transceiver::request_data`].
-    pub async fn free_routes_of(&mut self, chip: ChipAddress, app: AppId) -> Result<u32> {
-        let command = Command::Alloc(AllocCommand::FreeRoutesOf { app, clear: true });
-        self.request_word(Endpoint::core(chip, 0), &command).await
-    }
-
-    /// Clears all routes of users on a chip.
-    ///
-    /// # Errors
-    /// As [`Transceiver::request`].
-    pub async fn clear_routes(&mut self, chip: ChipAddress) -> Result<()> {
-        self.request(Endpoint::core(chip, 0), &Command::Router(RouterCommand::ClearAll)).await.map(drop)
-    }
-
     /// Sets an IP tag of an Ethernet chip; returns its number.
     ///
     /// # Errors
@@ -185,6 +113,21 @@ impl<L: Link> Transceiver<L> {
             TAG_NONE => Err(HostError::Exhausted { chip: ethernet_chip, wanted: format!("IP tag {tag}") }),
             number => Ok(number),
         }
+    }
+
+    /// Sets the first of the user's IP tags that is free; returns its number. Hosts that do so at the same time may choose the
+    /// same.
+    ///
+    /// # Errors
+    /// [`HostError::Exhausted`] if all eight are in use, and those of [`Transceiver::ip_tags`].
+    pub async fn set_free_ip_tag(&mut self, ethernet_chip: ChipAddress, target: Target) -> Result<u8> {
+        let entries = self.ip_tags(ethernet_chip).await?;
+        let free = (0..iptag::TAGS_FIXED).zip(&entries).find(|(_, entry)| !entry.is_valid());
+        let Some((tag, _)) = free else {
+            return Err(HostError::Exhausted { chip: ethernet_chip, wanted: "a free IP tag".to_string() });
+        };
+        self.set_ip_tag(ethernet_chip, tag, target).await?;
+        Ok(tag)
     }
 
     /// Clears an IP tag.
@@ -224,5 +167,13 @@ impl<L: Link> Transceiver<L> {
     /// As [`Transceiver::request`].
     pub async fn leds(&mut self, chip: ChipAddress, actions: u32) -> Result<()> {
         self.request(Endpoint::core(chip, 0), &Command::Led(actions)).await.map(drop)
+    }
+
+    /// Switches on or off that the root chip tells the other monitors the time every two seconds (on after boot).
+    ///
+    /// # Errors
+    /// As [`Transceiver::request`].
+    pub async fn time_sync(&mut self, on: bool) -> Result<()> {
+        self.request(Endpoint::core(ChipAddress::ROOT, 0), &Command::Sync(on)).await.map(drop)
     }
 }

@@ -6,6 +6,7 @@ use spinnaker_wire::scp::{Command, CommandCode, DATA_BYTES_MAX, ReturnCode};
 use spinnaker_wire::sdp::Endpoint;
 
 use crate::link::{Channel, Link, UdpLink};
+use crate::message::{Inbox, Message};
 use crate::window::{Event, Window, WindowConfig, WindowCounts};
 use crate::{HostError, Result};
 
@@ -24,8 +25,9 @@ pub struct Options {
 /// dropped before its end leaves the connection usable; what it has sent may still be carried out.
 pub struct Transceiver<L> {
     pub(crate) link: L,
-    window: Window,
+    pub(crate) window: Window,
     buffer: Vec<u8>,
+    pub(crate) inbox: Inbox,
 }
 
 impl Transceiver<UdpLink> {
@@ -59,7 +61,7 @@ impl<L: Link> Transceiver<L> {
     /// A connection over any link.
     pub fn over(link: L, options: Options) -> Self {
         let window = Window::new(options.window, options.first_seq);
-        Self { link, window, buffer: vec![0; 2048] }
+        Self { link, window, buffer: vec![0; 2048], inbox: Inbox::default() }
     }
 
     /// The way to the board.
@@ -135,15 +137,21 @@ impl<L: Link> Transceiver<L> {
         // What is checked when a reply comes; of the parts under way only.
         let mut expected: Vec<(usize, Endpoint, CommandCode, usize)> = Vec::new();
         loop {
+            let mut held = None;
             while self.window.has_room() {
+                let Some((_, part)) = parts.peek() else { break };
+                held = self.window.held_until(self.link.now(), part.destination, &part.command);
+                if held.is_some() {
+                    break;
+                }
                 let Some((index, part)) = parts.next() else { break };
                 expected.push((index, part.destination, part.command.code(), part.reply_bytes));
                 self.window.submit(self.link.now(), part.destination, &part.command, index as u64)?;
             }
-            if self.window.is_empty() {
+            if self.window.is_empty() && held.is_none() {
                 return Ok(());
             }
-            let Some(event) = self.step().await? else { continue };
+            let Some(event) = self.step(held).await? else { continue };
             let (Event::Silent { token, .. } | Event::Reply { token, .. }) = &event;
             let Some(at) = expected.iter().position(|e| e.0 as u64 == *token) else { continue };
             let (index, destination, command, bytes) = expected.swap_remove(at);
@@ -160,33 +168,41 @@ impl<L: Link> Transceiver<L> {
         }
     }
 
-    /// Sends what is due, then waits for one thing to happen.
-    async fn step(&mut self) -> Result<Option<Event>> {
-        let io_error = |board: String| move |source| HostError::of_io(board, source);
+    /// Sends what is due, then waits for one thing to happen, or until `held`, whichever is first.
+    async fn step(&mut self, held: Option<Duration>) -> Result<Option<Event>> {
         loop {
             let now = self.link.now();
             let Some(datagram) = self.window.poll_transmit(now) else { break };
-            self.link.send(Channel::Scp, datagram).await.map_err(io_error(self.link.board()))?;
+            let sent = self.link.send(Channel::Scp, datagram).await;
+            sent.map_err(|source| HostError::of_io(self.link.board(), source))?;
         }
-        let Some(deadline) = self.window.deadline() else { return Ok(None) };
-        let received = self.link.receive(Channel::Scp, &mut self.buffer, deadline).await;
-        let received = received.map_err(io_error(self.link.board()))?;
-        let now = self.link.now();
-        Ok(match received {
-            Some(length) => self.window.on_datagram(now, self.buffer.get(..length).unwrap_or_default()),
-            None => self.window.on_time(now),
-        })
+        let Some(deadline) = self.window.deadline().into_iter().chain(held).min() else { return Ok(None) };
+        self.receive(deadline).await
     }
 
-    /// Lets time pass; datagrams that come are dropped.
+    /// Waits for one datagram and takes it in, or lets the window see that time has passed.
+    pub(crate) async fn receive(&mut self, deadline: Duration) -> Result<Option<Event>> {
+        let received = self.link.receive(Channel::Scp, &mut self.buffer, deadline).await;
+        let received = received.map_err(|source| HostError::of_io(self.link.board(), source))?;
+        let now = self.link.now();
+        let Some(length) = received else { return Ok(self.window.on_time(now)) };
+        let datagram = self.buffer.get(..length).unwrap_or_default();
+        if let Some(message) = Message::read(datagram) {
+            self.inbox.push(message);
+            return Ok(None);
+        }
+        Ok(self.window.on_datagram(now, datagram))
+    }
+
+    /// Lets time pass. Messages of applications are kept, other datagrams that come are dropped.
     ///
     /// # Errors
     /// [`HostError::Io`].
     pub async fn pause(&mut self, time: Duration) -> Result<()> {
+        self.window.abandon();
         let deadline = self.link.now() + time;
         while self.link.now() < deadline {
-            let received = self.link.receive(Channel::Scp, &mut self.buffer, deadline).await;
-            received.map_err(|source| HostError::of_io(self.link.board(), source))?;
+            self.receive(deadline).await?;
         }
         Ok(())
     }

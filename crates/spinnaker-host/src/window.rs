@@ -6,18 +6,25 @@
 //! A request is sent again, with its sequence number, after a time that follows the replies' (smoothed round trip and four
 //! deviations, doubled with every repeat), and after a return code that may pass. A reply counts once: later ones, and those
 //! of other sequence numbers or from other cores, are counted and dropped.
+//!
+//! What a repeat leaves behind on the way is remembered for a while: see [`Window::held_until`].
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use spinnaker_wire::scp::{self, Command, CommandCode, ReturnCode};
+use spinnaker_wire::scp::{self, AllocCommand, Command, CommandCode, ReturnCode};
 use spinnaker_wire::sdp::{self, Endpoint};
 use spinnaker_wire::{ChipAddress, CorePort, WireError};
+
+mod strays;
+
+use strays::{Strays, Touch};
 
 /// Times and bounds of a [`Window`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WindowConfig {
-    /// Requests in flight at most. A board drops what exceeds its eight transient tags.
+    /// Requests in flight at most. A board drops what exceeds its eight transient tags. It frees one a moment after the reply is out, so
+    /// that a host that is quick to send the next would lose some with eight.
     pub requests_max: usize,
     /// The wait for a reply before any has come.
     pub timeout_first: Duration,
@@ -29,17 +36,21 @@ pub struct WindowConfig {
     pub give_up_after: Duration,
     /// The pause before a request is sent again because of its return code.
     pub retry_pause: Duration,
+    /// For how long a datagram may be under way. A request that changes something waits so long for the late copies of an earlier
+    /// one that was repeated and has changed the same.
+    pub datagram_life: Duration,
 }
 
 impl Default for WindowConfig {
     fn default() -> Self {
         Self {
-            requests_max: 8,
+            requests_max: 7,
             timeout_first: Duration::from_millis(500),
             timeout_min: Duration::from_millis(20),
             timeout_max: Duration::from_millis(1000),
-            give_up_after: Duration::from_millis(4500),
+            give_up_after: Duration::from_millis(4400),
             retry_pause: Duration::from_millis(100),
+            datagram_life: Duration::from_millis(250),
         }
     }
 }
@@ -90,11 +101,15 @@ struct Pending {
     command: CommandCode,
     destination: Endpoint,
     datagram: Vec<u8>,
+    /// What it changes.
+    touch: Touch,
     /// Whether it may be executed twice.
     repeatable: bool,
     /// This command's own least wait.
     wait_min: Duration,
     tries: u32,
+    /// Replies that have come, one for each sending at most.
+    replies: u32,
     first_sent: Duration,
     last_sent: Duration,
     /// When it is to be sent again, or given up.
@@ -111,6 +126,7 @@ pub struct Window {
     /// Indices into `pending` have to be sent; by sequence number, since indices move.
     to_send: VecDeque<u16>,
     round_trip: Option<RoundTrip>,
+    strays: Strays,
     counts: WindowCounts,
 }
 
@@ -129,6 +145,7 @@ impl Window {
             pending: Vec::new(),
             to_send: VecDeque::new(),
             round_trip: None,
+            strays: Strays::default(),
             counts: WindowCounts::default(),
         }
     }
@@ -136,6 +153,12 @@ impl Window {
     /// Whether another request may be submitted.
     pub fn has_room(&self) -> bool {
         self.pending.len() < self.config.requests_max.max(1)
+    }
+
+    /// Until when a request has to wait with [`Window::submit`] because late copies of another may still spoil what it does;
+    /// `None`: not at all.
+    pub fn held_until(&mut self, now: Duration, destination: Endpoint, command: &Command<'_>) -> Option<Duration> {
+        self.strays.until(now, Touch::of(destination, command))
     }
 
     /// Whether no request is under way.
@@ -172,9 +195,11 @@ impl Window {
             command: command.code(),
             destination,
             datagram,
+            touch: Touch::of(destination, command),
             repeatable: is_repeatable(command),
             wait_min: wait_min(command),
             tries: 0,
+            replies: 0,
             first_sent: now,
             last_sent: now,
             due: Duration::MAX,
@@ -195,7 +220,8 @@ impl Window {
     pub fn poll_transmit(&mut self, now: Duration) -> Option<&[u8]> {
         let seq = self.to_send.pop_front()?;
         let timeout = self.timeout();
-        let give_up_after = self.config.give_up_after;
+        // One way and back.
+        let once = self.config.datagram_life * 2;
         let pending = self.pending.iter_mut().find(|p| p.seq == seq)?;
         pending.tries += 1;
         pending.code = None;
@@ -207,8 +233,7 @@ impl Window {
         }
         self.counts.sent += 1;
         let backed_off = timeout.saturating_mul(1 << (pending.tries - 1).min(6)).min(self.config.timeout_max);
-        let wait =
-            if pending.repeatable { backed_off.max(pending.wait_min) } else { give_up_after.max(pending.wait_min) };
+        let wait = if pending.repeatable { backed_off.max(pending.wait_min) } else { once.max(pending.wait_min) };
         pending.due = now + wait;
         Some(&pending.datagram)
     }
@@ -237,8 +262,7 @@ impl Window {
             self.to_send.push_back(pending.seq);
             return self.on_time(now);
         }
-        let pending = self.pending.swap_remove(index);
-        self.to_send.retain(|seq| *seq != pending.seq);
+        let pending = self.remove(index);
         Some(match pending.code {
             Some(code) => Event::Reply { token: pending.token, code, payload: Vec::new() },
             None => Event::Silent {
@@ -273,14 +297,15 @@ impl Window {
         let code = reply.return_code();
         if code.is_retriable() && pending.repeatable {
             if pending.code.is_none() {
+                pending.replies += 1;
                 pending.code = Some(code);
                 pending.due = now + self.config.retry_pause;
                 self.to_send.retain(|seq| *seq != reply.seq());
             }
             return Some(None);
         }
-        let pending = self.pending.swap_remove(index);
-        self.to_send.retain(|seq| *seq != pending.seq);
+        pending.replies += 1;
+        let pending = self.remove(index);
         // A reply to a repeated request tells nothing about the way's time.
         if pending.tries == 1 && pending.wait_min.is_zero() {
             self.measure(now.saturating_sub(pending.last_sent));
@@ -299,9 +324,19 @@ impl Window {
         });
     }
 
+    /// Takes a request out that is over.
+    fn remove(&mut self, index: usize) -> Pending {
+        let pending = self.pending.swap_remove(index);
+        self.to_send.retain(|seq| *seq != pending.seq);
+        self.strays.note(&pending, self.config.datagram_life);
+        pending
+    }
+
     /// Forgets all requests; replies to them will be dropped.
     pub fn abandon(&mut self) {
-        self.pending.clear();
+        for pending in self.pending.drain(..) {
+            self.strays.note(&pending, self.config.datagram_life);
+        }
         self.to_send.clear();
     }
 }
@@ -313,11 +348,14 @@ fn answers(destination: Endpoint, source: Endpoint) -> bool {
     chip && CorePort(source.port.0).core() == destination.port.core()
 }
 
-/// Whether a second execution does no harm. Starts of applications would start them twice.
+/// Whether a second execution does no harm. Starts of applications would start them twice, routing entries would be taken twice.
 fn is_repeatable(command: &Command<'_>) -> bool {
     !matches!(
         command,
-        Command::ApplicationRun(_) | Command::ApplicationStart { .. } | Command::ApplicationCopyRun { .. }
+        Command::ApplicationRun(_)
+            | Command::ApplicationStart { .. }
+            | Command::ApplicationCopyRun { .. }
+            | Command::Alloc(AllocCommand::Routes { .. })
     )
 }
 
@@ -327,6 +365,9 @@ fn wait_min(command: &Command<'_>) -> Duration {
         Command::Count { .. } => Duration::from_millis(200),
         // The monitor writes some 10 MB/s.
         Command::Fill { length_bytes, .. } => Duration::from_micros(u64::from(length_bytes / 4)),
+        // 168 us for a word and link, and the same for each repeat; the reply comes behind.
+        Command::FloodFillData(_) => Duration::from_millis(200),
+        Command::NearestNeighbour { .. } => Duration::from_millis(50),
         // A peek takes up to 200 us, each word for itself.
         Command::LinkRead { .. } | Command::LinkWrite { .. } => Duration::from_millis(50),
         Command::ApplicationCopyRun { length_bytes, .. } => {

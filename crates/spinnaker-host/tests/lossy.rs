@@ -6,14 +6,17 @@ use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use spinnaker_host::{BootOptions, Channel, HostError, Link, Options, Transceiver};
+use spinnaker_host::{BootOptions, Channel, HostError, Link, Options, RouteEntry, Transceiver};
 use spinnaker_wire::aplx;
 use spinnaker_wire::boot;
 use spinnaker_wire::boot_image;
+use spinnaker_wire::diagnostics::WaitCode;
+use spinnaker_wire::iptag;
+use spinnaker_wire::router::Route;
 use spinnaker_wire::scp::{self, AllocCommand, Command, ReturnCode, StartWord, Version};
 use spinnaker_wire::sdp::{self, Endpoint};
 use spinnaker_wire::sv::{self, Board};
-use spinnaker_wire::vcpu;
+use spinnaker_wire::vcpu::{self, CoreState};
 use spinnaker_wire::{AppId, ChipAddress, CoreMask};
 
 /// Of 1000 datagrams each way.
@@ -251,6 +254,34 @@ async fn a_dead_board_is_told_within_five_seconds() {
     // The next operation starts afresh.
     board.link().alive = true;
     assert_eq!(board.version(MONITOR).await.unwrap().name, "SC&MP");
+}
+
+#[tokio::test]
+async fn every_operation_tells_a_dead_board_in_time() {
+    let chip = ChipAddress::new(0, 0);
+    let start = StartWord { app: AppId(30), flags: 0, cores: CoreMask(2) };
+    let route = RouteEntry { route: Route::new(1, 0), key: 0, mask: 0 };
+    for operation in 0..10 {
+        let mut board = ModelBoard::new(0, Faults::default());
+        board.alive = false;
+        let mut board = board.transceiver();
+        let error = match operation {
+            0 => board.start_at(chip, 0x6300_0000, start).await,
+            1 => board.load(chip, &program(), start).await,
+            2 => board.load_routes(chip, AppId(30), &[route]).await.map(drop),
+            3 => board.flood_write(0x6300_0000, &[0; 64]).await,
+            4 => board.set_free_ip_tag(chip, iptag::Target::to_sender(false)).await.map(drop),
+            5 => board.stop(AppId(30)).await,
+            6 => board.count(chip, AppId(30), CoreState::Run).await.map(drop),
+            7 => board.text(chip, 3).await.map(drop),
+            8 => board.set_router_waits(chip, WaitCode(0), WaitCode(0)).await,
+            _ => board.discover().await.map(drop),
+        };
+        let error = error.expect_err("nobody is there");
+        assert!(error.to_string().starts_with("model does not answer: "), "{operation}: {error}");
+        let waited = board.link().now();
+        assert!(waited <= Duration::from_secs(5), "operation {operation}: {waited:?}");
+    }
 }
 
 #[tokio::test]

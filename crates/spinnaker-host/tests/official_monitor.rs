@@ -1,79 +1,19 @@
 //! The transceiver against the official monitor, unmodified, on the instruction-level virtual machine in this process.
 
-use std::io;
-use std::net::SocketAddrV4;
+mod common;
+
 use std::time::Duration;
 
-use spinnaker_host::{BootOptions, Channel, HostError, Link, Options, RouteEntry, Transceiver};
-use spinnaker_machine::{ChipXy, Machine};
-use spinnaker_sim::cycle::{BOOT_PORT, CycleConfig, CycleMachine, Datagram};
+use common::{InProcess, official};
+use spinnaker_host::{HostError, RouteEntry, Transceiver};
+use spinnaker_sim::face::CycleBoard;
 use spinnaker_wire::iptag::Target;
 use spinnaker_wire::router::{self, CopyEntry, P2pRoute, Route};
 use spinnaker_wire::scp::{LedAction, Signal, SignalWord, StartWord};
-use spinnaker_wire::sdp::{self, Endpoint};
-use spinnaker_wire::sv::{Board, SDRAM_SYS_ADDRESS};
+use spinnaker_wire::sdp::Endpoint;
+use spinnaker_wire::sv::SDRAM_SYS_ADDRESS;
 use spinnaker_wire::vcpu::{CoreState, RunTimeError};
 use spinnaker_wire::{AppId, ChipAddress, CoreMask, CorePort, LinkId, aplx};
-
-/// What the official image lies at: where the environment variable says, else in an installed SpiNNMan.
-fn boot_image() -> Option<Vec<u8>> {
-    const SCRIPT: &str = "import importlib.util as u; print(u.find_spec('spinnman').submodule_search_locations[0])";
-    let named = std::env::var_os("SPINNAKER_BOOT_IMAGE").map(std::path::PathBuf::from);
-    let installed = || {
-        let output = std::process::Command::new("python3").args(["-c", SCRIPT]).output().ok()?;
-        let folder = String::from_utf8(output.stdout).ok()?;
-        Some(std::path::Path::new(folder.trim()).join("messages/spinnaker_boot/boot_data/scamp.boot"))
-    };
-    let image = named.or_else(installed).and_then(|path| std::fs::read(path).ok());
-    if image.is_none() {
-        println!("not run: no official boot image (SPINNAKER_BOOT_IMAGE, or an installed SpiNNMan)");
-    }
-    image
-}
-
-/// A board of a virtual machine; waiting lets its time pass.
-struct VirtualLink {
-    machine: CycleMachine,
-    board: ChipXy,
-    host: SocketAddrV4,
-}
-
-/// Machine time between looks at what has come out.
-const STEP: Duration = Duration::from_micros(20);
-
-impl Link for VirtualLink {
-    fn board(&self) -> String {
-        "virtual".to_string()
-    }
-
-    fn now(&self) -> Duration {
-        Duration::from_nanos(self.machine.now_ns())
-    }
-
-    async fn send(&mut self, channel: Channel, datagram: &[u8]) -> io::Result<()> {
-        let port = if channel == Channel::Scp { sdp::UDP_PORT } else { BOOT_PORT };
-        let (board, host) = (self.board, self.host);
-        self.machine.send(&Datagram { board, host, port, time_ns: 0, data: datagram.to_vec() });
-        Ok(())
-    }
-
-    async fn receive(&mut self, channel: Channel, buffer: &mut [u8], deadline: Duration) -> io::Result<Option<usize>> {
-        let port = if channel == Channel::Scp { sdp::UDP_PORT } else { BOOT_PORT };
-        loop {
-            while let Some(datagram) = self.machine.receive() {
-                if datagram.port == port && datagram.host == self.host {
-                    buffer[..datagram.data.len()].copy_from_slice(&datagram.data);
-                    return Ok(Some(datagram.data.len()));
-                }
-            }
-            let now = self.now();
-            if now >= deadline {
-                return Ok(None);
-            }
-            self.machine.run_until((now + STEP).min(deadline).as_nanos() as u64);
-        }
-    }
-}
 
 const ROOT: ChipAddress = ChipAddress::new(0, 0);
 const APP: AppId = AppId(30);
@@ -82,16 +22,7 @@ fn monitor(chip: ChipAddress) -> Endpoint {
     Endpoint::core(chip, 0)
 }
 
-async fn booted() -> Option<Transceiver<VirtualLink>> {
-    let image = boot_image()?;
-    let machine = CycleMachine::new(&Machine::spin3(), &CycleConfig::default());
-    let link = VirtualLink { machine, board: ChipXy::new(0, 0), host: "192.168.240.254:12345".parse().unwrap() };
-    let mut board = Transceiver::over(link, Options::default());
-    let options = BootOptions::new(Board::Spin3, 0x5F00_0000);
-    let kernel = board.boot(&image, &options).await.expect("boots");
-    assert_eq!((kernel.name.as_str(), kernel.chip), ("SC&MP", ROOT));
-    Some(board)
-}
+type Official = Transceiver<InProcess<CycleBoard>>;
 
 /// A program of a few instructions: sets user0 of virtual core 1's block and stays.
 fn program() -> Vec<u8> {
@@ -111,7 +42,7 @@ fn program() -> Vec<u8> {
 
 #[tokio::test]
 async fn the_operations_of_a_host() {
-    let Some(mut board) = booted().await else { return };
+    let Some(mut board) = official().await else { return };
 
     // Discovery.
     let machine = board.discover().await.expect("discovers");
@@ -136,7 +67,7 @@ async fn the_operations_of_a_host() {
     applications(&mut board).await;
 }
 
-async fn memory(board: &mut Transceiver<VirtualLink>) {
+async fn memory(board: &mut Official) {
     let data: Vec<u8> = (0..5000u32).map(|i| (i * 7 + i / 256) as u8).collect();
     let chips = [ROOT, ChipAddress::new(1, 1)];
     for chip in chips {
@@ -164,7 +95,7 @@ async fn memory(board: &mut Transceiver<VirtualLink>) {
     }
 }
 
-async fn allocations(board: &mut Transceiver<VirtualLink>) {
+async fn allocations(board: &mut Official) {
     let (before, _) = board.sdram_space(ROOT).await.unwrap();
     let first = board.alloc_sdram(ROOT, APP, 1000, 5).await.unwrap();
     assert_eq!(board.alloc_sdram(ROOT, APP, 1000, 5).await.unwrap(), first, "a retry gives the same block");
@@ -177,7 +108,7 @@ async fn allocations(board: &mut Transceiver<VirtualLink>) {
     assert!(matches!(error, HostError::Exhausted { .. }), "{error}");
 }
 
-async fn routes(board: &mut Transceiver<VirtualLink>) {
+async fn routes(board: &mut Official) {
     let entries = [
         RouteEntry { route: Route::new(0b001, 0b10), key: 0x1000, mask: 0xFFFF_F000 },
         RouteEntry { route: Route::new(0, 0b100), key: 0x2000, mask: 0xFFFF_F000 },
@@ -203,7 +134,7 @@ async fn routes(board: &mut Transceiver<VirtualLink>) {
     assert_eq!(board.chip_info(chip).await.unwrap().routes_free, 1023);
 }
 
-async fn tags(board: &mut Transceiver<VirtualLink>) {
+async fn tags(board: &mut Official) {
     assert_eq!(board.set_ip_tag(ROOT, 3, Target::to_sender(true)).await.unwrap(), 3);
     let reverse = Target::reverse(12321, ChipAddress::new(1, 0), CorePort::new(4, 2));
     assert_eq!(board.set_ip_tag(ROOT, 4, reverse).await.unwrap(), 4);
@@ -218,7 +149,7 @@ async fn tags(board: &mut Transceiver<VirtualLink>) {
     assert!(!tags[3].is_valid() && !tags[4].is_valid());
 }
 
-async fn errors(board: &mut Transceiver<VirtualLink>) {
+async fn errors(board: &mut Official) {
     let no_core = board.version(Endpoint::core(ROOT, 19)).await.unwrap_err();
     assert_eq!(no_core.to_string(), "0,0,19 answers VER with: no such core");
     let no_chip = board.version(monitor(ChipAddress::new(7, 7))).await.unwrap_err();
@@ -227,16 +158,16 @@ async fn errors(board: &mut Transceiver<VirtualLink>) {
     assert!(board.version(port).await.unwrap_err().to_string().ends_with("bad port"));
 }
 
-async fn applications(board: &mut Transceiver<VirtualLink>) {
+async fn applications(board: &mut Official) {
     // One chip: the program writes a word that the host can see.
     let start = StartWord { app: APP, flags: 0, cores: CoreMask(0b10) };
     let chip = ChipAddress::new(1, 0);
     board.load(chip, &program(), start).await.unwrap();
-    board.link().machine.run_for(1_000_000);
+    board.pause(Duration::from_millis(1)).await.unwrap();
     let core = board.vcpu(chip, 1).await.unwrap();
     assert_eq!((core.user[0].get(), core.app(), core.state()), (0x1234_5678, APP, CoreState::Init));
     board.stop(APP).await.unwrap();
-    board.link().machine.run_for(20_000_000);
+    board.pause(Duration::from_millis(20)).await.unwrap();
     let idle = board.vcpu(chip, 1).await.unwrap();
     assert_eq!((idle.state(), idle.name()), (CoreState::Idle, "sark"));
     assert_eq!(idle.user[0].get(), 0x1234_5678, "user words survive");
@@ -253,13 +184,13 @@ async fn applications(board: &mut Transceiver<VirtualLink>) {
     board.copy_from_neighbour(ChipAddress::new(1, 1), LinkId::SouthWest, &file, start).await.unwrap();
     let nobody = StartWord { cores: CoreMask(0), ..start };
     board.copy_from_neighbour(ChipAddress::new(0, 1), LinkId::South, &file, nobody).await.unwrap();
-    board.link().machine.run_for(1_000_000);
+    board.pause(Duration::from_millis(1)).await.unwrap();
     assert_eq!(board.vcpu(ChipAddress::new(1, 1), 1).await.unwrap().user[0].get(), 0x1234_5678);
     assert_eq!(board.vcpu(ChipAddress::new(0, 1), 1).await.unwrap().user[0].get(), 0);
     let kept = board.read(monitor(ChipAddress::new(0, 1)), SDRAM_SYS_ADDRESS, file.len()).await.unwrap();
     assert!(kept == file);
     board.stop(APP).await.unwrap();
-    board.link().machine.run_for(20_000_000);
+    board.pause(Duration::from_millis(20)).await.unwrap();
 
     // All chips of the board are counted: 17 idle cores each.
     assert_eq!(board.count(ROOT, AppId(0), CoreState::Idle).await.unwrap(), 68);
@@ -272,13 +203,13 @@ async fn applications(board: &mut Transceiver<VirtualLink>) {
         board.fill(monitor(chip), 0xE500_70F0, 0, 4).await.unwrap();
     }
     board.flood_fill(&program(), start).await.unwrap();
-    board.link().machine.run_for(20_000_000);
+    board.pause(Duration::from_millis(20)).await.unwrap();
     for chip in [ROOT, chip, ChipAddress::new(0, 1), ChipAddress::new(1, 1)] {
         let core = board.vcpu(chip, 1).await.unwrap();
         assert_eq!((core.user[0].get(), core.app()), (0x1234_5678, APP), "{chip}");
     }
     board.stop(APP).await.unwrap();
-    board.link().machine.run_for(20_000_000);
+    board.pause(Duration::from_millis(20)).await.unwrap();
     assert_eq!(board.count(ROOT, AppId(0), CoreState::Idle).await.unwrap(), 68);
 
     // An idle core has no text.

@@ -43,6 +43,7 @@ pub mod bmp;
 pub mod boot;
 pub mod boot_image;
 mod bytes;
+pub mod diagnostics;
 pub mod eieio;
 mod error;
 pub mod heap;

@@ -30,7 +30,7 @@ fn sent(window: &mut Window, now: Duration) -> Vec<Vec<u8>> {
 
 #[test]
 fn replies_end_requests_in_any_order_and_once() {
-    let mut window = Window::new(WindowConfig::default(), 0xFFFF);
+    let mut window = Window::new(WindowConfig { requests_max: 8, ..WindowConfig::default() }, 0xFFFF);
     for token in 0..8 {
         assert!(window.has_room());
         window.submit(ms(0), Endpoint::core(CHIP, 0), &read(token as u32 * 4), token).unwrap();
@@ -142,4 +142,34 @@ fn starts_are_sent_once() {
     assert_eq!(sent(&mut window, ms(0)).len(), 1);
     let now = window.deadline().unwrap();
     assert!(matches!(window.on_time(now), Some(Event::Silent { tries: 1, .. })));
+}
+
+#[test]
+fn what_late_copies_may_spoil_waits_for_them() {
+    let mut window = Window::new(WindowConfig::default(), 0);
+    let core = Endpoint::core(CHIP, 0);
+    let write = |address| Command::Write { address, unit: Unit::Word, data: &[1, 2, 3, 4] };
+    window.submit(ms(0), core, &write(0x6000_0000), 1).unwrap();
+    sent(&mut window, ms(0));
+    // Once sent and once answered: nothing is left on the way.
+    window.submit(ms(0), core, &write(0x6000_0100), 2).unwrap();
+    let second = sent(&mut window, ms(0)).remove(0);
+    assert!(window.on_datagram(ms(1), &reply_to(&second, ReturnCode::Ok, &[])).is_some());
+    assert_eq!(window.held_until(ms(1), core, &write(0x6000_0100)), None);
+    // Sent twice, answered once.
+    let due = window.deadline().unwrap();
+    assert_eq!(window.on_time(due), None);
+    let again = sent(&mut window, due).remove(0);
+    assert!(window.on_datagram(due + ms(1), &reply_to(&again, ReturnCode::Ok, &[])).is_some());
+    let until = due + WindowConfig::default().datagram_life;
+    let held = |window: &mut Window, now, command: &Command<'_>| window.held_until(now, core, command);
+    assert_eq!(held(&mut window, due + ms(2), &write(0x6000_0000)), Some(until));
+    assert_eq!(held(&mut window, due + ms(2), &write(0x6000_0004)), None, "other memory");
+    assert_eq!(held(&mut window, due + ms(2), &read(0x6000_0000)), None, "changes nothing");
+    assert_eq!(held(&mut window, until, &write(0x6000_0000)), None, "too old to come");
+    // Dropped while under way, with no reply at all.
+    window.submit(until, core, &write(0x6000_0200), 3).unwrap();
+    sent(&mut window, until);
+    window.abandon();
+    assert!(held(&mut window, until + ms(1), &write(0x6000_0200)).is_some());
 }

@@ -1,6 +1,9 @@
 //! A chip's memory as its cores see it (data sheet, memory map).
 
+use std::collections::BTreeMap;
+
 use spinnaker_machine::SDRAM_BASE;
+use spinnaker_wire::diagnostics::{COUNTERS_FIXED, Filter, ROUTER_ADDRESS, filter_address};
 
 use super::Monitors;
 use super::chip::{LOCAL_BYTES, RAM_BASE, RAM_BYTES};
@@ -35,6 +38,19 @@ const ROUTER_CLEAR: u32 = 0x2C;
 const ROUTER_COUNTERS: u32 = 0x300;
 const ROUTER_P2P: u32 = 0x1_0000;
 const ROUTER_END: u32 = 0x1_8000;
+
+/// Name of a register of the router among those of a chip.
+const fn router_name(offset: u32) -> u32 {
+    0x0100_0000 | offset
+}
+
+/// What SC&MP has set: the router's control (packets wait 240 cycles, no emergency routing) and its diagnostic filters.
+pub(super) fn registers_after_boot() -> BTreeMap<u32, u32> {
+    const CONTROL: u32 = 0x0040_0001;
+    let filters = (0..COUNTERS_FIXED).map(|n| (filter_address(n) - ROUTER_ADDRESS, Filter::of_monitor(n).0));
+    let registers = std::iter::once((0, CONTROL)).chain(filters);
+    registers.map(|(offset, value)| (router_name(offset), value)).collect()
+}
 
 /// Who looks: a core by its virtual number, or a neighbour, who sees the system side only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -205,12 +221,11 @@ impl Monitors {
             Region::Router(offset) if offset >= ROUTER_P2P => Some(state.p2p.word(((offset - ROUTER_P2P) / 4) as u16)),
             // Keys and masks cannot be read (data sheet 10.13).
             Region::Router(0x8000..) => None,
-            Region::Router(0) => Some(0x0040_0001),
             Region::Router(offset @ ROUTER_COUNTERS..0x340) => {
                 let counter = ((offset - ROUTER_COUNTERS) / 4) as usize;
                 Some(self.counters(chip).get(counter).copied().unwrap_or(0))
             }
-            Region::Router(offset) => Some(state.registers.get(&(0x0100_0000 | offset)).copied().unwrap_or(0)),
+            Region::Router(offset) => Some(state.registers.get(&router_name(offset)).copied().unwrap_or(0)),
             _ => None,
         }
     }
@@ -231,7 +246,7 @@ impl Monitors {
                 }
                 return Some(());
             }
-            Region::Router(offset) => 0x0100_0000 | offset,
+            Region::Router(offset) => router_name(offset),
             _ => return None,
         };
         let registers = &mut self.chips[chip].registers;

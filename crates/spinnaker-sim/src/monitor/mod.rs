@@ -249,7 +249,7 @@ impl Monitors {
         (state.works, state.busy, state.counting_ns) = (true, false, 0);
         state.inbox.clear();
         state.local.clear();
-        state.registers.clear();
+        state.registers = memory::registers_after_boot();
         let mut memory = self.memory(chip);
         chip::SDRAM_HEAP.prepare(&mut memory);
         chip::RAM_HEAP.prepare(&mut memory);
