@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use spidnn::lease;
 use spidnn::reach::{self, Reached};
 use spidnn::{Error, Usage};
-use spinnaker_host::{Boards, HostError, Link};
+use spinnaker_host::{Boards, Link};
 use spinnaker_machine::{Fidelity, Locator};
 use spinnaker_wire::scp::{Signal, SignalWord, StartWord};
 use spinnaker_wire::vcpu::{CoreState, Vcpu};
@@ -54,7 +54,7 @@ fn with<L: Link>(reached: Reached<L>, locator: &Locator, options: &args::App) ->
     let (mut text, mut json) = match (options.stop, &options.file) {
         (Some(app), _) => {
             runtime.block_on(async {
-                stop(&mut boards, AppId(app)).await?;
+                boards.clean_up(AppId(app)).await?;
                 // Also that of a session of another computer, which nobody else takes away.
                 lease::mark(&mut boards, false).await
             })?;
@@ -129,17 +129,6 @@ fn parse_cores<L: Link>(words: &[String], boards: &Boards<L>) -> Result<Cores, E
     Ok(cores)
 }
 
-/// Ends an application, whoever started it, and frees what it has.
-async fn stop<L: Link>(boards: &mut Boards<L>, app: AppId) -> Result<(), HostError> {
-    boards.root().stop(app).await?;
-    for found in boards.found().chips.clone() {
-        let board = boards.at(found.chip);
-        board.free_routes_of(found.chip, app).await?;
-        board.free_sdram_of(found.chip, app).await?;
-    }
-    Ok(())
-}
-
 async fn load_and_show<L: Link>(
     boards: &mut Boards<L>,
     file: &[u8],
@@ -152,7 +141,7 @@ async fn load_and_show<L: Link>(
             return Err(Error::Argument(format!("--app-id {id}: users have {} to {}", APPS.start(), APPS.end())));
         }
         Some(id) => id,
-        None => APPS.clone().find(|id| running.iter().all(|r| r.app.0 != *id)).unwrap_or(*APPS.end()),
+        None => boards.free_app().await?.0,
     };
     let taken = running.iter().find(|r| r.app.0 == app);
     if let Some(taken) = taken {
@@ -166,7 +155,7 @@ async fn load_and_show<L: Link>(
     let shown = watch(boards, AppId(app), cores, options, &stop_now).await;
     // Also when it cannot be shown: nothing is left behind.
     if !options.keep {
-        stop(boards, AppId(app)).await?;
+        boards.clean_up(AppId(app)).await?;
     }
     shown
 }

@@ -220,14 +220,7 @@ impl<L: Link> WireBoard<L> {
 
     /// Ends whatever runs as this application.
     fn clear(&mut self) -> Result<(), Error> {
-        let chips: Vec<ChipAddress> = self.machine.chips.keys().map(|chip| address(*chip)).collect();
-        drive(&self.runtime, &self.ends, async {
-            for chip in chips {
-                self.host.at(chip).free_routes_of(chip, APP).await?;
-            }
-            self.host.root().stop(APP).await
-        })?;
-        self.wait_for(CoreState::Idle, AppId(0), None)
+        drive(&self.runtime, &self.ends, self.host.clean_up(APP))
     }
 
     /// Does the writes that were asked for.
@@ -286,15 +279,15 @@ impl<L: Link> WireBoard<L> {
         Ok(writes)
     }
 
-    /// Waits until all cores of an application are in a state (`wanted`: so many; `None`: no other is left).
-    fn wait_for(&mut self, state: CoreState, app: AppId, wanted: Option<(usize, Duration)>) -> Result<(), Error> {
+    /// Waits until all of its cores are in a state.
+    fn wait_for(&mut self, state: CoreState, limit: Duration) -> Result<(), Error> {
         let began = self.host.now();
-        let (wanted, limit) = wanted.unwrap_or((self.machine.core_count(), START_LIMIT));
+        let wanted = self.cores.len();
         let mut pause = PAUSE_MIN;
         loop {
             let (there, failed) = drive(&self.runtime, &self.ends, async {
-                let there = self.host.count(app, state).await? as usize;
-                let failed = app == APP && there < wanted && self.host.count(app, CoreState::RunTimeError).await? > 0;
+                let there = self.host.count(APP, state).await? as usize;
+                let failed = there < wanted && self.host.count(APP, CoreState::RunTimeError).await? > 0;
                 Ok::<_, HostError>((there, failed))
             })?;
             if there >= wanted {
@@ -385,7 +378,7 @@ impl<L: Link> Board for WireBoard<L> {
         let start = StartWord { app: APP, flags: 0, cores: CoreMask(mask) };
         drive(&self.runtime, &self.ends, self.host.root().flood_fill(application, start))?;
         self.second_signal = false;
-        self.wait_for(CoreState::Sync0, APP, Some((self.cores.len(), START_LIMIT)))?;
+        self.wait_for(CoreState::Sync0, START_LIMIT)?;
         if self.lease.is_some() {
             self.sign()?;
         }
@@ -425,7 +418,7 @@ impl<L: Link> Board for WireBoard<L> {
     fn wait(&mut self) -> Result<f64, Error> {
         // The cores compute meanwhile.
         self.flush()?;
-        self.wait_for(self.ready_state(), APP, Some((self.cores.len(), RUN_LIMIT)))?;
+        self.wait_for(self.ready_state(), RUN_LIMIT)?;
         Ok(f64::from(self.read_counters()?) / CORE_HZ)
     }
 
