@@ -96,9 +96,13 @@ fn applications(locator: &str) {
     let cores = shown["cores"].as_array().expect("a list");
     assert_eq!(cores.len(), 3);
     assert!(cores.iter().all(|core| core["name"] == "spidnn" && core["app_id"] == 17), "{cores:?}");
+    // Whoever wants the board is told who has it, and so is who asks for the reason.
+    let predict = ["predict", "mlp", "mnist#test", "--samples", "4", "--machine", locator];
+    refused(&predict, 1, &["application 17", "--stop 17"]);
     let doctor = json(&["doctor", locator]);
-    assert_eq!(doctor["healthy"], true, "{doctor}");
+    assert_eq!(doctor["healthy"], false, "{doctor}");
     done(&["app", locator, "--stop", "17"]);
+    assert_eq!(json(&["doctor", locator])["healthy"], true);
     assert_eq!(json(&["machine", locator])["applications"], Value::Array(vec![]));
     let here = env!("CARGO_MANIFEST_DIR");
     refused(&["app", locator, &format!("{here}/Cargo.toml"), "--cores", "0,0:1"], 2, &["no application"]);

@@ -21,7 +21,7 @@ pub fn find() -> Result<Vec<u8>, Error> {
     let named = std::env::var_os(VARIABLE).map(PathBuf::from);
     let path = named.or_else(installed).ok_or_else(|| {
         Error::Argument(format!(
-            "machines of fidelity=cycle boot the official monitor, whose image is not part of SpiDNN: name it by {VARIABLE}=FILE, or install the package that has it (pip install SpiNNMan)"
+            "blank boards, those of fidelity=cycle too, are booted with the official monitor, whose image is not part of SpiDNN: name it by {VARIABLE}=FILE, or install the package that has it (pip install SpiNNMan)"
         ))
     })?;
     std::fs::read(&path).map_err(|e| Error::Argument(format!("boot image {}: {e}", path.display())))

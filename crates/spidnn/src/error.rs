@@ -118,6 +118,14 @@ pub enum Error {
     /// A machine does not answer, or refuses.
     #[error(transparent)]
     Host(#[from] spinnaker_host::HostError),
+    /// A board is silent, and could not be booted if that is why.
+    #[error("{silent} If it is only not booted: {image}")]
+    NotBooted {
+        /// The silence.
+        silent: HostError,
+        /// Why there is no boot image.
+        image: String,
+    },
     /// An allocation server gives no boards, or takes them away.
     #[error(transparent)]
     Spalloc(#[from] SpallocError),
@@ -187,7 +195,7 @@ impl Error {
             Error::Host(error) => matches!(error, HostError::NoSuchHost { .. } | HostError::Argument(_)),
             Error::Spalloc(error) => matches!(error, SpallocError::Request(_)),
             Error::NotFinite { .. } | Error::Core { .. } | Error::Simulation(_) => false,
-            Error::Busy { .. } | Error::Held { .. } | Error::Interrupted => false,
+            Error::Busy { .. } | Error::Held { .. } | Error::NotBooted { .. } | Error::Interrupted => false,
             _ => true,
         }
     }

@@ -36,6 +36,22 @@ impl Machine {
         Machine { board, locator: Locator::Virtual(locator.clone()).to_string() }
     }
 
+    /// A board on the network, by name or address, with all boards that hang together with it: `board:HOST` as a locator.
+    ///
+    /// # Errors
+    /// As [`Machine::open`].
+    pub fn connect(host: &str) -> Result<Machine, Error> {
+        Machine::open(&format!("board:{host}"))
+    }
+
+    /// So many boards of an allocation server: `spalloc:SERVER?boards=N` as a locator, which can say more.
+    ///
+    /// # Errors
+    /// As [`Machine::open`].
+    pub fn spalloc(server: &str, boards: u32) -> Result<Machine, Error> {
+        Machine::open(&format!("spalloc:{server}?boards={boards}"))
+    }
+
     /// The machine that a locator names: `virtual:spin5`, `virtual:8x8?dead=1,1&drop=0.01`, ..
     ///
     /// # Errors

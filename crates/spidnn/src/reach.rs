@@ -79,8 +79,10 @@ async fn come_up(root: &mut Transceiver<impl Link>, kind: Kind) -> Result<(), Er
         Err(silent @ HostError::Silent { .. }) => silent,
         Err(other) => return Err(other.into()),
     };
-    // Without an image the silence is what there is to tell.
-    let Ok(image) = boot_image::find() else { return Err(silent.into()) };
+    let image = match boot_image::find() {
+        Ok(image) => image,
+        Err(why) => return Err(Error::NotBooted { silent, image: why.to_string() }),
+    };
     let options = BootOptions { rounds: BOOT_ROUNDS, ..BootOptions::new(kind, now_s()) };
     root.boot_blank(&image, &options).await?;
     Ok(())

@@ -27,7 +27,7 @@ use crate::lease::{self, Lease};
 use crate::native::{USER_RESENT, USER_RUN_CYCLES};
 
 /// The application's number on the machine.
-const APP: AppId = AppId(30);
+pub const APP: AppId = AppId(30);
 /// For how long cores may start or end: a slow virtual board on the network takes its time.
 const START_LIMIT: Duration = Duration::from_secs(10);
 /// Machine time after which a run is given up: no batch takes nearly as long.
