@@ -45,12 +45,12 @@ pub fn conv_wgrad(call: &ConvWgrad, y: &Axis, x: &Axis) -> u64 {
 /// (22); a last one by itself, which takes a call more.
 fn line(numbers: u64) -> u64 {
     let single = if numbers % 2 == 1 { LINE + 15 } else { 0 };
-    (if numbers > 1 { LINE + numbers / 2 * 22 } else { 0 }) + single
+    (if numbers > 1 { (numbers / 2).saturating_mul(22).saturating_add(LINE) } else { 0 }).saturating_add(single)
 }
 
 /// Largest magnitude of numbers: LDR, CMP, MOVLO and a quarter of SUBS, BHS, and the call.
 fn largest(numbers: u64) -> u64 {
-    LARGEST + numbers * 4
+    numbers.saturating_mul(4).saturating_add(LARGEST)
 }
 
 /// Around a line: a call of assembly with seven parameters; of a matrix' row a little more.
@@ -89,7 +89,9 @@ pub fn prep_conv_backward_half(call: &PrepConvBackwardHalf) -> u64 {
 /// Cycles of [`PrepWindowHalf`]: rows where channels are even in number, else pixels; one channel in one go (15 a number).
 pub fn prep_window_half(call: &PrepWindowHalf) -> u64 {
     let (from, to) = call.held();
-    let (rows, pixels, channels) = (u64::from(to - from), u64::from(call.pixels), u64::from(call.channels));
+    let (rows, channels) = (u64::from(to - from), u64::from(call.channels));
+    // Of nothing there may be any number of pixels.
+    let pixels = if rows == 0 { 0 } else { u64::from(call.pixels) };
     let lines = match channels {
         1 => LINE + rows * pixels * 15,
         _ if channels % 2 == 0 => rows * line(pixels * channels),
