@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 use spinnaker_wire::scp::Command;
 use spinnaker_wire::sdp::Endpoint;
-use spinnaker_wire::vcpu::{self, CoreState, Vcpu};
+use spinnaker_wire::vcpu::CoreState;
 use spinnaker_wire::{AppId, ChipAddress, Unit};
 
 use crate::link::Link;
@@ -237,18 +237,8 @@ impl<L: Link> Boards<L> {
         for chip in self.ethernet.clone() {
             total += self.at(chip).count(chip, app, state).await?;
         }
-        // Application and state of a core are two bytes of one word of its block.
-        let offset = std::mem::offset_of!(Vcpu, cpu_state) as u32 & !3;
-        let address = |core| vcpu::address(core) + offset;
-        let cores = self.uncounted.iter().flat_map(|chip| (1..18).map(move |core| (*chip, core)));
-        let places: Vec<Place> =
-            cores.map(|(chip, core)| Place { chip, address: address(core), length_bytes: 4 }).collect();
-        let wanted = |word: &[u8]| {
-            let byte = |at: usize| word.get(at % 4).copied().unwrap_or_default();
-            byte(std::mem::offset_of!(Vcpu, cpu_state)) == state.raw()
-                && byte(std::mem::offset_of!(Vcpu, app_id)) == app.0
-        };
-        let words = self.read_many(&places).await?;
-        Ok(total + words.iter().filter(|word| wanted(word)).count() as u32)
+        let cores: Vec<_> = self.uncounted.iter().flat_map(|chip| (1..18).map(move |core| (*chip, core))).collect();
+        let words = self.core_words(&cores).await?;
+        Ok(total + words.iter().filter(|word| word.app == app && word.state == state).count() as u32)
     }
 }
