@@ -97,12 +97,12 @@ pub fn allocated(locator: &SpallocLocator, mut progress: impl FnMut(&str)) -> Re
     let runtime = runtime()?;
     let (job, boards) = runtime.block_on(async {
         let job = Job::create(&server, &request, |now| progress(&now.to_string())).await?;
-        let mut root = Transceiver::over(job.link(ChipAddress::new(0, 0)).await?, options());
+        let mut root = Transceiver::over(job.link(ChipAddress::new(0, 0)).await?, Options::of_process());
         let boot = async {
             come_up(&mut root, Kind::Spin5).await?;
             let boards = Boards::find(root, async |chip, _| {
                 let link = job.link(chip).await.map_err(|e| HostError::Argument(e.to_string()))?;
-                Ok(Some(Transceiver::over(link, options())))
+                Ok(Some(Transceiver::over(link, Options::of_process())))
             });
             Ok::<_, Error>(boards.await?)
         };
@@ -142,11 +142,6 @@ pub fn job_request(locator: &SpallocLocator) -> Result<(Server, JobRequest), Err
         request.queue_timeout = Duration::from_secs(s.into());
     }
     Ok((server, request))
-}
-
-/// Another first sequence number in every process, so that late replies to an earlier one belong to nobody.
-fn options() -> Options {
-    Options { first_seq: std::process::id() as u16, ..Options::default() }
 }
 
 fn now_s() -> u32 {

@@ -19,6 +19,13 @@ pub struct Options {
     pub first_seq: u16,
 }
 
+impl Options {
+    /// Defaults, with another first sequence number in every process, so that late replies to an earlier one belong to nobody.
+    pub fn of_process() -> Self {
+        Self { first_seq: std::process::id() as u16, ..Self::default() }
+    }
+}
+
 /// A connection to one board.
 ///
 /// It sends nothing by itself. Methods end when they are done or have failed, in bounded time: see [`WindowConfig`]. A method that is
@@ -44,9 +51,7 @@ impl Transceiver<UdpLink> {
     /// # Errors
     /// As [`Transceiver::connect`].
     pub async fn connect_ports(host: &str, scp_port: u16, boot_port: u16) -> Result<Self> {
-        // Another number in every process, so that late replies to an earlier one belong to nobody.
-        let first_seq = std::process::id() as u16;
-        Ok(Self::over(UdpLink::connect(host, scp_port, boot_port).await?, Options { first_seq, ..Options::default() }))
+        Ok(Self::over(UdpLink::connect(host, scp_port, boot_port).await?, Options::of_process()))
     }
 }
 
