@@ -190,15 +190,17 @@ async fn watch<L: Link>(
     }
     let mut text = format!("application {} on {count} cores of {} chips\n", app.0, cores.len());
     let mut list = Vec::new();
-    for (&(x, y), mask) in cores {
-        let chip = ChipAddress::new(x, y);
-        for core in (1..18).filter(|core| mask.0 >> core & 1 == 1) {
-            let vcpu = boards.at(chip).vcpu(chip, core).await?;
-            let said = boards.at(chip).text(chip, core).await?;
-            text.push_str(&format!("chip {x},{y} core {core}: {vcpu}\n"));
-            text.push_str(&indented(&said));
-            list.push(core_json(x, y, core, &vcpu, &said));
-        }
+    let place = |(&(x, y), mask): (&(u8, u8), &CoreMask)| {
+        let mask = mask.0;
+        (1..18).filter(move |core| mask >> core & 1 == 1).map(move |core| (ChipAddress::new(x, y), core))
+    };
+    let places: Vec<(ChipAddress, u8)> = cores.iter().flat_map(place).collect();
+    let texts = boards.texts(&places).await?;
+    for (&(chip, core), said) in places.iter().zip(&texts) {
+        let vcpu = boards.at(chip).vcpu(chip, core).await?;
+        text.push_str(&format!("chip {chip} core {core}: {vcpu}\n"));
+        text.push_str(&indented(said));
+        list.push(core_json(chip, core, &vcpu, said));
     }
     let mut json = Map::new();
     json.insert("app_id".into(), json!(app.0));
@@ -216,9 +218,9 @@ fn indented(said: &str) -> String {
     text
 }
 
-fn core_json(x: u8, y: u8, core: u8, vcpu: &Vcpu, said: &str) -> Value {
+fn core_json(chip: ChipAddress, core: u8, vcpu: &Vcpu, said: &str) -> Value {
     let mut value = json!({
-        "chip": [x, y],
+        "chip": [chip.x(), chip.y()],
         "core": core,
         "state": vcpu.state().to_string(),
         "app_id": vcpu.app().0,
