@@ -1,7 +1,7 @@
 //! The Python package `spidnn`, its native half.
 //!
 //! Python's half (`python/spidnn`) has the words that users see and turns what they give into NumPy arrays; this one holds a model
-//! ([`model`]), a session ([`session`]) and a live stream ([`stream`]). A session lives on a thread of its own ([`worker`]): a virtual
+//! (`model`), a session (`session`) and a live stream (`stream`). A session lives on a thread of its own (`worker`): a virtual
 //! machine cannot move between threads, and Python is free while it works, so Ctrl-C is seen and other threads run.
 
 mod convert;
