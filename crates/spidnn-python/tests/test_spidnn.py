@@ -172,7 +172,9 @@ class CtrlC(unittest.TestCase):
     def test_a_fit_ends_after_its_batch_with_a_checkpoint(self):
         with tempfile.TemporaryDirectory() as folder:
             script = f"""
-                import numpy as np, spidnn
+                import signal, numpy as np, spidnn
+                # A test in the background may have inherited that it is ignored.
+                signal.signal(signal.SIGINT, signal.default_int_handler)
                 session = spidnn.load_model("mlp").on("virtual:spin3")
                 x = np.zeros((64, 28, 28, 1), np.float32)
                 session.fit(x, np.zeros(64), loss="sparse_categorical_crossentropy", epochs=100000,
