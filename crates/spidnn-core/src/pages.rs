@@ -8,7 +8,7 @@ use spidnn_kernels::KernelCall;
 use spidnn_kernels::apart::{self, Part};
 
 /// Pages at most.
-pub const COUNT: usize = 8;
+pub const COUNT: usize = 9;
 
 /// A page's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub enum Page {
     Exponential,
     /// The same: gaussian units.
     Gaussian,
+    /// Gradients of convolutions on halves: with the rest of [`Page::Shape`] they would be too large.
+    Gradient,
 }
 
 macro_rules! pages {
@@ -50,10 +52,11 @@ macro_rules! pages {
 
 pages! {
     Product: Conv ConvHalf BiasAct;
-    Shape: Pool PoolGrad ActGrad ConvWgrad ConvWgradHalf PrepConvBackward PrepConvBackwardHalf ColumnSum;
+    Shape: Pool PoolGrad ActGrad ConvWgrad PrepConvBackward ColumnSum;
     Loss: Loss Softmax SoftmaxGrad;
     Update: OptimizerStep SumParts Norms Clip CountNonFinite NormCoefficients;
     Norm: NormGrad Normalise Lerp Dropout ScaleShift Scale;
+    Gradient: ConvWgradHalf PrepConvBackwardHalf;
 }
 
 /// The page that runs a call, where it is not the kernel's own, which checks it.
@@ -104,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_page_is_brought_when_another_is_there() {
-        let mut shelf = Shelf::new([800, 0, 1600, 8, 16, 0, 0, 0]);
+        let mut shelf = Shelf::new([800, 0, 1600, 8, 16, 0, 0, 0, 0]);
         assert_eq!(shelf.need(Page::Product), Some(800));
         assert_eq!(shelf.need(Page::Product), None);
         assert_eq!(shelf.need(Page::Shape), None, "resident");
