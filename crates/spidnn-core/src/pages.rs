@@ -30,7 +30,7 @@ pub enum Page {
     Exponential,
     /// The same: gaussian units.
     Gaussian,
-    /// Gradients of convolutions on halves: with the rest of [`Page::Shape`] they would be too large.
+    /// Gradients of convolutions' weights on halves: with the rest of [`Page::Shape`] they would be too large.
     Gradient,
 }
 
@@ -51,12 +51,12 @@ macro_rules! pages {
 }
 
 pages! {
-    Product: Conv ConvHalf BiasAct;
+    Product: Conv ConvHalf PrepWindowHalf BiasAct;
     Shape: Pool PoolGrad ActGrad ConvWgrad PrepConvBackward ColumnSum;
-    Loss: Loss Softmax SoftmaxGrad;
+    Loss: Loss Softmax SoftmaxGrad PrepConvBackwardHalf;
     Update: OptimizerStep SumParts Norms Clip CountNonFinite NormCoefficients;
     Norm: NormGrad Normalise Lerp Dropout ScaleShift Scale;
-    Gradient: ConvWgradHalf PrepConvBackwardHalf;
+    Gradient: ConvWgradHalf;
 }
 
 /// The page that runs a call, where it is not the kernel's own, which checks it.

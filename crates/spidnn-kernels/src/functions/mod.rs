@@ -28,7 +28,7 @@ pub mod cycles {
     pub const TANH: u64 = 79;
     /// Logistic function of numbers from -4 to 16, as of tanh. Below: argument and log2 e (28), power of two (26), 1 / (1 + u) (21), product, round and
     /// pack (14); of subnormal results 92. Above 16: 18.
-    pub const SIGMOID: u64 = 87;
+    pub const SIGMOID: u64 = 83;
     /// 1 / sqrt(x): argument and segment (11), polynomial (31), root of 1/2 (8), round and pack (3), registers (9).
     pub const RECIPROCAL_SQRT: u64 = 60;
     /// x / (1 + |x|)
