@@ -14,11 +14,11 @@ pub const COUNT: usize = 9;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Page {
-    /// Convolutions, and what goes with products of any kind.
+    /// Convolutions, and what goes with products of any kind; on halves the alignment of windows, too.
     Product,
     /// Pooling, and gradients of pooling, activations and weights.
     Shape,
-    /// Losses, and the normalisation that comes with them.
+    /// Losses, and the normalisation that comes with them; on halves the alignment of kernels for gradients, for which the others have no room.
     Loss,
     /// Optimizers' steps.
     Update,

@@ -44,7 +44,7 @@ pub const RANGES: &[(&str, u32, u32)] = &[
 /// 500 numbers of a range.
 #[must_use]
 pub fn numbers_of(from: u32, to: u32, random: &mut crate::Random) -> Vec<f32> {
-    (0..500).map(|_| f32::from_bits(from + (u64::from(to - from) * u64::from(random.word()) >> 32) as u32)).collect()
+    (0..500).map(|_| f32::from_bits(from + ((u64::from(to - from) * u64::from(random.word())) >> 32) as u32)).collect()
 }
 
 /// A core with the functions in its instruction memory.

@@ -170,7 +170,7 @@ fn high_natural(a: u32, b: u32) -> u32 {
 /// `m * 2^-31 * 2^(field - 127)` of an `m` with its top bit at 31, half rounded up; `field` may be that of a subnormal number.
 #[inline(always)]
 fn pack_natural(m: u32, field: i32) -> f32 {
-    let shift = core::cmp::min(core::cmp::max(9 - field, 8), 40) as u32;
+    let shift = (9 - field).clamp(8, 40) as u32;
     let mantissa = (((u64::from(m) << 1) >> shift) + 1) >> 1;
     // The hidden bit of a normal mantissa adds one to the field.
     f32::from_bits(mantissa as u32 + ((core::cmp::max(field - 1, 0) as u32) << 23))
