@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use spidnn::cycle_link::CycleLink;
-use spinnaker_host::stream::Streams;
+use spinnaker_host::bulk::Bulk;
 use spinnaker_host::{Boards, BootOptions, Options, Place, Transceiver};
 use spinnaker_machine::{ChipXy, Machine};
 use spinnaker_sim::cycle::{CycleConfig, CycleMachine};
@@ -62,25 +62,25 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let data = content(stream_kib);
     let mut boards = runtime.block_on(Boards::single(host))?;
     let begin = boards.now();
-    let mut streams = runtime.block_on(Streams::start(&mut boards, spidnn::firmware::STREAM, AppId(77)))?;
+    let mut bulk = runtime.block_on(Bulk::start(&mut boards, spidnn::firmware::STREAM, AppId(77)))?;
     println!("started in {:.1} ms", (boards.now() - begin).as_secs_f64() * 1e3);
     for chip in chips {
         let begin = boards.now();
-        runtime.block_on(streams.write_many(&mut boards, &[(chip, ADDRESS, &data)]))?;
+        runtime.block_on(bulk.write_many(&mut boards, &[(chip, ADDRESS, &data)]))?;
         let written = boards.now();
         let place = Place { chip, address: ADDRESS, length_bytes: data.len() };
-        let back = runtime.block_on(streams.read_many(&mut boards, &[place]))?;
+        let back = runtime.block_on(bulk.read_many(&mut boards, &[place]))?;
         let read = boards.now();
         assert!(back[0] == data);
         println!(
             "chip {chip}, streamed {stream_kib} KiB: written {:.2} MB/s, read {:.2} MB/s, {:?}",
             rate(data.len(), written - begin),
             rate(data.len(), read - written),
-            streams.counts()
+            bulk.counts()
         );
     }
     let begin = boards.now();
-    runtime.block_on(streams.stop(&mut boards))?;
+    runtime.block_on(bulk.stop(&mut boards))?;
     println!("stopped in {:.1} ms", (boards.now() - begin).as_secs_f64() * 1e3);
     Ok(())
 }

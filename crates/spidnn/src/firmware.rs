@@ -31,7 +31,7 @@ pub const VARIANTS: &[Firmware] = &[
     Firmware { name: "train", aplx: include_bytes!("../../spidnn-firmware/artefacts/train.aplx") },
 ];
 
-/// The program for bulk transfers ([`spinnaker_host::stream`]).
+/// The program for bulk transfers ([`spinnaker_host::bulk`]).
 pub const STREAM: &[u8] = include_bytes!("../../spidnn-firmware/artefacts/stream.aplx");
 
 impl Firmware {

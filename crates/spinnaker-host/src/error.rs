@@ -55,7 +55,7 @@ pub enum HostError {
         "{board}: the program for transfers on {gate} has not answered for {} ms. The monitor's own commands may still work; start the board again if not",
         waited.as_millis()
     )]
-    StreamSilent {
+    BulkSilent {
         /// The board's address.
         board: String,
         /// The program's core.

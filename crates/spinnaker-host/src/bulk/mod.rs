@@ -1,10 +1,10 @@
 //! Bulk transfers between host and SDRAM, faster than the monitor's: by a program on one core of each chip.
 //!
-//! [`Streams::start`] loads the program (its image comes from the caller), routes its packets and finds out how the host is reached;
-//! [`Streams::write_many`] and [`Streams::read_many`] are what [`Boards`]' are, by the program where it is worth it and by the
-//! monitor's commands where it is not, or where there is no program or it has stopped answering. [`Streams::stop`] takes everything away again: cores, routes.
+//! [`Bulk::start`] loads the program (its image comes from the caller), routes its packets and finds out how the host is reached;
+//! [`Bulk::write_many`] and [`Bulk::read_many`] are what [`Boards`]' are, by the program where it is worth it and by the
+//! monitor's commands where it is not, or where there is no program or it has stopped answering. [`Bulk::stop`] takes everything away again: cores, routes.
 //!
-//! The routes' keys are not those of networks ([`spinnaker_wire::stream::KEY_MASK`]), but a table that was made short may match keys
+//! The routes' keys are not those of networks ([`spinnaker_wire::bulk::KEY_MASK`]), but a table that was made short may match keys
 //! that nobody used: start this before the tables of a network are loaded, or without one.
 
 mod patience;
@@ -18,10 +18,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
+use spinnaker_wire::bulk::{self as wire, BLOCK_BYTES, Extent, Message, VERSION};
 use spinnaker_wire::iptag::{TAGS_FIXED, Target};
 use spinnaker_wire::scp::StartWord;
 use spinnaker_wire::sdp::{self, Endpoint};
-use spinnaker_wire::stream::{self, BLOCK_BYTES, Extent, Message, VERSION};
 use spinnaker_wire::vcpu::{self, CoreState, Vcpu};
 use spinnaker_wire::{AppId, ChipAddress, CoreMask, CorePort};
 
@@ -44,7 +44,7 @@ const GREETINGS: u32 = 40;
 
 /// What has gone over the gates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StreamCounts {
+pub struct BulkCounts {
     /// Bytes written by the gates.
     pub written_bytes: u64,
     /// Bytes read by the gates.
@@ -61,30 +61,30 @@ struct Gate {
     transfer: u16,
     /// It has not answered: the monitor has to do.
     is_silent: bool,
-    counts: StreamCounts,
+    counts: BulkCounts,
 }
 
 /// See the module.
-pub struct Streams {
+pub struct Bulk {
     app: AppId,
     /// By transceiver; `None` where the monitor has to do.
     gates: Vec<Option<Gate>>,
     members: Vec<Member>,
 }
 
-impl Streams {
+impl Bulk {
     /// Loads `image`, the program for transfers, onto the highest core of each chip that is idle, and starts it as an application with a number
     /// of its own. Boards where it does not come up are left to the monitor.
     ///
     /// # Errors
     /// As [`Transceiver::load`], [`Transceiver::load_routes`], [`Transceiver::set_ip_tag`]. What was begun is taken away again.
     pub async fn start<L: Link>(boards: &mut Boards<L>, image: &[u8], app: AppId) -> Result<Self> {
-        let mut streams = Self { app, gates: Vec::new(), members: Vec::new() };
-        match streams.begin(boards, image).await {
-            Ok(()) => Ok(streams),
+        let mut bulk = Self { app, gates: Vec::new(), members: Vec::new() };
+        match bulk.begin(boards, image).await {
+            Ok(()) => Ok(bulk),
             Err(error) => {
                 // The first error is the one to tell.
-                let _ = streams.stop(boards).await;
+                let _ = bulk.stop(boards).await;
                 Err(error)
             }
         }
@@ -169,8 +169,8 @@ impl Streams {
     }
 
     /// What has gone over all gates.
-    pub fn counts(&self) -> StreamCounts {
-        self.gates.iter().flatten().fold(StreamCounts::default(), |sum, gate| StreamCounts {
+    pub fn counts(&self) -> BulkCounts {
+        self.gates.iter().flatten().fold(BulkCounts::default(), |sum, gate| BulkCounts {
             written_bytes: sum.written_bytes + gate.counts.written_bytes,
             read_bytes: sum.read_bytes + gate.counts.read_bytes,
             repeated_blocks: sum.repeated_blocks + gate.counts.repeated_blocks,
@@ -217,7 +217,7 @@ impl Streams {
         let jobs = jobs.map(async |(transceiver, gate, share)| {
             for (chip, address, data) in share {
                 match gate.write(transceiver, chip, address, data).await {
-                    Err(HostError::StreamSilent { .. }) => {
+                    Err(HostError::BulkSilent { .. }) => {
                         gate.is_silent = true;
                         transceiver.write(Endpoint::core(chip, 0), address, data).await?;
                     }
@@ -263,7 +263,7 @@ impl Streams {
         let jobs = jobs.map(async |(transceiver, gate, share)| {
             for (chip, address, data) in share {
                 match gate.read(transceiver, chip, address, data).await {
-                    Err(HostError::StreamSilent { .. }) => {
+                    Err(HostError::BulkSilent { .. }) => {
                         gate.is_silent = true;
                         transceiver.read_into(Endpoint::core(chip, 0), address, data).await?;
                     }
@@ -302,7 +302,7 @@ fn idle_cores<L: Link>(boards: &Boards<L>) -> BTreeMap<(u8, u8), u8> {
 
 /// Tells a gate where the host is. `None` if it does not answer.
 async fn greet<L: Link>(transceiver: &mut Transceiver<L>, gate: &Member, members: &[Member]) -> Result<Option<Gate>> {
-    let endpoint = Endpoint { chip: gate.chip, port: CorePort::new(gate.core, stream::PORT) };
+    let endpoint = Endpoint { chip: gate.chip, port: CorePort::new(gate.core, wire::PORT) };
     let tags = transceiver.ip_tags(gate.chip).await?;
     let Some(tag) = tags.iter().take(TAGS_FIXED.into()).position(|tag| !tag.is_valid()) else { return Ok(None) };
     let tag = tag as u8;
@@ -326,7 +326,7 @@ async fn greet<L: Link>(transceiver: &mut Transceiver<L>, gate: &Member, members
         }
         if greeted {
             let hands = members.iter().map(|m| ((m.chip.x(), m.chip.y()), m.hand)).collect();
-            return Ok(Some(Gate { endpoint, hands, transfer: 0, is_silent: false, counts: StreamCounts::default() }));
+            return Ok(Some(Gate { endpoint, hands, transfer: 0, is_silent: false, counts: BulkCounts::default() }));
         }
     }
     Ok(None)
@@ -449,6 +449,6 @@ impl<'a, L: Link> Wire<'a, L> {
     }
 
     fn silent(&self, waited: Duration) -> HostError {
-        HostError::StreamSilent { board: self.link.board(), gate: self.gate, waited }
+        HostError::BulkSilent { board: self.link.board(), gate: self.gate, waited }
     }
 }
