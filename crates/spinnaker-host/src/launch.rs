@@ -5,13 +5,11 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 use spinnaker_wire::iptag::Target;
 use spinnaker_wire::scp::{AllocCommand, Command, StartWord};
-use spinnaker_wire::sdp::Endpoint;
 use spinnaker_wire::sv::SDRAM_SYS_ADDRESS;
 use spinnaker_wire::{AppId, ChipAddress, CoreMask};
 
 use crate::application::check_application;
 use crate::link::Link;
-use crate::transceiver::Part;
 use crate::{Boards, HostError, Place, Result};
 
 /// How often an application is told to stop, and the pause after each.
@@ -127,20 +125,31 @@ impl<L: Link> Boards<L> {
     /// # Errors
     /// [`HostError::Waiting`] if cores do not become idle, and those of [`Transceiver::stop`](crate::Transceiver::stop).
     pub async fn clean_up(&mut self, app: AppId) -> Result<()> {
-        if app == AppId(0) {
+        self.clean_up_all(&[app]).await
+    }
+
+    /// [`Boards::clean_up`] of several applications at once.
+    ///
+    /// # Errors
+    /// As that.
+    pub async fn clean_up_all(&mut self, apps: &[AppId]) -> Result<()> {
+        if apps.contains(&AppId(0)) {
             return Err(HostError::Argument("app 0 is the idle kernel: it does not end".to_string()));
         }
         let start = self.now();
         let mut left = 0;
         for _ in 0..STOPS_MAX {
-            self.root().stop(app).await?;
+            for app in apps {
+                self.root().stop(*app).await?;
+            }
             self.pause(STOP_PAUSE).await?;
-            left = self.applications().await?.get(&app).copied().unwrap_or(0);
+            let running = self.applications().await?;
+            left = apps.iter().filter_map(|app| running.get(app)).sum();
             if left == 0 {
                 break;
             }
         }
-        self.free_all_of(app).await?;
+        self.free_all_of(apps).await?;
         self.clear_tags().await?;
         if left > 0 {
             let waited = self.now().saturating_sub(start);
@@ -149,19 +158,13 @@ impl<L: Link> Boards<L> {
         Ok(())
     }
 
-    /// Frees memory and routes of an application on all chips. The signal to stop has done so already where it has arrived.
-    async fn free_all_of(&mut self, app: AppId) -> Result<()> {
-        let chips: Vec<ChipAddress> = self.found().chips.iter().map(|found| found.chip).collect();
-        let jobs = self.by_board(chips.iter().copied()).map(async |(transceiver, share)| {
-            let commands = [AllocCommand::FreeRoutesOf { app, clear: true }, AllocCommand::FreeSdramOf { app }]
-                .map(Command::Alloc);
-            let parts = share.into_iter().flat_map(|job| {
-                let destination = Endpoint::core(chips[job], 0);
-                commands.into_iter().map(move |command| Part { destination, command, reply_bytes: 4 })
-            });
-            transceiver.run(parts, |_, _| Ok(())).await
-        });
-        try_join_all(jobs).await.map(drop)
+    /// Frees memory and routes of applications on all chips. The signal to stop has done so already where it has arrived.
+    async fn free_all_of(&mut self, apps: &[AppId]) -> Result<()> {
+        let commands = |app| [AllocCommand::FreeRoutesOf { app, clear: true }, AllocCommand::FreeSdramOf { app }];
+        let commands: Vec<Command<'_>> = apps.iter().flat_map(|app| commands(*app)).map(Command::Alloc).collect();
+        let chips = self.found().chips.iter();
+        let questions: Vec<_> = chips.flat_map(|found| commands.iter().map(|command| (found.chip, *command))).collect();
+        self.ask_many(&questions, 4).await.map(drop)
     }
 
     /// Writes the same data into the memory of all chips: by flood fill, and once more to each chip that has missed some of it,

@@ -20,11 +20,12 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 use spinnaker_wire::bulk::{self as wire, BLOCK_BYTES, Extent, Message, VERSION};
 use spinnaker_wire::iptag::{TAGS_FIXED, Target};
-use spinnaker_wire::scp::StartWord;
+use spinnaker_wire::scp::{AllocCommand, Command, StartWord};
 use spinnaker_wire::sdp::{self, Endpoint};
-use spinnaker_wire::vcpu::{self, CoreState, Vcpu};
+use spinnaker_wire::vcpu::CoreState;
 use spinnaker_wire::{AppId, ChipAddress, CoreMask, CorePort};
 
+use crate::cores::is_failed;
 use crate::link::{Channel, Link};
 use crate::{Boards, HostError, Place, Result, Transceiver};
 use reading::Reading;
@@ -37,7 +38,9 @@ const BYTES_MIN: usize = 8 * BLOCK_BYTES;
 const WORDS_MAX: usize = 1 << 24;
 /// So many chips are loaded all at once.
 const FLOOD_FROM: usize = 8;
-/// How long a program may take to start, and a gate to answer.
+/// The first pause after a signal to stop; they double.
+const STOP_PAUSE: Duration = Duration::from_millis(1);
+/// How long a program may take to start or to end, and a gate to answer.
 const START_WITHIN: Duration = Duration::from_secs(2);
 const GREET_EVERY: Duration = Duration::from_millis(50);
 const GREETINGS: u32 = 40;
@@ -77,14 +80,18 @@ impl Bulk {
     /// of its own. Boards where it does not come up are left to the monitor.
     ///
     /// # Errors
-    /// As [`Transceiver::load`], [`Transceiver::load_routes`], [`Transceiver::set_ip_tag`]. What was begun is taken away again.
+    /// [`HostError::NotStarted`] where the program does not run, soon; [`HostError::Waiting`] where it does not come up; as
+    /// [`Transceiver::load`], [`Boards::load_routes_many`], [`Transceiver::set_ip_tag`]. What was begun is taken away again, unless the board
+    /// has fallen silent ([`HostError::is_silence`]).
     pub async fn start<L: Link>(boards: &mut Boards<L>, image: &[u8], app: AppId) -> Result<Self> {
         let mut bulk = Self { app, gates: Vec::new(), members: Vec::new() };
         match bulk.begin(boards, image).await {
             Ok(()) => Ok(bulk),
             Err(error) => {
-                // The first error is the one to tell.
-                let _ = bulk.stop(boards).await;
+                // Of a board that is silent nothing is taken away. The first error is the one to tell.
+                if !error.is_silence() {
+                    let _ = bulk.stop(boards).await;
+                }
                 Err(error)
             }
         }
@@ -105,9 +112,8 @@ impl Bulk {
             by_board.push(members);
         }
         self.load(boards, image).await?;
-        for member in &self.members {
-            boards.at(member.chip).load_routes(member.chip, self.app, &member.routes).await?;
-        }
+        let tables: Vec<_> = self.members.iter().map(|member| (member.chip, member.routes.clone())).collect();
+        boards.load_routes_many(self.app, &tables).await?;
         for (number, members) in by_board.iter().enumerate() {
             if boards.transceivers.len() <= number {
                 break;
@@ -124,29 +130,34 @@ impl Bulk {
     async fn load<L: Link>(&self, boards: &mut Boards<L>, image: &[u8]) -> Result<()> {
         let start = |core: u8| StartWord { app: self.app, flags: 0, cores: CoreMask(1 << core) };
         // What is flooded is started on all chips alike.
-        let core = self.members.first().map_or(0, |member| member.core);
-        let is_alike = self.members.len() == boards.found().chips.len() && self.members.iter().all(|m| m.core == core);
+        let Some((first, rest)) = self.members.split_first() else { return Ok(()) };
+        let is_alike =
+            self.members.len() == boards.found().chips.len() && rest.iter().all(|member| member.core == first.core);
         if self.members.len() >= FLOOD_FROM && is_alike {
-            boards.root().flood_fill(image, start(core)).await?;
-        } else {
-            for member in &self.members {
-                boards.at(member.chip).load(member.chip, image, start(member.core)).await?;
-            }
+            boards.root().flood_fill(image, start(first.core)).await?;
+            return self.wait_started(boards, &self.members).await;
         }
-        // By the cores' blocks: counting goes by packets that may be lost.
-        let places: Vec<Place> = self
-            .members
-            .iter()
-            .map(|member| Place { chip: member.chip, address: vcpu::address(member.core), length_bytes: vcpu::BYTES })
-            .collect();
+        boards.at(first.chip).load(first.chip, image, start(first.core)).await?;
+        // A machine that does not run it says so on the first chip.
+        self.wait_started(boards, std::slice::from_ref(first)).await?;
+        for member in rest {
+            boards.at(member.chip).load(member.chip, image, start(member.core)).await?;
+        }
+        self.wait_started(boards, rest).await
+    }
+
+    /// Looks at the cores' blocks: counting goes by packets that may be lost.
+    async fn wait_started<L: Link>(&self, boards: &mut Boards<L>, members: &[Member]) -> Result<()> {
+        let cores: Vec<_> = members.iter().map(|member| (member.chip, member.core)).collect();
         let begin = boards.now();
-        let wanted = places.len() as u32;
+        let wanted = cores.len() as u32;
         loop {
-            let mut got = 0;
-            for block in boards.read_many(&places).await? {
-                let block = Vcpu::read(&block)?;
-                got += u32::from(block.app() == self.app && block.state() == CoreState::Run);
+            let mut words = boards.core_words(&cores).await?;
+            words.retain(|word| word.app == self.app);
+            if let Some(failed) = words.iter().find(|word| is_failed(word.state)) {
+                return Err(HostError::NotStarted { chip: failed.chip, core: failed.core, app: self.app });
             }
+            let got = words.iter().filter(|word| word.state == CoreState::Run).count() as u32;
             let waited = boards.now().saturating_sub(begin);
             if got == wanted {
                 return Ok(());
@@ -157,15 +168,31 @@ impl Bulk {
         }
     }
 
-    /// Ends the program and frees its routes.
+    /// Ends the program and frees its routes. Its cores are idle then.
     ///
     /// # Errors
-    /// As [`Transceiver::request`].
+    /// [`HostError::Waiting`] if they do not end, and those of [`Transceiver::request`].
     pub async fn stop<L: Link>(self, boards: &mut Boards<L>) -> Result<()> {
-        for member in &self.members {
-            boards.at(member.chip).free_routes_of(member.chip, self.app).await?;
+        let command = Command::Alloc(AllocCommand::FreeRoutesOf { app: self.app, clear: true });
+        let questions: Vec<_> = self.members.iter().map(|member| (member.chip, command)).collect();
+        boards.ask_many(&questions, 0).await?;
+        let cores: Vec<_> = self.members.iter().map(|member| (member.chip, member.core)).collect();
+        let begin = boards.now();
+        let mut pause = STOP_PAUSE;
+        loop {
+            // The signal goes from chip to chip, and may be missed by some.
+            boards.root().stop(self.app).await?;
+            boards.pause(pause).await?;
+            let words = boards.core_words(&cores).await?;
+            let got = words.iter().filter(|word| word.app == self.app).count() as u32;
+            let waited = boards.now().saturating_sub(begin);
+            if got == 0 {
+                return Ok(());
+            } else if waited >= START_WITHIN {
+                return Err(HostError::Waiting { state: "stopped".to_string(), wanted: 0, got, waited });
+            }
+            pause *= 2;
         }
-        boards.root().stop(self.app).await
     }
 
     /// What has gone over all gates.
