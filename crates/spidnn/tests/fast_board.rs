@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
+use spidnn::board::Counters;
 use spidnn::fast_board::fast_board;
 use spidnn::wire_board::WireBoard;
 use spidnn::{
@@ -117,8 +118,8 @@ fn predict(machine: Machine) -> (Vec<Tensor>, f64) {
     (outputs, session.usage().compute_s - before_s)
 }
 
-/// Weights and losses after a fit and an evaluation, and the seconds that the cores ran.
-fn train(machine: Machine) -> (Vec<Tensor>, Vec<f64>, f64) {
+/// Weights and losses after a fit and an evaluation, the seconds that the cores ran, and what went over the wires.
+fn train(machine: Machine) -> (Vec<Tensor>, Vec<f64>, f64, Counters) {
     let data = labelled(32, &[12, 12, 1], 5);
     let model = Model::untrained(small_convolutional(), 3);
     let mut session = model.on(machine).unwrap_or_else(|e| panic!("{e}"));
@@ -129,7 +130,8 @@ fn train(machine: Machine) -> (Vec<Tensor>, Vec<f64>, f64) {
     let mut losses = history.get("loss").expect("a loss").to_vec();
     losses.push(scores.get("loss").expect("a loss"));
     let compute_s = session.usage().compute_s;
-    (session.get_weights().expect("weights"), losses, compute_s)
+    let counters = session.usage().counters;
+    (session.get_weights().expect("weights"), losses, compute_s, counters)
 }
 
 fn same_bits(a: &[Tensor], b: &[Tensor]) {
@@ -165,8 +167,15 @@ fn predictions_are_the_same_bits_in_the_same_time() {
 #[test]
 fn training_gives_the_same_bits_in_the_same_time() {
     let text = "virtual:spin3?dead=1,0,3";
-    let (wire, wire_losses, wire_s) = train(over_the_wire(text));
-    let (fast, fast_losses, fast_s) = train(in_process(text));
+    let (wire, wire_losses, wire_s, wire_counters) = train(over_the_wire(text));
+    let (fast, fast_losses, fast_s, fast_counters) = train(in_process(text));
+    // Of the packets of exchanges and barriers the routers of the wire's machine tell.
+    assert!(fast_counters.packets_sent > 10_000, "{fast_counters:?}");
+    assert_eq!(wire_counters.packets_sent, fast_counters.packets_sent);
+    assert_eq!(
+        (wire_counters.packets_dropped, wire_counters.packets_delivered, wire_counters.energy_j),
+        (0, None, None)
+    );
     same_bits(&wire, &fast);
     assert_eq!(wire_losses, fast_losses);
     // Five runs or so, of two hops at most.

@@ -193,6 +193,11 @@ impl<L: Link> WireBoard<L> {
         &mut self.host
     }
 
+    /// Writes all by the monitor's commands, also where bulk transfers are faster.
+    pub fn by_monitor_only(&mut self) {
+        self.has_no_bulk = true;
+    }
+
     /// Uses so many application cores of a chip at most.
     pub fn cap_cores(&mut self, count: usize) {
         self.machine.cap_cores(count);

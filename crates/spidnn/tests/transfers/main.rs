@@ -1,5 +1,7 @@
 //! Bulk transfers by the project's own program on the instruction-level board, beside the official monitor.
 
+mod sessions;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
@@ -10,7 +12,7 @@ use spidnn::cycle_link::CycleLink;
 use spidnn::firmware::STREAM;
 use spinnaker_host::bulk::Bulk;
 use spinnaker_host::{Boards, BootOptions, Channel, Link, Options, Place, Transceiver};
-use spinnaker_machine::Machine;
+use spinnaker_machine::{Locator, Machine};
 use spinnaker_sim::cycle::{CycleConfig, CycleMachine};
 use spinnaker_wire::scp::{self, Command, ReturnCode};
 use spinnaker_wire::sdp::{self, Endpoint};
@@ -175,7 +177,7 @@ fn boot(seed: u64, config: &CycleConfig) -> Option<(tokio::runtime::Runtime, Boa
 }
 
 /// Writes to every chip, in several pieces, reads it back both ways, and looks at the bytes beside.
-async fn there_and_back(boards: &mut Boards<Rough>, bulk: &mut Bulk, seed: u64, bytes: usize) {
+async fn there_and_back<L: Link>(boards: &mut Boards<L>, bulk: &mut Bulk, seed: u64, bytes: usize) {
     let chips: Vec<ChipAddress> = boards.found().chips.iter().map(|found| found.chip).collect();
     let margin = 16;
     let pieces: Vec<(ChipAddress, u32, Vec<u8>)> = chips
@@ -324,5 +326,32 @@ fn a_program_that_has_stopped_is_done_without() {
         assert_eq!(bulk.counts().written_bytes, 0);
         // It is waited for once.
         assert!(boards.now() - begin < Duration::from_secs(6));
+    });
+}
+
+#[test]
+fn several_boards_are_written_and_read_by_their_own_cables() {
+    // Of three boards the chips on the way from one Ethernet chip to another, and one beside each.
+    let alive = [(0, 0), (0, 1), (1, 1), (2, 2), (3, 3), (4, 4), (5, 4), (6, 4), (7, 4), (8, 4), (9, 5)];
+    let all = (0..12).flat_map(|x| (0..12).map(move |y| (x, y)));
+    let dead: String = all.filter(|at| !alive.contains(at)).map(|(x, y)| format!("&dead={x},{y}")).collect();
+    let Ok(Locator::Virtual(locator)) = format!("virtual:3boards?fidelity=cycle{dead}").parse() else {
+        panic!("a locator")
+    };
+    if spidnn::boot_image::find().is_err() {
+        eprintln!("not run: no boot image of the official monitor (SPINNAKER_BOOT_IMAGE)");
+        return;
+    }
+    let spidnn::reach::Reached { runtime, mut boards } = spidnn::reach::instruction_level(&locator).unwrap();
+    runtime.block_on(async {
+        assert_eq!((boards.found().chips.len(), boards.ethernet_chips().len()), (alive.len(), 2));
+        let mut bulk = Bulk::start(&mut boards, STREAM, APP).await.unwrap();
+        there_and_back(&mut boards, &mut bulk, 40, 10_000).await;
+        let counts = bulk.counts();
+        // All but a few bytes at the edges, and the short piece.
+        assert!(counts.written_bytes > alive.len() as u64 * 17_200, "{counts:?}");
+        assert!(counts.read_bytes > alive.len() as u64 * 17_200, "{counts:?}");
+        bulk.stop(&mut boards).await.unwrap();
+        assert_eq!(boards.applications().await.unwrap(), BTreeMap::new());
     });
 }
