@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use futures_util::future::try_join_all;
 use spinnaker_wire::iptag::Target;
 use spinnaker_wire::scp::{AllocCommand, Command, StartWord};
 use spinnaker_wire::sv::SDRAM_SYS_ADDRESS;
@@ -85,16 +84,30 @@ impl<L: Link> Boards<L> {
     ) -> Result<()> {
         let writes: Vec<_> = cores.iter().map(|(chip, _)| (*chip, SDRAM_SYS_ADDRESS, file)).collect();
         self.write_many(&writes).await?;
-        let jobs = self.by_board(cores.iter().map(|(chip, _)| *chip)).map(async |(transceiver, share)| {
-            for (chip, cores) in share.into_iter().map(|job| cores[job]) {
-                transceiver.run_application(chip, StartWord { app, flags, cores }).await?;
-            }
-            Ok::<_, HostError>(())
-        });
-        try_join_all(jobs).await?;
+        let starts: Vec<_> =
+            cores.iter().map(|&(chip, cores)| (chip, SDRAM_SYS_ADDRESS, StartWord { app, flags, cores })).collect();
+        self.start_at_many(&starts).await?;
         // A monitor does not say when it fails to start something.
         let other = self.core_words(single).await?.into_iter().find(|word| word.app != app);
         other.map_or(Ok(()), |word| Err(HostError::NotStarted { chip: word.chip, core: word.core, app }))
+    }
+
+    /// [`Transceiver::start_at`](crate::Transceiver::start_at) on many chips at once: the chip, the address of the application in its memory,
+    /// and what to start.
+    ///
+    /// # Errors
+    /// As that.
+    pub async fn start_at_many(&mut self, starts: &[(ChipAddress, u32, StartWord)]) -> Result<()> {
+        let question = |&(chip, address, start): &_| (chip, Command::ApplicationStart { address, start });
+        // One whose answer is lost is looked after by itself.
+        let note = |error| if matches!(error, HostError::Silent { .. }) { Ok(error) } else { Err(error) };
+        for (number, answer) in self.ask_each(&starts.iter().map(question).collect::<Vec<_>>(), 0, note).await? {
+            let (chip, address, start) = starts[number];
+            if answer.is_err() && !self.at(chip).is_started(chip, start).await? {
+                self.at(chip).start_at(chip, address, start).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Sets a free IP tag of an Ethernet chip, which ends with [`Boards::clear_tags`] or [`Boards::clean_up`]. Returns its number.

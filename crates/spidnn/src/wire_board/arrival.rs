@@ -32,7 +32,8 @@ const BULK_CHIP_S: f64 = 0.007;
 
 /// What has not come yet.
 pub(super) struct Arrival {
-    application: &'static [u8],
+    /// Where the firmware lies in the memory of each chip, and the cores that it is for.
+    starts: Vec<(ChipAddress, u32, StartWord)>,
     routes: Vec<(ChipAddress, Vec<RouteEntry>)>,
     /// The program for transfers, while it runs.
     pub(super) bulk: Option<Bulk>,
@@ -44,12 +45,11 @@ pub(super) type Writes<'a> = Vec<(ChipAddress, u32, Cow<'a, [u8]>)>;
 impl<L: Link> WireBoard<L> {
     /// Gives a network its memory, and writes its images. The firmware comes by [`WireBoard::bring_up`].
     pub(super) fn settle(&mut self, chips: &BTreeMap<ChipXy, ChipImage>, firmware: &Firmware) -> Result<(), Error> {
-        let (application, pages) = firmware.parts();
-        let bulk = if self.is_worth_bulk(chips, pages) { self.start_bulk()? } else { None };
+        let bulk = if self.is_worth_bulk(chips, firmware) { self.start_bulk()? } else { None };
         let routes = chips.iter().filter(|(_, image)| !image.routes.is_empty());
         let routes = routes.map(|(chip, image)| (address(*chip), image.routes.iter().map(route_entry).collect()));
-        self.arrival = Some(Arrival { application, routes: routes.collect(), bulk });
-        let writes = self.place(chips, pages)?;
+        self.arrival = Some(Arrival { starts: Vec::new(), routes: routes.collect(), bulk });
+        let writes = self.place(chips, firmware)?;
         let writes: Vec<(ChipAddress, u32, &[u8])> =
             writes.iter().map(|(chip, at, bytes)| (*chip, *at, &**bytes)).collect();
         self.host_bytes += writes.iter().map(|(.., bytes)| bytes.len() as u64).sum::<u64>();
@@ -65,12 +65,12 @@ impl<L: Link> WireBoard<L> {
     }
 
     /// Whether a network is there sooner by the program for transfers, with the time that its start takes.
-    fn is_worth_bulk(&self, chips: &BTreeMap<ChipXy, ChipImage>, pages: &[u8]) -> bool {
+    fn is_worth_bulk(&self, chips: &BTreeMap<ChipXy, ChipImage>, firmware: &Firmware) -> bool {
         let (mut near, mut far) = (0.0, 0.0);
         for (chip, image) in chips {
-            let pages = if image.cores.is_empty() { 0 } else { pages.len() };
+            let firmware = if image.cores.is_empty() { 0 } else { firmware.aplx.len() };
             let images: usize = image.sdram.iter().map(|(_, words)| 4 * words.len()).sum();
-            let bytes = (pages + images) as f64 + self.announced.get(chip).map_or(0.0, |bytes| *bytes as f64);
+            let bytes = (firmware + images) as f64 + self.announced.get(chip).map_or(0.0, |bytes| *bytes as f64);
             let is_near = self.machine.chips.get(chip).is_some_and(|chip| chip.ethernet);
             *(if is_near { &mut near } else { &mut far }) += bytes;
         }
@@ -98,8 +98,10 @@ impl<L: Link> WireBoard<L> {
         Ok(bulk)
     }
 
-    /// Gives the images of chips their memory; what has to be written there, with the pages of the firmware behind each.
-    fn place<'a>(&mut self, chips: &'a BTreeMap<ChipXy, ChipImage>, pages: &'a [u8]) -> Result<Writes<'a>, Error> {
+    /// Gives the images of chips their memory; what has to be written there, with the firmware behind each: its pages, and what the
+    /// monitor loads. (Brought by flood fill that would take 6 s.)
+    fn place<'a>(&mut self, chips: &'a BTreeMap<ChipXy, ChipImage>, firmware: &Firmware) -> Result<Writes<'a>, Error> {
+        let (application, pages) = firmware.parts();
         let addresses: Vec<ChipAddress> = chips.keys().map(|chip| address(*chip)).collect();
         let (spaces, blocks) = drive(&self.runtime, &self.ends, async {
             let spaces = self.host.sdram_spaces(&addresses).await?;
@@ -108,11 +110,12 @@ impl<L: Link> WireBoard<L> {
             let blocks = self.host.alloc_sdram_many(APP, directory::TAG, &wanted).await?;
             Ok::<_, HostError>((spaces, blocks))
         })?;
-        let mut writes = Vec::new();
+        let (mut writes, mut starts) = (Vec::new(), Vec::new());
         for ((&chip, image), ((free, length), block)) in chips.iter().zip(spaces.into_iter().zip(blocks)) {
             let end = image.sdram.iter().map(|(at, words)| at + 4 * words.len() as u32).max();
             let pages_at = end.unwrap_or(SDRAM_USER_BASE).next_multiple_of(16);
-            let end = pages_at + pages.len() as u32;
+            let application_at = (pages_at + pages.len() as u32).next_multiple_of(16);
+            let end = application_at + application.len() as u32;
             let first = SDRAM_USER_BASE + directory::RESERVED_BYTES;
             let in_place = block + directory::TEXT <= first - 18 * directory::TEXT_BYTES && block + length >= end;
             if !in_place {
@@ -127,7 +130,15 @@ impl<L: Link> WireBoard<L> {
             if pages_at != 0 {
                 writes.push((at, pages_at, pages.into()));
             }
+            if !image.cores.is_empty() {
+                writes.push((at, application_at, application.into()));
+                let cores = CoreMask(image.cores.iter().fold(0, |mask, (core, _)| mask | 1 << core));
+                starts.push((at, application_at, StartWord { app: APP, flags: 0, cores }));
+            }
             writes.extend(image.sdram.iter().map(|(to, words)| (at, *to, bytes(words).into())));
+        }
+        if let Some(arrival) = &mut self.arrival {
+            arrival.starts = starts;
         }
         Ok(writes)
     }
@@ -143,17 +154,14 @@ impl<L: Link> WireBoard<L> {
     }
 
     fn start_firmware(&mut self, arrival: Arrival) -> Result<(), Error> {
-        let Arrival { application, routes, bulk } = arrival;
+        let Arrival { starts, routes, bulk } = arrival;
         if let Some(bulk) = bulk {
             drive(&self.runtime, &self.ends, bulk.stop(&mut self.host))?;
         }
         if !routes.is_empty() {
             drive(&self.runtime, &self.ends, self.host.load_routes_many(APP, &routes))?;
         }
-        let mask = self.cores.iter().fold(0, |mask, (_, core)| mask | 1 << core);
-        self.host_bytes += application.len() as u64;
-        let start = StartWord { app: APP, flags: 0, cores: CoreMask(mask) };
-        drive(&self.runtime, &self.ends, self.host.root().flood_fill(application, start))?;
+        drive(&self.runtime, &self.ends, self.host.start_at_many(&starts))?;
         self.second_signal = false;
         self.wait_for(CoreState::Sync0, START_LIMIT)?;
         if self.lease.is_some() {

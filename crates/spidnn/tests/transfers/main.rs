@@ -335,8 +335,8 @@ fn several_boards_are_written_and_read_by_their_own_cables() {
     let alive = [(0, 0), (0, 1), (1, 1), (2, 2), (3, 3), (4, 4), (5, 4), (6, 4), (7, 4), (8, 4), (9, 5)];
     let all = (0..12).flat_map(|x| (0..12).map(move |y| (x, y)));
     let dead: String = all.filter(|at| !alive.contains(at)).map(|(x, y)| format!("&dead={x},{y}")).collect();
-    let Ok(Locator::Virtual(locator)) = format!("virtual:3boards?fidelity=cycle{dead}").parse() else {
-        panic!("a locator")
+    let Locator::Virtual(locator) = format!("virtual:3boards?fidelity=cycle{dead}").parse().unwrap() else {
+        panic!("virtual")
     };
     if spidnn::boot_image::find().is_err() {
         eprintln!("not run: no boot image of the official monitor (SPINNAKER_BOOT_IMAGE)");

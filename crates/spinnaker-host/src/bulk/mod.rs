@@ -22,6 +22,7 @@ use spinnaker_wire::bulk::{self as wire, BLOCK_BYTES, Extent, Message, VERSION};
 use spinnaker_wire::iptag::{TAGS_FIXED, Target};
 use spinnaker_wire::scp::{AllocCommand, Command, StartWord};
 use spinnaker_wire::sdp::{self, Endpoint};
+use spinnaker_wire::sv::SDRAM_SYS_ADDRESS;
 use spinnaker_wire::vcpu::CoreState;
 use spinnaker_wire::{AppId, ChipAddress, CoreMask, CorePort};
 
@@ -36,8 +37,6 @@ use writing::Writing;
 const BYTES_MIN: usize = 8 * BLOCK_BYTES;
 /// Words of a transfer at most; longer pieces are cut.
 const WORDS_MAX: usize = 1 << 24;
-/// So many chips are loaded all at once.
-const FLOOD_FROM: usize = 8;
 /// The first pause after a signal to stop; they double.
 const STOP_PAUSE: Duration = Duration::from_millis(1);
 /// How long a program may take to start or to end, and a gate to answer.
@@ -129,20 +128,14 @@ impl Bulk {
 
     async fn load<L: Link>(&self, boards: &mut Boards<L>, image: &[u8]) -> Result<()> {
         let start = |core: u8| StartWord { app: self.app, flags: 0, cores: CoreMask(1 << core) };
-        // What is flooded is started on all chips alike.
         let Some((first, rest)) = self.members.split_first() else { return Ok(()) };
-        let is_alike =
-            self.members.len() == boards.found().chips.len() && rest.iter().all(|member| member.core == first.core);
-        if self.members.len() >= FLOOD_FROM && is_alike {
-            boards.root().flood_fill(image, start(first.core)).await?;
-            return self.wait_started(boards, &self.members).await;
-        }
         boards.at(first.chip).load(first.chip, image, start(first.core)).await?;
         // A machine that does not run it says so on the first chip.
         self.wait_started(boards, std::slice::from_ref(first)).await?;
-        for member in rest {
-            boards.at(member.chip).load(member.chip, image, start(member.core)).await?;
-        }
+        let writes: Vec<_> = rest.iter().map(|member| (member.chip, SDRAM_SYS_ADDRESS, image)).collect();
+        boards.write_many(&writes).await?;
+        let starts: Vec<_> = rest.iter().map(|member| (member.chip, SDRAM_SYS_ADDRESS, start(member.core))).collect();
+        boards.start_at_many(&starts).await?;
         self.wait_started(boards, rest).await
     }
 
