@@ -65,7 +65,7 @@ pub trait Board {
     /// Sends the start signal to all loaded cores, after the writes so far.
     ///
     /// # Errors
-    /// If the machine does not answer.
+    /// If the machine does not answer, or a core does not come up.
     fn start(&mut self) -> Result<(), Error>;
     /// Waits until all loaded cores wait for the next start; the seconds that the last of them took from the start signal on.
     ///

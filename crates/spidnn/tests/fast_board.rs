@@ -182,6 +182,27 @@ fn training_gives_the_same_bits_in_the_same_time() {
     same_time(wire_s, fast_s, 10);
 }
 
+#[test]
+fn a_machine_without_bulk_transfers_is_loaded_all_the_same() {
+    let load_s = |by_monitor_only: bool| {
+        let runtime = runtime();
+        let boards = runtime.block_on(Boards::single(transceiver("virtual:spin3"))).expect("it answers");
+        let mut board = WireBoard::new(runtime, boards, None).expect("nobody else is there");
+        if by_monitor_only {
+            board.by_monitor_only();
+        }
+        let graph = Sequential::new(Input::shape([12, 12, 1])).with(Flatten::new()).with(Dense::new(512)).build();
+        let machine = Machine::from_board("a fast board", Box::new(board));
+        let mut session = Model::untrained(graph.expect("a graph"), 3).on(machine).expect("a machine");
+        session.predict(&labelled(8, &[12, 12, 1], 5)).expect("it runs");
+        session.usage().phases.load_s
+    };
+    let (asked_s, not_asked_s) = (load_s(false), load_s(true));
+    println!("loaded in {asked_s:.4} s, {not_asked_s:.4} s where it is not asked for the program");
+    // 1.2 MB at 1 to 8 MB/s; that the program does not run is found out on one chip, by 8 KB and a few questions.
+    assert!(not_asked_s > 0.15 && asked_s < not_asked_s + 0.03, "{asked_s} s, {not_asked_s} s");
+}
+
 #[tokio::test]
 async fn other_applications_are_refused_with_a_reason() {
     let mut host = transceiver("virtual:spin3");
