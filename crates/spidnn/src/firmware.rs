@@ -32,7 +32,7 @@ pub const VARIANTS: &[Firmware] = &[
     Firmware { name: "train_bfp16", aplx: include_bytes!("../../spidnn-firmware/artefacts/train_bfp16.aplx") },
 ];
 
-/// The program for bulk transfers ([`spinnaker_host::stream`]).
+/// The program for bulk transfers ([`spinnaker_host::bulk`]).
 pub const STREAM: &[u8] = include_bytes!("../../spidnn-firmware/artefacts/stream.aplx");
 
 impl Firmware {
