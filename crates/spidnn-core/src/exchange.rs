@@ -50,7 +50,7 @@ const SILENCE_CYCLES: u64 = 24_000_000_000;
 /// Cycles for a packet of a barrier, which the interrupt handler counts (measured, as those of the interpreter).
 const BARRIER_PACKET_CYCLES: u32 = 31;
 /// Cycles of a barrier beyond those of its packets and its command.
-const BARRIER_CYCLES: u32 = 170;
+const BARRIER_CYCLES: u32 = 15;
 /// Cycles for another packet: the handler, the ring, and what it asks for.
 const PACKET_CYCLES: u32 = 160;
 /// Cycles for each packet of a run with payload.
