@@ -23,13 +23,13 @@ const TURN_CYCLES: u32 = 120;
 /// `cargo run --release -p spidnn-truth --example kernels`, less the 240 that the measurement takes.)
 const fn kernel_cycles(number: u32, words: u32) -> u32 {
     match number {
-        call::Conv::NUMBER | call::ConvHalf::NUMBER => 3600,
-        call::ConvWgrad::NUMBER | call::ConvWgradHalf::NUMBER => 3500,
-        call::Pool::NUMBER | call::PoolGrad::NUMBER | call::Pool8::NUMBER => 2100,
-        call::OptimizerStep::NUMBER => 1500,
-        call::Product8::NUMBER => 1100,
-        call::WidenWindow::NUMBER | call::WidenColumns::NUMBER => 700,
-        _ => 60 + 80 * words,
+        call::Conv::NUMBER | call::ConvHalf::NUMBER => 3400,
+        call::ConvWgrad::NUMBER | call::ConvWgradHalf::NUMBER => 3300,
+        call::Pool::NUMBER | call::PoolGrad::NUMBER | call::Pool8::NUMBER => 2000,
+        call::OptimizerStep::NUMBER => 1250,
+        call::Product8::NUMBER => 900,
+        call::WidenWindow::NUMBER | call::WidenColumns::NUMBER => 650,
+        _ => 40 + 62 * words,
     }
 }
 /// Cycles more for a transfer: rows clamped, memories checked, queued.
