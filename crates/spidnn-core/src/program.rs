@@ -148,7 +148,7 @@ pub mod directory {
 /// Who tells whom at a barrier: cores in groups of [`barrier::GROUP`] slots tell the first of their group, which tells slot 0.
 pub mod barrier {
     /// Slots of a group. (The first core of a chip hears of 3 others and of 4 groups, if there are 17: all together it would hear of 16,
-    /// and each packet takes the interrupt handler some 40 cycles.)
+    /// and each packet takes the interrupt handler some 30 cycles.)
     pub const GROUP: u32 = 4;
     /// The bits of a key that tell barriers from other traffic, and one from the next: kind, but for its lowest bit, and epoch.
     pub const KEY_MASK: u32 = 0x6F00;
