@@ -55,17 +55,16 @@ pub struct Arrival<W> {
     pub words: W,
 }
 
-/// Packets of the next barrier that an interrupt handler may count by itself: those whose key equals `key` where `mask` is set. Bits
-/// 8:4 of the key are a number; the number 31 ends the barrier.
+/// Packets of barriers that an interrupt handler may count by itself ([`crate::program::barrier`]): those whose keys have `epoch` under
+/// [`KEY_MASK`](crate::program::barrier::KEY_MASK). The number [`RELEASE`](crate::program::barrier::RELEASE) ends the barrier; the next
+/// epoch is counted from then on, and the packet sent at its end has that epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Meeting {
-    /// Key, without its number.
-    pub key: u32,
-    /// Bits of the key that count.
-    pub mask: u32,
+    /// Epoch of the first barrier, as it is in a key.
+    pub epoch: u32,
     /// Bit n: number n has to come before a packet is sent.
     pub gathered: u32,
-    /// Key of that packet, which has no payload.
+    /// Key of that packet for the first barrier, which has no payload.
     pub then: u32,
 }
 
@@ -120,7 +119,14 @@ pub trait Core {
     fn join(&self, _numbers: u32) -> bool {
         false
     }
-    /// Numbers that were counted since [`Core::expect`]. When number 31 has come, [`Core::event`] ends.
+    /// As [`Core::join`] at the beginning of a barrier; then sleeps until it is over: `true`. It gives up when so many cycles have
+    /// passed, and when there is something to [`Core::take`]. A core that does not count gives up at once.
+    async fn meet(&self, _numbers: u32, _cycles: u64) -> bool {
+        false
+    }
+    /// The barrier is over for the runtime, too.
+    fn part(&self) {}
+    /// Numbers that were counted at this barrier, the release included. When that comes, [`Core::event`] ends.
     fn met(&self) -> u32 {
         0
     }
@@ -143,10 +149,6 @@ pub trait Core {
     /// Sleeps until a packet comes that is to be taken, is put away or ends a barrier, or until the cycle count `deadline`; one that came since
     /// the last call counts. It may end without a reason.
     async fn event(&self, deadline: Option<u64>);
-    /// As [`Core::event`], with a deadline so many cycles from now.
-    async fn event_within(&self, cycles: u64) {
-        self.event(Some(self.now_cycles() + cycles)).await;
-    }
     /// Tells the host that the core is ready, and sleeps until the host's start signal: `true`. A packet wakes it, too:
     /// `false`; the core then takes it and calls again.
     async fn wait_start(&self) -> bool;

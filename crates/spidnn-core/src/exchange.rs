@@ -2,8 +2,8 @@
 //!
 //! **Keys.** `chip << 20 | core << 15 | kind << 12 | low`; the kinds are the constants of [`kind`].
 //!
-//! **Barriers.** Every core sends `arrive` (its slot and epoch in the low bits) to the first core of its group, those send `arrive` to
-//! the leader when they have heard all of theirs ([`crate::program::barrier`]), and the leader then multicasts `release` with that
+//! **Barriers.** Every core sends `arrive` (epoch and its slot in the low bits: [`crate::program::barrier`]) to the first core of its group,
+//! those send `arrive` to the leader when they have heard all of theirs, and the leader then multicasts `release` with that
 //! epoch to all, itself included. Who waits too long repeats what it sent; an `arrive` of an epoch that is over is answered by
 //! the leader's `release`. A core's interrupt handler can do all of this by itself ([`Meeting`]).
 //!
@@ -45,16 +45,12 @@ const SENDER_MASK: u32 = !0x7FFF;
 const TIMEOUT_MAX_CYCLES: u64 = 1_280_000;
 /// The same at a barrier, where waiting for others is usual (2 ms).
 const BARRIER_TIMEOUT_CYCLES: u64 = 400_000;
-/// Bits that `arrive` and `release` of an epoch share: kind, but for its lowest bit, and epoch.
-const MEETING_MASK: u32 = 0x600F;
-/// The number of a `release`, where an `arrive` has a slot.
-const RELEASE_NUMBER: u32 = 31;
 /// A peer that has not answered for so long (two minutes) is given up; the host finds dead cores long before.
 const SILENCE_CYCLES: u64 = 24_000_000_000;
 /// Cycles for a packet of a barrier, which the interrupt handler counts (measured, as those of the interpreter).
 const BARRIER_PACKET_CYCLES: u32 = 31;
 /// Cycles of a barrier beyond those of its packets and its command.
-const BARRIER_CYCLES: u32 = 170;
+const BARRIER_CYCLES: u32 = 15;
 /// Cycles for another packet: the handler, the ring, and what it asks for.
 const PACKET_CYCLES: u32 = 160;
 /// Cycles for each packet of a run with payload.
@@ -94,7 +90,7 @@ impl Links {
 
     /// What comes at the barrier of an epoch.
     fn meeting(&self, epoch: u32) -> Meeting {
-        Meeting { key: epoch & 15, mask: MEETING_MASK, gathered: self.gathered, then: self.message(epoch) }
+        Meeting { epoch: barrier::key(epoch, 0), gathered: self.gathered, then: self.message(epoch) }
     }
 
     /// What a core sends when all that it has to hear of are there: the leader `release`, others `arrive`.
@@ -102,12 +98,12 @@ impl Links {
         if self.config.slot == 0 {
             self.release(epoch)
         } else {
-            self.config.above | kind::ARRIVE << 12 | self.config.slot << 4 | (epoch & 15)
+            self.config.above | kind::ARRIVE << 12 | barrier::key(epoch, self.config.slot)
         }
     }
 
     fn release(&self, epoch: u32) -> u32 {
-        self.config.leader | kind::RELEASE << 12 | RELEASE_NUMBER << 4 | (epoch & 15)
+        self.config.leader | kind::RELEASE << 12 | barrier::key(epoch, barrier::RELEASE)
     }
 
     #[cfg(feature = "exchanges")]
@@ -124,28 +120,32 @@ impl Links {
             return Ok(());
         }
         core.charge(BARRIER_CYCLES);
-        self.join(core, self.config.slot).await;
-        // Most barriers end with the first news, without a look at the clock.
-        self.answer(core).await;
-        if !self.is_over(core) {
-            core.event_within(BARRIER_TIMEOUT_CYCLES).await;
-        }
-        let mut watch = None;
-        while !self.is_over(core) {
-            let new = || Watch::new(core, self.config.leader, epoch, BARRIER_TIMEOUT_CYCLES);
-            if self.wait(core, watch.get_or_insert_with(new)).await? && self.has_gathered(core) {
-                core.send(self.message(epoch), None).await;
-            }
+        let come = self.arrived[(epoch & 1) as usize] | 1 << self.config.slot;
+        if !core.meet(come, BARRIER_TIMEOUT_CYCLES).await {
+            self.barrier_by_steps(core).await?;
         }
         self.released = epoch;
         self.arrived[(epoch & 1) as usize] = 0;
-        core.expect(self.meeting(epoch.wrapping_add(1)));
+        core.part();
+        Ok(())
+    }
+
+    /// A barrier on a core that does not count by itself, or at which something else happens.
+    #[inline(never)]
+    async fn barrier_by_steps<C: Core>(&mut self, core: &C) -> Result<(), Failure> {
+        self.join(core, self.config.slot).await;
+        let mut watch = Watch::new(core, self.config.leader, self.epoch, BARRIER_TIMEOUT_CYCLES);
+        while !self.is_over(core) {
+            if self.wait(core, &mut watch).await? && self.has_gathered(core) {
+                core.send(self.message(self.epoch), None).await;
+            }
+        }
         Ok(())
     }
 
     /// Whether the leader has said that all are at the barrier that goes on.
     fn is_over<C: Core>(&self, core: &C) -> bool {
-        self.released == self.epoch || core.met() >> RELEASE_NUMBER != 0
+        self.released == self.epoch || core.met() >> barrier::RELEASE != 0
     }
 
     /// A core has come to the barrier that goes on.
@@ -163,9 +163,16 @@ impl Links {
     }
 
     /// Answers everything that has arrived.
+    #[inline(always)]
     pub async fn answer<C: Core>(&mut self, core: &C) {
-        while core.has_arrivals() {
-            let Some(arrival) = core.take() else { return };
+        if core.has_arrivals() {
+            self.answer_all(core).await;
+        }
+    }
+
+    #[inline(never)]
+    async fn answer_all<C: Core>(&mut self, core: &C) {
+        while let Some(arrival) = core.take() {
             self.arrival(core, arrival).await;
         }
     }
@@ -200,7 +207,7 @@ impl Links {
         match key >> 12 & 7 {
             kind::ARRIVE => self.arrive(core, low).await,
             kind::RELEASE => {
-                if sender == self.config.leader && self.epoch & 15 == low & 15 {
+                if sender == self.config.leader && self.epoch & 15 == low >> barrier::EPOCH_SHIFT {
                     self.released = self.epoch;
                 }
             }
@@ -211,7 +218,7 @@ impl Links {
     }
 
     async fn arrive<C: Core>(&mut self, core: &C, low: u32) {
-        let (slot, epoch) = (low >> 4 & 31, low & 15);
+        let (slot, epoch) = (low & 0xFF, low >> barrier::EPOCH_SHIFT);
         if slot >= self.config.cores || barrier::above(slot) != self.config.slot {
             return;
         }

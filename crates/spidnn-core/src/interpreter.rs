@@ -12,24 +12,24 @@ use crate::program::{in_sdram, memory, opcode};
 
 /// Cycles of every command, as the firmware takes them (measured: `cargo run --release -p spidnn --example runtime_truth`): fetch, condition,
 /// dispatch, a look at what has arrived.
-const COMMAND_CYCLES: u32 = 252;
+const COMMAND_CYCLES: u32 = 165;
 /// Cycles for each parameter word of another command than a kernel.
 const WORD_CYCLES: u32 = 8;
 /// Cycles for each patch.
 const PATCH_CYCLES: u32 = 20;
 /// Cycles for the registers of a loop's turn.
-const TURN_CYCLES: u32 = 150;
+const TURN_CYCLES: u32 = 120;
 /// Cycles more for a kernel with so many parameters: the call is read, and every buffer that they name is checked. (Measured: `check` in
 /// `cargo run --release -p spidnn-truth --example kernels`, less the 240 that the measurement takes.)
 const fn kernel_cycles(number: u32, words: u32) -> u32 {
     match number {
-        call::Conv::NUMBER | call::ConvHalf::NUMBER => 3600,
-        call::ConvWgrad::NUMBER | call::ConvWgradHalf::NUMBER => 3500,
-        call::Pool::NUMBER | call::PoolGrad::NUMBER | call::Pool8::NUMBER => 2100,
-        call::OptimizerStep::NUMBER => 1500,
-        call::Product8::NUMBER => 1100,
-        call::WidenWindow::NUMBER | call::WidenColumns::NUMBER => 700,
-        _ => 60 + 80 * words,
+        call::Conv::NUMBER | call::ConvHalf::NUMBER => 3400,
+        call::ConvWgrad::NUMBER | call::ConvWgradHalf::NUMBER => 3300,
+        call::Pool::NUMBER | call::PoolGrad::NUMBER | call::Pool8::NUMBER => 2000,
+        call::OptimizerStep::NUMBER => 1250,
+        call::Product8::NUMBER => 900,
+        call::WidenWindow::NUMBER | call::WidenColumns::NUMBER => 650,
+        _ => 40 + 62 * words,
     }
 }
 /// Cycles more for a transfer: rows clamped, memories checked, queued.
@@ -46,10 +46,11 @@ impl Charge {
     }
 }
 
-/// Conditions of commands.
-const FIRST: u32 = When::First as u32;
-const NEXT_TURN: u32 = When::Next as u32;
-const LAST: u32 = When::Last as u32;
+/// A bit for each condition of commands ([`When`]).
+const ALWAYS: u32 = 1 << When::Always as u32;
+const FIRST: u32 = 1 << When::First as u32;
+const NEXT_TURN: u32 = 1 << When::Next as u32;
+const LAST: u32 = 1 << When::Last as u32;
 /// From a register of this turn to that of the next.
 const NEXT: usize = 4;
 /// Loops within each other at most.
@@ -87,6 +88,8 @@ pub(crate) enum Deed {
     /// Copy its vector to all replicas.
     #[cfg(feature = "exchanges")]
     BroadcastDown,
+    /// The list makes no sense: see [`Interpreter::failure`].
+    Fail,
 }
 
 /// A loop that is being executed.
@@ -138,14 +141,20 @@ pub(crate) struct Interpreter {
     registers: [u32; reg::COUNT],
     frames: [Frame; DEPTH_MAX],
     depth: usize,
-    /// Word of the segment that comes next.
+    /// Words of the segment, and the word that comes next.
+    words: u32,
     place: u32,
+    /// Where the innermost body ends, or the segment; the conditions that hold in this turn.
+    end: u32,
+    holds: u32,
     /// Commands that this run may still execute.
-    commands: u64,
+    commands: u32,
     /// Parameters of the command at hand, patched.
     parameters: [u32; CALL_WORDS_MAX],
     /// Cycles that the interpreter itself has taken, as far as they have not been charged.
     charged: Charge,
+    /// Why there is nothing to do.
+    pub failure: Failure,
     /// What was read last for each kind of deed.
     pub call: KernelCall,
     pub transfer: Transfer,
@@ -160,8 +169,12 @@ impl Interpreter {
         registers: [0; reg::COUNT],
         frames: [Frame::EMPTY; DEPTH_MAX],
         depth: 0,
+        words: 0,
         place: 0,
+        end: 0,
+        holds: ALWAYS,
         commands: 0,
+        failure: Failure { code: ErrorCode::BadCommand, detail: [0; 2] },
         parameters: [0; CALL_WORDS_MAX],
         charged: Charge(0),
         call: KernelCall::NOTHING,
@@ -174,14 +187,30 @@ impl Interpreter {
     /// Begins a run.
     pub fn begin_run(&mut self, registers: &[u32; reg::COUNT], commands_max: u64) {
         self.registers = *registers;
-        self.commands = commands_max;
+        self.commands = u32::try_from(commands_max).unwrap_or(u32::MAX);
     }
 
     /// Begins a segment.
-    pub fn begin_segment(&mut self) {
+    pub fn begin_segment(&mut self, segment: &[u32]) {
         self.depth = 0;
         // The first word is the length of the next segment.
         self.place = 1;
+        self.words = segment.len() as u32;
+        self.settle();
+    }
+
+    /// Where the innermost loop stands now: its end, and the conditions.
+    #[cfg_attr(target_arch = "arm", instruction_set(arm::a32))]
+    fn settle(&mut self) {
+        if self.depth == 0 {
+            self.end = self.words;
+            self.holds = ALWAYS | FIRST | NEXT_TURN | LAST;
+            return;
+        }
+        let frame = &self.frames[self.depth - 1];
+        self.end = frame.end;
+        let more = frame.total - frame.index > frame.step;
+        self.holds = ALWAYS | if frame.first { FIRST } else { 0 } | if more { NEXT_TURN } else { LAST };
     }
 
     /// The cycles to charge.
@@ -197,63 +226,48 @@ impl Interpreter {
 
     /// Takes a kernel's parameters as they are in the segment.
     #[inline(never)]
-    fn take_call(&mut self, number: u32, words: &[u32]) -> Result<(), Failure> {
-        self.call.read(number, words).map_err(|error| {
-            let code = match error {
-                DecodeError::UnknownKernel(_) => ErrorCode::NoKernel,
-                DecodeError::WrongLength { .. } => ErrorCode::BadKernel,
-            };
-            Failure::new(code, number, self.place)
-        })
+    fn take_call(&mut self, number: u32, words: &[u32]) -> bool {
+        let Err(error) = self.call.read(number, words) else { return true };
+        let code = match error {
+            DecodeError::UnknownKernel(_) => ErrorCode::NoKernel,
+            DecodeError::WrongLength { .. } => ErrorCode::BadKernel,
+        };
+        self.failure = Failure::new(code, number, self.place);
+        false
     }
 
-    /// The next deed of the segment. Every command goes through here, so on a core this is ARM code, plainly written: what the
-    /// standard library's adaptors do would be calls of Thumb code.
+    /// The next deed of the segment that was begun. Every command goes through here, so on a core this is ARM code, plainly written: what
+    /// the standard library's adaptors do would be calls of Thumb code.
     #[inline(never)]
     #[cfg_attr(target_arch = "arm", instruction_set(arm::a32))]
-    pub fn next(&mut self, segment: &[u32]) -> Result<Deed, Failure> {
-        let words = segment.len() as u32;
+    pub fn next(&mut self, segment: &[u32]) -> Deed {
         loop {
             // The end of a loop's body, or of several.
-            let mut end = words;
-            let (mut first, mut more) = (true, false);
-            while self.depth > 0 {
-                let frame = &self.frames[self.depth - 1];
-                more = frame.total - frame.index > frame.step;
-                if self.place != frame.end {
-                    (end, first) = (frame.end, frame.first);
-                    break;
+            while self.place >= self.end {
+                if self.depth == 0 {
+                    return Deed::End;
                 }
-                if more {
+                if self.holds & NEXT_TURN != 0 {
                     self.turn();
                 } else {
                     self.depth -= 1;
                 }
+                self.settle();
             }
-            let (inside, place) = (self.depth > 0, self.place);
-            if place >= words {
-                return Ok(Deed::End);
-            }
+            let place = self.place;
             let head = segment[place as usize];
             let (count, patches) = ((head >> 8 & 0xFF) as usize, (head >> 16 & 0xFF) as usize);
-            let length = 1 + count + 2 * patches;
-            if count > CALL_WORDS_MAX || place + length as u32 > end {
-                return Err(bad(head, place));
+            let end = place + (1 + count + 2 * patches) as u32;
+            if count > CALL_WORDS_MAX || end > self.end || head >> 26 != 0 {
+                return self.bad(head, place);
             }
             if self.commands == 0 {
-                return Err(too_long(head, place));
+                return self.too_long(head, place);
             }
             self.commands -= 1;
-            let runs = match head >> 24 {
-                0 => true,
-                FIRST => first,
-                NEXT_TURN => !inside || more,
-                LAST => !inside || !more,
-                _ => return Err(bad(head, place)),
-            };
             self.charged.add(COMMAND_CYCLES);
-            self.place = place + length as u32;
-            if !runs {
+            self.place = end;
+            if self.holds >> (head >> 24) & 1 == 0 {
                 continue;
             }
             self.charged.add(PATCH_CYCLES * patches as u32);
@@ -263,7 +277,9 @@ impl Interpreter {
             let is_kernel = code >= opcode::KERNEL;
             let parameters = if is_kernel {
                 self.charged.add(kernel_cycles(code - opcode::KERNEL, count as u32));
-                self.take_call(code - opcode::KERNEL, &segment[at..at + count])?;
+                if !self.take_call(code - opcode::KERNEL, &segment[at..at + count]) {
+                    return Deed::Fail;
+                }
                 at += count;
                 self.call.parameters_mut()
             } else {
@@ -280,7 +296,7 @@ impl Interpreter {
                 let patch = segment[at];
                 let (word, register) = ((patch & 0xFF) as usize, (patch >> 8) as usize);
                 if word >= count || register >= reg::COUNT {
-                    return Err(bad(head, place));
+                    return self.bad(head, place);
                 }
                 let change = self.registers[register].wrapping_mul(segment[at + 1]);
                 parameters[word] = parameters[word].wrapping_add(change);
@@ -288,62 +304,89 @@ impl Interpreter {
                 i += 1;
             }
             if is_kernel {
-                return Ok(Deed::Kernel);
+                return Deed::Kernel;
             }
-            match self.deed(head, place, count, end)? {
-                Deed::Nothing => {}
-                deed => return Ok(deed),
+            match (code, count) {
+                (opcode::WAIT, 1) if self.parameters[0] < 16 => {
+                    self.tag = self.parameters[0] as u8;
+                    return Deed::Wait;
+                }
+                (opcode::BARRIER, 0) => return Deed::Barrier,
+                (opcode::LOOP, 8) => {
+                    if !self.begin_loop() {
+                        return self.bad(head, place);
+                    }
+                }
+                _ => match self.deed(head, place, count) {
+                    Deed::Nothing => {}
+                    deed => return deed,
+                },
             }
         }
     }
 
-    /// What a command asks for that is not a kernel's, and whose parameters are patched.
-    fn deed(&mut self, head: u32, place: u32, count: usize, end: u32) -> Result<Deed, Failure> {
+    #[cold]
+    #[inline(never)]
+    fn bad(&mut self, head: u32, place: u32) -> Deed {
+        self.failure = Failure::new(ErrorCode::BadCommand, head, place);
+        Deed::Fail
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn too_long(&mut self, head: u32, place: u32) -> Deed {
+        self.failure = Failure::new(ErrorCode::TooLong, head, place);
+        Deed::Fail
+    }
+
+    /// What a transfer or an exchange asks for, whose parameters are patched.
+    #[inline(never)]
+    fn deed(&mut self, head: u32, place: u32, count: usize) -> Deed {
         let bad = Failure::new(ErrorCode::BadCommand, head, place);
-        Ok(match (head & 0xFF, &self.parameters[..count]) {
+        let outcome = match (head & 0xFF, &self.parameters[..count]) {
             (opcode::DMA, p) => {
                 self.charged.add(TRANSFER_CYCLES);
-                if transfer(p, bad, &mut self.transfer)? { Deed::Transfer } else { Deed::Nothing }
+                transfer(p, bad, &mut self.transfer).map(|some| if some { Deed::Transfer } else { Deed::Nothing })
             }
-            (opcode::WAIT, &[tag]) if tag < 16 => {
-                self.tag = tag as u8;
-                Deed::Wait
-            }
-            (opcode::BARRIER, []) => Deed::Barrier,
             #[cfg(feature = "exchanges")]
-            (opcode::REDUCE_UP, p) if count == 4 => {
-                self.exchange = exchange(p, bad)?;
+            (opcode::REDUCE_UP, p) if count == 4 => exchange(p, bad).map(|exchange| {
+                self.exchange = exchange;
                 Deed::ReduceUp
-            }
+            }),
             #[cfg(feature = "exchanges")]
-            (opcode::BROADCAST_DOWN, p) if count == 4 => {
-                self.exchange = exchange(p, bad)?;
+            (opcode::BROADCAST_DOWN, p) if count == 4 => exchange(p, bad).map(|exchange| {
+                self.exchange = exchange;
                 Deed::BroadcastDown
+            }),
+            _ => Err(bad),
+        };
+        match outcome {
+            Ok(deed) => deed,
+            Err(failure) => {
+                self.failure = failure;
+                Deed::Fail
             }
-            (opcode::LOOP, p) if p.len() == 8 => {
-                self.begin_loop(end).ok_or(bad)?;
-                Deed::Nothing
-            }
-            _ => return Err(bad),
-        })
+        }
     }
 
-    /// Enters a loop, or passes over one without turns; `None` for one that makes no sense. Its body begins at the current place
-    /// and must end at `limit` or before.
+    /// Enters a loop, or passes over one without turns; `false` for one that makes no sense. Its body begins at the current place
+    /// and must end where the body around it does, or before.
     #[inline(never)]
-    fn begin_loop(&mut self, limit: u32) -> Option<()> {
+    fn begin_loop(&mut self) -> bool {
         let [number, start, step, items, total_divisor, divisor, last, body, ..] = self.parameters;
-        let end = self.place.checked_add(body).filter(|&e| e <= limit)?;
         let depth = self.depth;
-        let sound = step != 0 && total_divisor != 0 && divisor != 0;
+        let sound = step != 0 && total_divisor != 0 && divisor != 0 && body <= self.end - self.place;
         if number as usize != depth || depth >= DEPTH_MAX || !sound {
-            return None;
+            return false;
         }
-        let total = items.div_ceil(total_divisor).min(last);
+        let end = self.place + body;
+        let (whole, rest) = divided(items, total_divisor);
+        let total = (whole + u32::from(rest > 0)).min(last);
         if start >= total || body == 0 {
             self.place = end;
-            return Some(());
+            return true;
         }
+        let (step_sample, step_block) = divided(step, divisor);
         self.frames[depth] = Frame {
             begin: self.place,
             end,
@@ -354,14 +397,15 @@ impl Interpreter {
             items,
             total_divisor,
             divisor,
-            step_sample: step / divisor,
-            step_block: step % divisor,
+            step_sample,
+            step_block,
             parity: 0,
             first: true,
         };
         self.depth += 1;
         self.first_turn();
-        Some(())
+        self.settle();
+        true
     }
 
     /// Sets the registers of the innermost loop's first turn, and of the one after it.
@@ -406,7 +450,8 @@ impl Interpreter {
     /// The registers of a turn: this one (`offset` 0) or the next ([`NEXT`]).
     fn set_turn(&mut self, f: &Frame, offset: usize, index: u32, parity: u32) {
         let base = usize::from(reg::loop_index(f.depth)) + offset;
-        self.registers[base..base + NEXT].copy_from_slice(&[index, index / f.divisor, index % f.divisor, parity]);
+        let (sample, block) = divided(index, f.divisor);
+        self.registers[base..base + NEXT].copy_from_slice(&[index, sample, block, parity]);
         self.registers[usize::from(reg::loop_count(f.depth)) + offset / NEXT] = f.items_at(index);
     }
 }
@@ -425,16 +470,14 @@ fn exchange(p: &[u32], bad: Failure) -> Result<Exchange, Failure> {
     Ok(exchange)
 }
 
-#[cold]
+/// Quotient and remainder; usual numbers need no division, for which a core has no instruction.
 #[inline(never)]
-fn bad(head: u32, place: u32) -> Failure {
-    Failure::new(ErrorCode::BadCommand, head, place)
-}
-
-#[cold]
-#[inline(never)]
-fn too_long(head: u32, place: u32) -> Failure {
-    Failure::new(ErrorCode::TooLong, head, place)
+fn divided(a: u32, b: u32) -> (u32, u32) {
+    match b {
+        1 => (a, 0),
+        _ if a < b => (0, a),
+        _ => (a / b, a % b),
+    }
 }
 
 /// A transfer with its rows clamped; `false` if there are none left.
@@ -450,8 +493,11 @@ fn transfer(p: &[u32], bad: Failure, t: &mut Transfer) -> Result<bool, Failure> 
     if out > 1 || tag >= 16 {
         return Err(bad);
     }
-    // Products of two words: nothing overflows.
-    let product = |a: u32, b: u32| u64::from(a) * u64::from(b);
+    // Products of two words: nothing overflows. (Those of short ones take an instruction of a core where others call a function.)
+    let product = |a: u32, b: u32| match (a | b) >> 16 {
+        0 => u64::from(a * b),
+        _ => u64::from(a) * u64::from(b),
+    };
     let (count, skipped) = ((to - from) as u32, (from - first) as u32);
     let sdram_at = u64::from(sdram) + product(from as u32, sdram_stride);
     let dtcm_at = u64::from(dtcm) + product(skipped, dtcm_stride);

@@ -197,9 +197,9 @@ impl<C: Core> Runner<'_, C> {
     #[inline(never)]
     async fn segment(&mut self, segment: &[u32]) -> Result<(), Failure> {
         let core = self.core;
-        self.interpreter.begin_segment();
+        self.interpreter.begin_segment(segment);
         loop {
-            let deed = self.interpreter.next(segment)?;
+            let deed = self.interpreter.next(segment);
             core.charge(self.interpreter.take_charge());
             if let Deed::Kernel = deed {
                 self.interpreter.check_call(core)?;
@@ -207,6 +207,7 @@ impl<C: Core> Runner<'_, C> {
             let said = &self.interpreter;
             match deed {
                 Deed::End => return Ok(()),
+                Deed::Fail => return Err(said.failure),
                 Deed::Nothing => {}
                 Deed::Transfer => core.dma(said.transfer).await,
                 Deed::Wait => core.dma_done(said.tag).await,

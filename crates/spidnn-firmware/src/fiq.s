@@ -3,8 +3,44 @@
     @ something. Words of an open block go where they belong at once, and that path is the short one: streams are made of them.
 fiq_entry:
     ldr   r11, [r8, #0x0C]          @ status: bit 17 with payload
+    ldr   r12, [r10, #20]           @ epoch of the barrier
     tst   r11, #0x00020000
-    beq   2f
+    bne   2f
+    ldr   r11, [r8, #0x14]          @ key; frees the controller
+    mov   r13, #1
+    eor   r12, r12, r11
+    tst   r12, #0x6F00              @ is it one of those that are counted?
+    bne   7f
+    movs  r11, r13, lsl r11         @ its number: the lowest byte
+    ldr   r13, [r10, #36]           @ numbers that have to come
+    bmi   9f
+    bics  r13, r13, r11
+    str   r13, [r10, #36]
+    subsne pc, lr, #4
+    mov   r13, #0x40000000          @ all are here: send, once
+    str   r13, [r10, #36]
+    ldr   r12, [r10, #40]
+8:
+    ldr   r13, [r8]
+    tst   r13, #0x10000000          @ not full
+    beq   8b
+    str   r12, [r8, #8]
+    subs  pc, lr, #4
+9:
+    str   r10, [r10, #28]           @ the barrier is over: news
+    str   r10, [r10, #32]
+    ldr   r11, [r10, #20]           @ the next epoch from now on
+    ldr   r12, [r10, #40]
+    ldr   r13, [r10, #24]
+    add   r11, r11, #0x100
+    and   r11, r11, #0xF00
+    bic   r12, r12, #0xF00
+    orr   r12, r12, r11
+    str   r13, [r10, #36]
+    str   r11, [r10, #20]
+    str   r12, [r10, #40]
+    subs  pc, lr, #4
+2:
     ldr   r12, [r8, #0x10]          @ payload
     ldr   r11, [r8, #0x14]          @ key; frees the controller
     ldr   r13, [r9]                 @ the block's keys
@@ -44,34 +80,9 @@ fiq_entry:
     add   r12, r13, #4
     bic   r12, r12, #256
     str   r10, [r10, #32]
+    str   r10, [r10, #44]           @ something waits
     cmp   r12, r11
     beq   3f
-    subs  pc, lr, #4
-2:
-    ldr   r11, [r8, #0x14]
-    ldr   r12, [r10, #20]           @ is it one of those that are counted?
-    ldr   r13, [r10, #24]
-    eor   r12, r12, r11
-    tst   r12, r13
-    bne   7f
-    mov   r11, r11, lsr #4          @ its number (what lies above is zero in this byte)
-    mov   r12, #1
-    movs  r11, r12, lsl r11
-    strmi r10, [r10, #32]           @ number 31 ends the barrier: news
-    ldr   r12, [r10, #28]
-    ldr   r13, [r10, #36]           @ numbers that have to come
-    orr   r12, r12, r11
-    str   r12, [r10, #28]
-    bics  r13, r13, r12
-    subsne pc, lr, #4
-    mov   r13, #0x40000000          @ all are here: send, once
-    str   r13, [r10, #36]
-    ldr   r12, [r10, #40]
-8:
-    ldr   r13, [r8]
-    tst   r13, #0x10000000          @ not full
-    beq   8b
-    str   r12, [r8, #8]
     subs  pc, lr, #4
 7:
     ldr   r13, [r10, #8]
@@ -82,6 +93,7 @@ fiq_entry:
     add   r12, r13, #4
     bic   r12, r12, #128
     str   r10, [r10, #32]
+    str   r10, [r10, #44]
     cmp   r12, r11
     beq   3f
     subs  pc, lr, #4

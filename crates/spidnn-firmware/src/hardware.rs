@@ -155,6 +155,27 @@ impl<K: Kernels> Core for Hardware<K> {
         packets::count(&meeting);
     }
 
+    fn meet(&self, numbers: u32, cycles: u64) -> bool {
+        self.in_barrier.set(true);
+        // Most barriers end with the first news, without a look at the clock. The alarm stays: whoever sleeps may be woken.
+        let mut begin = None;
+        loop {
+            timer::set_alarm(u32::try_from(cycles).unwrap_or(u32::MAX));
+            if packets::meet(numbers) {
+                return true;
+            }
+            let now = timer::now();
+            if !packets::is_empty() || u64::from(now.wrapping_sub(*begin.get_or_insert(now))) >= cycles {
+                return false;
+            }
+        }
+    }
+
+    fn part(&self) {
+        self.in_barrier.set(false);
+        packets::part();
+    }
+
     fn join(&self, numbers: u32) -> bool {
         self.in_barrier.set(true);
         packets::join(numbers);
@@ -162,7 +183,7 @@ impl<K: Kernels> Core for Hardware<K> {
     }
 
     fn met(&self) -> u32 {
-        packets::counted()
+        packets::met()
     }
 
     fn has_arrivals(&self) -> bool {
@@ -193,12 +214,6 @@ impl<K: Kernels> Core for Hardware<K> {
             sleep();
             timer::clear_alarm();
         }
-    }
-
-    fn event_within(&self, cycles: u64) {
-        timer::set_alarm(u32::try_from(cycles).unwrap_or(u32::MAX));
-        sleep();
-        timer::clear_alarm();
     }
 
     fn wait_start(&self) -> bool {

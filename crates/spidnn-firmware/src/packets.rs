@@ -8,6 +8,7 @@ use core::arch::asm;
 use core::cell::UnsafeCell;
 
 use spidnn_core::Meeting;
+use spidnn_core::program::barrier;
 
 use crate::device::{comms, vic};
 use crate::interrupt;
@@ -18,8 +19,10 @@ const LONG: usize = 64;
 const BLOCKS: usize = if cfg!(feature = "exchanges") { 12 } else { 0 };
 /// A block that is none: no key gives it, and the search goes on behind it.
 const CLOSED: u32 = u32::MAX;
-/// No number that ever comes: nothing is to be sent.
+/// A number that never comes: nothing is to be sent.
 const SENT: u32 = 1 << 30;
+/// An epoch that none is, so that nothing is counted: a kind that no packet has.
+const NO_EPOCH: u32 = 0x6000;
 /// The end of the table of blocks, as `fiq.s` knows it.
 const END: u32 = u32::MAX - 1;
 /// Packets without.
@@ -47,16 +50,19 @@ struct Rings {
     short_head: u32,
     short_tail: u32,
     stopped: u32,
-    /// Packets without payload that are counted: key, bits of it that count; numbers (bits 8:4) that came.
-    counted_key: u32,
-    counted_mask: u32,
-    counted: u32,
+    /// Packets without payload that are counted: epoch of the barrier, as it is in their keys.
+    epoch: u32,
+    /// Numbers that have to come at every barrier.
+    gathered: u32,
+    /// Not zero: a barrier is over.
+    over: u32,
     /// Not zero: something has happened that the runtime may wait for.
     news: u32,
     /// Numbers that have to come before a packet is sent, or [`SENT`]; its key.
-    gathered: u32,
+    missing: u32,
     then: u32,
-    reserved: u32,
+    /// Not zero: there may be something in the rings.
+    waiting: u32,
     blocks: [Block; BLOCKS + 1],
 }
 
@@ -75,13 +81,13 @@ static RINGS: Shared = Shared(UnsafeCell::new(Rings {
     short_head: 0,
     short_tail: 0,
     stopped: 0,
-    counted_key: 1,
-    counted_mask: 0,
-    counted: 0,
-    news: 0,
+    epoch: NO_EPOCH,
     gathered: SENT,
+    over: 0,
+    news: 0,
+    missing: SENT,
     then: 0,
-    reserved: 0,
+    waiting: 0,
     blocks: [const { Block { key: END, address: 0, bitmap: [0; 4] } }; BLOCKS + 1],
 }));
 
@@ -90,11 +96,13 @@ const _: () = {
     assert!(core::mem::offset_of!(Rings, short_keys) == 512);
     assert!(core::mem::offset_of!(Rings, long_head) == 640);
     assert!(
-        core::mem::offset_of!(Rings, counted_key) == 640 + 20
+        core::mem::offset_of!(Rings, epoch) == 640 + 20
             && core::mem::offset_of!(Rings, news) == 672
+            && core::mem::offset_of!(Rings, waiting) == 640 + 44
             && core::mem::offset_of!(Rings, blocks) == 640 + 48
             && size_of::<Block>() == 24
     );
+    assert!(barrier::KEY_MASK == 0x6F00 && barrier::EPOCH_SHIFT == 8 && barrier::RELEASE == 31);
 };
 
 macro_rules! word {
@@ -127,11 +135,11 @@ pub fn prepare() {
         (word!(short_tail), short),
         (word!(stopped), 0),
         (word!(news), 0),
-        // No key has a bit outside of an empty mask: nothing is counted.
-        (word!(counted_key), 1),
-        (word!(counted_mask), u32::MAX),
-        (word!(counted), 0),
+        (word!(epoch), NO_EPOCH),
         (word!(gathered), SENT),
+        (word!(over), 0),
+        (word!(missing), SENT),
+        (word!(waiting), 0),
     ] {
         write(place, value);
     }
@@ -198,34 +206,51 @@ pub fn close() {
 pub fn count(meeting: &Meeting) {
     // The handler must not see half of it. (Not nested: the runtime calls it.)
     interrupt::masked(|| {
-        write(word!(counted_key), meeting.key);
-        write(word!(counted_mask), meeting.mask);
-        write(word!(counted), 0);
+        write(word!(epoch), meeting.epoch);
         write(word!(gathered), meeting.gathered);
+        write(word!(over), 0);
+        write(word!(missing), meeting.gathered);
         write(word!(then), meeting.then);
     });
+}
+
+unsafe extern "C" {
+    /// `sleep.s`
+    fn spidnn_meet(numbers: u32) -> u32;
+}
+
+/// As [`join`]; then sleeps until there are news: whether a barrier is over.
+pub fn meet(numbers: u32) -> bool {
+    // SAFETY: it changes nothing but words of `RINGS`.
+    unsafe { spidnn_meet(numbers) != 0 }
+}
+
+/// The runtime knows that the barrier is over.
+pub fn part() {
+    write(word!(over), 0);
 }
 
 /// Adds numbers to those that came; sends the packet of the meeting if these were the last. (Else the handler does, later.)
 pub fn join(numbers: u32) {
     interrupt::masked(|| {
-        let counted = counted() | numbers;
-        write(word!(counted), counted);
-        if read(word!(gathered)) & !counted == 0 {
-            write(word!(gathered), SENT);
+        let missing = read(word!(missing)) & !numbers;
+        write(word!(missing), if missing == 0 { SENT } else { missing });
+        if missing == 0 {
             comms::send(read(word!(then)), None);
         }
     });
 }
 
-/// Numbers that were counted.
-pub fn counted() -> u32 {
-    read(word!(counted))
+/// Numbers that were counted, and whether the barrier is over.
+pub fn met() -> u32 {
+    let over = if read(word!(over)) != 0 { 1 << barrier::RELEASE } else { 0 };
+    !read(word!(missing)) & !(1 << barrier::RELEASE) | over
 }
 
 /// Whether no packet waits.
+#[inline(always)]
 pub fn is_empty() -> bool {
-    (read(word!(long_head)), read(word!(short_head))) == (read(word!(long_tail)), read(word!(short_tail)))
+    read(word!(waiting)) == 0
 }
 
 /// Payloads that were taken out of the ring, still in their places there; dropping gives these back.
@@ -263,6 +288,16 @@ fn freed() {
 
 /// The oldest packet without payload, or a run of packets with payload and consecutive keys: key of the first, payloads.
 pub fn take() -> Option<(u32, Payloads)> {
+    // Before the look: what comes after it is noted again.
+    write(word!(waiting), 0);
+    let taken = take_one();
+    if taken.is_some() {
+        write(word!(waiting), 1);
+    }
+    taken
+}
+
+fn take_one() -> Option<(u32, Payloads)> {
     let tail = read(word!(short_tail));
     if tail != read(word!(short_head)) {
         // SAFETY: the tail points into the ring.

@@ -67,7 +67,7 @@ impl Bounds {
     /// `count` words from byte offset `address`. An empty buffer may be anywhere.
     #[cfg_attr(target_arch = "arm", inline(never))]
     pub fn span(&self, field: &'static str, address: u32, count: u32) -> Result<Span, BadCall> {
-        Span::located(self.words, field, address, 0, count.into())
+        Span::counted(self.words, field, address, count)
     }
 
     /// [`Bounds::span`] if `address` is not [`crate::call::NONE`], else no words.

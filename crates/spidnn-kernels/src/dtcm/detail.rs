@@ -90,6 +90,11 @@ impl Span {
         self.end
     }
 
+    /// `count` words from byte offset `address`, if they are in a DTCM of `words` words.
+    pub(super) fn counted(words: usize, field: &'static str, address: u32, count: u32) -> Result<Span, BadCall> {
+        Span::located(words, field, address, 0, count.into())
+    }
+
     /// Words `first..end` counted from byte offset `address`, if they are in a DTCM of `words` words.
     pub(super) fn located(
         words: usize,

@@ -39,6 +39,19 @@ impl Span {
         (self.0.get() >> 16) - 1
     }
 
+    /// `count` words from byte offset `address`, if they are in a DTCM of `words` words.
+    #[inline(always)]
+    pub(super) fn counted(words: usize, _: &'static str, address: u32, count: u32) -> Result<Span, BadCall> {
+        let (start, words) = (address / 4, words.min(WORDS_MAX) as u32);
+        if count == 0 {
+            return NonZeroU32::new(1 << 16).map(Span).ok_or(BadCall);
+        }
+        if address % 4 != 0 || start > words || count > words - start {
+            return Err(BadCall);
+        }
+        NonZeroU32::new((start + count + 1) << 16 | start).map(Span).ok_or(BadCall)
+    }
+
     /// Words `first..end` counted from byte offset `address`, if they are in a DTCM of `words` words.
     #[inline(never)]
     pub(super) fn located(words: usize, _: &'static str, address: u32, first: i64, end: i64) -> Result<Span, BadCall> {
