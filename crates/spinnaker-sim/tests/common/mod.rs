@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub mod bare;
+pub mod messages;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
