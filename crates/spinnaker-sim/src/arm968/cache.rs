@@ -17,12 +17,25 @@ pub(super) const SLOTS: usize = WORDS + ITCM_BYTES / 2;
 /// A block of compiled code.
 #[derive(Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Block {
-    pub ops: Box<[Op]>,
+    pub ops: Arc<[Op]>,
     /// The instructions that it was compiled from.
     pub code: Box<[Source]>,
     pub repeat: Repeat,
     /// Address of the code after it.
     end: u32,
+}
+
+/// A block as it is found: its operations are one step away.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub ops: Arc<[Op]>,
+    pub block: Arc<Block>,
+}
+
+impl From<Arc<Block>> for Entry {
+    fn from(block: Arc<Block>) -> Self {
+        Self { ops: Arc::clone(&block.ops), block }
+    }
 }
 
 /// The blocks. Blocks are numbered from one.
@@ -33,7 +46,7 @@ pub(super) struct BlockCache {
     in_table: Vec<u64>,
     /// Number of the block at each place; zero for none. Empty until the first block that the table has not.
     numbers: Vec<u16>,
-    blocks: Vec<Arc<Block>>,
+    blocks: Vec<Entry>,
     /// Numbers of blocks that are no longer.
     free: Vec<u16>,
     store: CodeStore,
@@ -51,16 +64,16 @@ impl BlockCache {
     }
 
     /// The block for code at an address of instruction memory (below its size), if there is one.
-    pub fn find(&self, address: u32, thumb: bool) -> Option<&Block> {
+    pub fn find(&self, address: u32, thumb: bool) -> Option<&Entry> {
         self.at(slot(address, thumb))
     }
 
-    fn at(&self, slot: usize) -> Option<&Block> {
+    fn at(&self, slot: usize) -> Option<&Entry> {
         if self.is_in_table(slot) {
-            return self.store.table()?.get(slot)?.get().map(|block| &**block);
+            return self.store.table()?.get(slot)?.get();
         }
         let number = *self.numbers.get(slot)?;
-        self.blocks.get(usize::from(number).wrapping_sub(1)).map(|block| &**block)
+        self.blocks.get(usize::from(number).wrapping_sub(1))
     }
 
     fn is_in_table(&self, slot: usize) -> bool {
@@ -79,7 +92,7 @@ impl BlockCache {
         let block = self.store.share(block);
         let slot = slot(state.pc, state.thumb);
         if let Some(table) = self.store.table()
-            && Arc::ptr_eq(table[slot].get_or_init(|| Arc::clone(&block)), &block)
+            && Arc::ptr_eq(&table[slot].get_or_init(|| Arc::clone(&block).into()).block, &block)
         {
             self.in_table.resize(SLOTS.div_ceil(64), 0);
             self.in_table[slot / 64] |= 1 << (slot % 64);
@@ -88,11 +101,11 @@ impl BlockCache {
         self.numbers.resize(SLOTS, 0);
         self.numbers[slot] = match self.free.pop() {
             Some(number) => {
-                self.blocks[usize::from(number) - 1] = block;
+                self.blocks[usize::from(number) - 1] = block.into();
                 number
             }
             None => {
-                self.blocks.push(block);
+                self.blocks.push(block.into());
                 self.blocks.len() as u16
             }
         };
@@ -106,7 +119,7 @@ impl BlockCache {
         if self.find(state.pc, state.thumb).is_none() {
             self.compile(state);
         }
-        self.find(state.pc, state.thumb).map_or(state.pc, |block| block.end)
+        self.find(state.pc, state.thumb).map_or(state.pc, |entry| entry.block.end)
     }
 
     /// Drops the blocks that were compiled from words of instruction memory that have been written: those at offsets
@@ -131,7 +144,7 @@ impl BlockCache {
 
     /// Drops a block that starts before the end of what was written and reaches beyond its start.
     fn drop_block(&mut self, slot: usize, low: u32) {
-        if self.at(slot).is_none_or(|block| block.end <= low) {
+        if self.at(slot).is_none_or(|entry| entry.block.end <= low) {
             return;
         }
         if self.is_in_table(slot) {
@@ -139,7 +152,7 @@ impl BlockCache {
             return;
         }
         let number = std::mem::take(&mut self.numbers[slot]);
-        self.blocks[usize::from(number) - 1] = Arc::default();
+        self.blocks[usize::from(number) - 1] = Arc::<Block>::default().into();
         self.free.push(number);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use super::cache::{Block, SLOTS};
+use super::cache::{Block, Entry, SLOTS};
 
 /// Blocks above which the store looks for those that no core uses any more.
 const BLOCKS_MIN: usize = 1 << 14;
@@ -19,7 +19,7 @@ pub struct CodeStore {
 }
 
 /// The first block that any core had at each place: most cores of a machine have the same there, and find it where all do.
-pub(super) type Table = [OnceLock<Arc<Block>>];
+pub(super) type Table = [OnceLock<Entry>];
 
 #[derive(Debug, Default)]
 struct Shelf {
