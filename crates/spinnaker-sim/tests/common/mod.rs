@@ -3,6 +3,7 @@
 
 pub mod bare;
 mod boot_image;
+pub mod messages;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
