@@ -46,7 +46,7 @@ impl Span {
         if count == 0 {
             return NonZeroU32::new(1 << 16).map(Span).ok_or(BadCall);
         }
-        if address % 4 != 0 || start > words || count > words - start {
+        if !address.is_multiple_of(4) || start > words || count > words - start {
             return Err(BadCall);
         }
         NonZeroU32::new((start + count + 1) << 16 | start).map(Span).ok_or(BadCall)
