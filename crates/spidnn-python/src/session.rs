@@ -55,7 +55,7 @@ impl Session {
         };
         let on_interrupt = if machine.starts_with("virtual:") { OnInterrupt::Leave } else { OnInterrupt::Wait };
         let worker = Worker::start(py, on_interrupt, move |interrupt| {
-            let mut machine = Machine::open_with(&machine, |text| say(progress.as_ref(), text))?;
+            let mut machine = Machine::open_until(&machine, Some(&interrupt), |text| say(progress.as_ref(), text))?;
             machine.board_mut().set_interrupt(interrupt);
             let mut session = model.on(machine)?;
             if format != Format::F32 {
