@@ -45,8 +45,9 @@ const STOP_PAUSE: Duration = Duration::from_millis(1);
 const START_WITHIN: Duration = Duration::from_secs(2);
 const GREET_EVERY: Duration = Duration::from_millis(50);
 const GREETINGS: u32 = 40;
-/// For how long the tag that tells where the host is stays if nobody clears it: 5.12 s, more than a request is waited for.
-const TAG_TIMEOUT: TimeoutCode = TimeoutCode(10);
+/// For how long the tag that tells where the host is stays if nobody clears it: 1.28 s. SC&MP 4.0.0 has the ticks of a tag's time among its flags,
+/// so that more of them would make it another kind of tag.
+const TAG_TIMEOUT: TimeoutCode = TimeoutCode(8);
 
 /// What has gone over the gates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
