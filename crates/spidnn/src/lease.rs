@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 
-use spinnaker_host::{Boards, FoundCore, Link};
+use spinnaker_host::{Boards, FoundCore, Link, bulk};
 use spinnaker_wire::sdp::Endpoint;
 use spinnaker_wire::vcpu::{self, Vcpu};
 use spinnaker_wire::{AppId, ChipAddress};
@@ -120,6 +120,15 @@ pub async fn check(host: &mut Boards<impl Link>, board: &str) -> Result<(), Erro
     let mark = host.root().read(Endpoint::core(chip, 0), address, 4).await?;
     let mark = mark.try_into().map_or(0, u32::from_le_bytes);
     if is_foreign(mark) { Err(held()) } else { Ok(()) }
+}
+
+/// Takes off whatever sessions have left on the machine, in whatever phase they ended.
+///
+/// # Errors
+/// As [`bulk::quieten`] and [`Boards::clean_up_all`].
+pub async fn clear(host: &mut Boards<impl Link>) -> Result<(), spinnaker_host::HostError> {
+    bulk::quieten(host, BULK_APP).await?;
+    host.clean_up_all(&[APP, BULK_APP]).await
 }
 
 /// Says on the machine that a session of this computer is about to load something, or (`false`) that it has left.

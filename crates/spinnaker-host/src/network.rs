@@ -34,13 +34,16 @@ pub struct FoundMachine {
     pub silent: Vec<ChipAddress>,
 }
 
+/// Bytes of a chip's answer at least.
+pub(crate) const INFO_BYTES: usize = 36;
+
 impl<L: Link> Transceiver<L> {
     /// What a chip says of itself.
     ///
     /// # Errors
     /// As [`Transceiver::request_data`].
     pub async fn chip_info(&mut self, chip: ChipAddress) -> Result<ChipInfo> {
-        let payload = self.request_data(Endpoint::core(chip, 0), &Command::Info, 36).await?;
+        let payload = self.request_data(Endpoint::core(chip, 0), &Command::Info, INFO_BYTES).await?;
         Ok(ChipInfo::parse(&payload)?)
     }
 

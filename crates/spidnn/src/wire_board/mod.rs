@@ -253,7 +253,7 @@ impl<L: Link> WireBoard<L> {
 
     /// Ends whatever runs as this application, or transfers for it.
     fn clear(&mut self) -> Result<(), Error> {
-        drive(&self.runtime, &self.ends, self.host.clean_up_all(&[APP, BULK_APP]))
+        drive(&self.runtime, &self.ends, lease::clear(&mut self.host))
     }
 
     /// Does the writes that were asked for.
@@ -274,15 +274,21 @@ impl<L: Link> WireBoard<L> {
     /// Waits until all of its cores are in a state.
     fn wait_for(&mut self, state: CoreState, limit: Duration) -> Result<(), Error> {
         let began = self.host.now();
-        let wanted = self.cores.len();
+        let mut waiting: Vec<ChipXy> = self.chips_used().into_iter().collect();
         let mut pause = PAUSE_MIN;
         loop {
-            let (there, failed) = drive(&self.runtime, &self.ends, async {
-                let there = self.host.count(APP, state).await? as usize;
-                let failed = there < wanted && self.host.count(APP, CoreState::RunTimeError).await? > 0;
-                Ok::<_, HostError>((there, failed))
-            })?;
-            if there >= wanted {
+            let chips: Vec<ChipAddress> = waiting.iter().map(|chip| address(*chip)).collect();
+            let states = drive(&self.runtime, &self.ends, self.host.states(&chips))?;
+            let mut failed = false;
+            let mut states = states.into_iter();
+            // Who is there stays there.
+            waiting.retain(|chip| {
+                let states = states.next().unwrap_or([CoreState::Dead; 18]);
+                let own = self.cores.iter().filter(|(at, _)| at == chip).map(|(_, core)| states[usize::from(*core)]);
+                failed |= own.clone().any(|own| matches!(own, CoreState::RunTimeError | CoreState::Watchdog));
+                !own.clone().all(|own| own == state)
+            });
+            if waiting.is_empty() {
                 return Ok(());
             } else if failed {
                 return Err(self.trouble(CoreTrouble::Failed, began, state)?);

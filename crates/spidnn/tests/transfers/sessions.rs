@@ -62,6 +62,64 @@ fn a_network_comes_over_a_bad_cable() {
     assert!(bits == expected());
 }
 
+/// Polls a future so often and drops it; whether it was over before. Each turn is 20 us of machine time, or less.
+async fn cut_short(turns: u32, future: impl Future) -> bool {
+    let mut future = std::pin::pin!(future);
+    let mut left = turns;
+    std::future::poll_fn(|context| match future.as_mut().poll(context) {
+        std::task::Poll::Ready(_) => std::task::Poll::Ready(true),
+        std::task::Poll::Pending if left == 0 => std::task::Poll::Ready(false),
+        std::task::Poll::Pending => {
+            left -= 1;
+            std::task::Poll::Pending
+        }
+    })
+    .await
+}
+
+/// Stopped while it has a lock or a buffer of its monitor's, the gate would take the monitor with it.
+#[test]
+fn the_monitor_outlives_transfers_that_are_cut_short_at_any_moment() {
+    let Some((runtime, mut boards)) = boot(0, &CycleConfig::default()) else { return };
+    let mut rng = ChaCha8Rng::seed_from_u64(6);
+    let data = content(60_000, 1);
+    let chips = [ChipAddress::new(0, 0), ChipAddress::new(1, 1)];
+    let writes = chips.map(|chip| (chip, 0x6100_0000, &data[..]));
+    let places = chips.map(|chip| Place { chip, address: 0x6100_0000, length_bytes: data.len() });
+    let mut over = 0;
+    runtime.block_on(async {
+        for round in 0..24 {
+            let mut turns = |below: u32| rng.next_u32() % below;
+            if round % 6 == 5 {
+                // While it is loaded and greeted.
+                over += u32::from(cut_short(turns(4000), Bulk::start(&mut boards, STREAM, BULK_APP)).await);
+                spidnn::lease::clear(&mut boards).await.unwrap();
+            } else {
+                let mut bulk = Bulk::start(&mut boards, STREAM, BULK_APP).await.unwrap();
+                let is_over = if round % 2 == 0 {
+                    cut_short(turns(600), bulk.write_many(&mut boards, &writes)).await
+                } else {
+                    cut_short(turns(600), bulk.read_many(&mut boards, &places)).await
+                };
+                over += u32::from(is_over);
+                if round % 4 < 2 {
+                    bulk.stop(&mut boards).await.unwrap();
+                } else {
+                    // By somebody who knows nothing of it, as after a kill.
+                    spidnn::lease::clear(&mut boards).await.unwrap();
+                }
+            }
+            let root = Endpoint::core(ChipAddress::new(0, 0), 0);
+            let kernel = boards.root().version(root).await.unwrap_or_else(|e| panic!("round {round}: {e}"));
+            assert_eq!(kernel.name, "SC&MP");
+            assert_eq!(boards.applications().await.unwrap(), BTreeMap::new(), "round {round}");
+        }
+    });
+    assert!(over < 8, "{over} were over before");
+    let (bits, ..) = predict(machine(on_wires(runtime, boards)));
+    assert!(bits == expected());
+}
+
 #[test]
 fn what_a_killed_load_has_left_is_cleared_by_the_next_session() {
     let Some((runtime, mut boards)) = boot(0, &CycleConfig::default()) else { return };
@@ -70,15 +128,7 @@ fn what_a_killed_load_has_left_is_cleared_by_the_next_session() {
         let data = content(200_000, 1);
         let writes = [(ChipAddress::new(1, 1), 0x6100_0000, &data[..])];
         // In the middle of a transfer nobody is there any more.
-        let mut writing = std::pin::pin!(bulk.write_many(&mut boards, &writes));
-        let mut turns = 0;
-        std::future::poll_fn(|context| {
-            turns += 1;
-            // Each turn is 20 us of machine time, or less.
-            assert!(writing.as_mut().poll(context).is_pending(), "it is over");
-            if turns == 400 { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
-        })
-        .await;
+        assert!(!cut_short(400, bulk.write_many(&mut boards, &writes)).await, "it is over");
     });
     let left = runtime.block_on(boards.applications()).unwrap();
     assert_eq!(left, BTreeMap::from([(BULK_APP, 4)]));

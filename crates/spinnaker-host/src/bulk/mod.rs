@@ -8,6 +8,7 @@
 //! that nobody used: start this before the tables of a network are loaded, or without one.
 
 mod patience;
+mod quiet;
 mod reading;
 #[cfg(test)]
 mod tests;
@@ -19,7 +20,7 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use spinnaker_wire::bulk::{self as wire, BLOCK_BYTES, Extent, Message, VERSION};
-use spinnaker_wire::iptag::{TAGS_FIXED, Target};
+use spinnaker_wire::iptag::{TAGS_FIXED, Target, TimeoutCode};
 use spinnaker_wire::scp::{AllocCommand, Command, StartWord};
 use spinnaker_wire::sdp::{self, Endpoint};
 use spinnaker_wire::sv::SDRAM_SYS_ADDRESS;
@@ -29,6 +30,7 @@ use spinnaker_wire::{AppId, ChipAddress, CoreMask, CorePort};
 use crate::cores::is_failed;
 use crate::link::{Channel, Link};
 use crate::{Boards, HostError, Place, Result, Transceiver};
+pub use quiet::quieten;
 use reading::Reading;
 use tree::Member;
 use writing::Writing;
@@ -43,6 +45,9 @@ const STOP_PAUSE: Duration = Duration::from_millis(1);
 const START_WITHIN: Duration = Duration::from_secs(2);
 const GREET_EVERY: Duration = Duration::from_millis(50);
 const GREETINGS: u32 = 40;
+/// For how long the tag that tells where the host is stays if nobody clears it: 1.28 s. SC&MP 4.0.0 has the ticks of a tag's time among its flags,
+/// so that more of them would make it another kind of tag.
+const TAG_TIMEOUT: TimeoutCode = TimeoutCode(8);
 
 /// What has gone over the gates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,12 +63,23 @@ pub struct BulkCounts {
 /// The way to the chips of a board.
 struct Gate {
     endpoint: Endpoint,
+    host: Host,
     /// Numbers of the hands.
     hands: BTreeMap<(u8, u8), u16>,
     transfer: u16,
     /// It has not answered: the monitor has to do.
     is_silent: bool,
+    /// A transfer is under way, or was when nobody waited for it any more.
+    is_busy: bool,
     counts: BulkCounts,
+}
+
+/// Where a board sees this host.
+#[derive(Clone, Copy)]
+struct Host {
+    ip: [u8; 4],
+    mac: [u8; 6],
+    port: u16,
 }
 
 /// See the module.
@@ -161,11 +177,12 @@ impl Bulk {
         }
     }
 
-    /// Ends the program and frees its routes. Its cores are idle then.
+    /// Ends the program, once it is at rest, and frees its routes. Its cores are idle then.
     ///
     /// # Errors
     /// [`HostError::Waiting`] if they do not end, and those of [`Transceiver::request`].
     pub async fn stop<L: Link>(self, boards: &mut Boards<L>) -> Result<()> {
+        self.rest(boards).await?;
         let command = Command::Alloc(AllocCommand::FreeRoutesOf { app: self.app, clear: true });
         let questions: Vec<_> = self.members.iter().map(|member| (member.chip, command)).collect();
         boards.ask_many(&questions, 0).await?;
@@ -320,36 +337,51 @@ fn idle_cores<L: Link>(boards: &Boards<L>) -> BTreeMap<(u8, u8), u8> {
         .collect()
 }
 
-/// Tells a gate where the host is. `None` if it does not answer.
-async fn greet<L: Link>(transceiver: &mut Transceiver<L>, gate: &Member, members: &[Member]) -> Result<Option<Gate>> {
-    let endpoint = Endpoint { chip: gate.chip, port: CorePort::new(gate.core, wire::PORT) };
-    let tags = transceiver.ip_tags(gate.chip).await?;
+/// Where a board sees this host: by a tag that it sets for a moment. The board knows better than this computer, which may be behind address
+/// translation. `None` if no tag is free.
+async fn seen_from<L: Link>(transceiver: &mut Transceiver<L>, ethernet_chip: ChipAddress) -> Result<Option<Host>> {
+    let tags = transceiver.ip_tags(ethernet_chip).await?;
     let Some(tag) = tags.iter().take(TAGS_FIXED.into()).position(|tag| !tag.is_valid()) else { return Ok(None) };
     let tag = tag as u8;
-    // The board knows where its messages come from better than this computer, which may be behind address translation.
-    let target = Target { use_sender: true, ..Target::to_host([0; 4], 0, false) };
-    transceiver.set_ip_tag(gate.chip, tag, target).await?;
-    let entry = transceiver.ip_tags(gate.chip).await.map(|tags| tags.get(usize::from(tag)).copied());
-    transceiver.clear_ip_tag(gate.chip, tag).await?;
-    let Some(entry) = entry? else { return Ok(None) };
+    // If this process ends here, the tag goes by itself.
+    let target = Target { timeout: TAG_TIMEOUT, ..Target::to_sender(false) };
+    transceiver.set_ip_tag(ethernet_chip, tag, target).await?;
+    let tags = transceiver.ip_tags(ethernet_chip).await;
+    transceiver.clear_ip_tag(ethernet_chip, tag).await?;
+    let entry = tags?.get(usize::from(tag)).copied().filter(|entry| entry.is_valid());
+    Ok(entry.map(|entry| Host { ip: entry.ip, mac: entry.mac, port: entry.tx_port.get() }))
+}
+
+/// Says hello under a number of its own, which ends whatever a gate was at; whether it answers.
+async fn say_hello<L: Link>(wire: &mut Wire<'_, L>, host: Host, tries: u32, every: Duration) -> Result<bool> {
     // Other numbers in every session, so that nothing late belongs to this one.
-    let nonce = (transceiver.now().as_nanos() as u32) ^ std::process::id() << 16;
-    let hello = Message::Hello { nonce, ip: entry.ip, mac: entry.mac, port: entry.tx_port.get() };
-    let mut wire = Wire::new(transceiver, endpoint);
-    for _ in 0..GREETINGS {
+    let nonce = (wire.now().as_nanos() as u32) ^ std::process::id() << 16;
+    let hello = Message::Hello { nonce, ip: host.ip, mac: host.mac, port: host.port };
+    for _ in 0..tries {
         wire.send(&hello).await?;
-        let deadline = wire.now() + GREET_EVERY;
+        let deadline = wire.now() + every;
         let mut greeted = false;
         while !greeted && wire.now() < deadline {
             let expected = Message::Greeting { nonce, version: VERSION };
             wire.receive(deadline, |_, message| greeted = *message == expected).await?;
         }
         if greeted {
-            let hands = members.iter().map(|m| ((m.chip.x(), m.chip.y()), m.hand)).collect();
-            return Ok(Some(Gate { endpoint, hands, transfer: 0, is_silent: false, counts: BulkCounts::default() }));
+            return Ok(true);
         }
     }
-    Ok(None)
+    Ok(false)
+}
+
+/// Tells a gate where the host is. `None` if it does not answer.
+async fn greet<L: Link>(transceiver: &mut Transceiver<L>, gate: &Member, members: &[Member]) -> Result<Option<Gate>> {
+    let endpoint = Endpoint { chip: gate.chip, port: CorePort::new(gate.core, wire::PORT) };
+    let Some(host) = seen_from(transceiver, gate.chip).await? else { return Ok(None) };
+    if !say_hello(&mut Wire::new(transceiver, endpoint), host, GREETINGS, GREET_EVERY).await? {
+        return Ok(None);
+    }
+    let hands = members.iter().map(|m| ((m.chip.x(), m.chip.y()), m.hand)).collect();
+    let counts = BulkCounts::default();
+    Ok(Some(Gate { endpoint, host, hands, transfer: 0, is_silent: false, is_busy: false, counts }))
 }
 
 impl Gate {
@@ -374,6 +406,7 @@ impl Gate {
     /// A number for the next transfer. One that was dropped before its end has had its number.
     fn begin(&mut self) -> u16 {
         self.transfer = self.transfer.wrapping_add(1);
+        self.is_busy = true;
         self.transfer
     }
 
@@ -396,6 +429,7 @@ impl Gate {
                 return Err(wire.silent(waited));
             }
         }
+        self.is_busy = false;
         self.counts.written_bytes += data.len() as u64;
         self.counts.repeated_blocks += writing.repeated();
         Ok(())
@@ -421,6 +455,7 @@ impl Gate {
                 return Err(wire.silent(waited));
             }
         }
+        self.is_busy = false;
         self.counts.read_bytes += length_bytes;
         self.counts.repeated_blocks += reading.repeated();
         Ok(())
