@@ -7,7 +7,7 @@ use std::process::Command;
 
 use object::{Object, ObjectSection, ObjectSymbol};
 use spidnn_core::pages::COUNT;
-use spidnn_core::pages::Page::{self, Exchange, Exponential, Gaussian, Loss, Norm, Product, Shape, Update};
+use spidnn_core::pages::Page::{self, Exchange, Exponential, Gaussian, Gradient, Loss, Norm, Product, Shape, Update};
 use spinnaker_wire::aplx::{self, ENTRY_BYTES, Entry, HEADER_BYTES};
 
 use crate::pages;
@@ -30,10 +30,16 @@ const VARIANTS: &[(&str, &str, &[Page])] = &[
         "exchanges,all-units,units-apart",
         &[Product, Shape, Loss, Update, Norm, Exchange, Exponential, Gaussian],
     ),
+    (
+        "train_bfp16",
+        "exchanges,all-units,units-apart",
+        &[Product, Shape, Loss, Update, Norm, Exchange, Exponential, Gaussian, Gradient],
+    ),
     ("kernels", "usual-units", &[]),
     ("kernels_train", "usual-units", &[]),
     ("kernels_formats", "usual-units", &[]),
     ("kernels_rest", "all-units", &[]),
+    ("functions", "", &[]),
     ("stream", "", &[]),
 ];
 /// Set in the environment of a compiler that is wrapped.

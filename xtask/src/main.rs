@@ -45,6 +45,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "spidnn-cli",
         &["spidnn", "spidnn-import", "spinnaker-host", "spinnaker-machine", "spinnaker-sim", "spinnaker-wire"],
     ),
+    ("spidnn-python", &["spidnn"]),
 ];
 
 fn main() -> ExitCode {

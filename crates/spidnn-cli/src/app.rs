@@ -33,21 +33,27 @@ type Cores = BTreeMap<(u8, u8), CoreMask>;
 /// Bad arguments, no application file, a machine that does not answer.
 pub fn run(options: &args::App) -> Result<Answer, Error> {
     let locator: Locator = options.locator.parse()?;
+    let stop_now = commands::interrupt_flag("stopping the application (again: at once)")?;
     match &locator {
         Locator::Virtual(v) if v.fidelity == Fidelity::Fast => Err(Error::Argument(format!(
             "{locator}: machines of fidelity=fast run SpiDNN's own programs only; for any other application add fidelity=cycle"
         ))),
-        Locator::Virtual(v) => with(reach::instruction_level(v)?, &locator, options),
-        Locator::Board(b) => with(reach::network(b)?, &locator, options),
+        Locator::Virtual(v) => with(reach::instruction_level(v)?, &locator, options, &stop_now),
+        Locator::Board(b) => with(reach::network(b, Some(&stop_now))?, &locator, options, &stop_now),
         Locator::Spalloc(s) => {
             // Held to the end.
-            let (boards, _job) = reach::allocated(s, |text| eprintln!("{text}"))?;
-            with(boards, &locator, options)
+            let (boards, _job) = reach::allocated(s, Some(&stop_now), |text| eprintln!("{text}"))?;
+            with(boards, &locator, options, &stop_now)
         }
     }
 }
 
-fn with<L: Link>(reached: Reached<L>, locator: &Locator, options: &args::App) -> Result<Answer, Error> {
+fn with<L: Link>(
+    reached: Reached<L>,
+    locator: &Locator,
+    options: &args::App,
+    stop_now: &AtomicBool,
+) -> Result<Answer, Error> {
     let Reached { runtime, mut boards } = reached;
     let started = Instant::now();
     let begin_s = boards.now().as_secs_f64();
@@ -67,7 +73,7 @@ fn with<L: Link>(reached: Reached<L>, locator: &Locator, options: &args::App) ->
             spinnaker_wire::aplx::Aplx::new_checked(&file)
                 .map_err(|e| Error::Argument(format!("{}: no application: {e}", path.display())))?;
             let cores = parse_cores(&options.cores, &boards)?;
-            runtime.block_on(load_and_show(&mut boards, &file, &cores, options))?
+            runtime.block_on(load_and_show(&mut boards, &file, &cores, options, stop_now))?
         }
         (None, None) => return Err(Error::Argument("wants a FILE.aplx, or --stop ID".into())),
     };
@@ -134,6 +140,7 @@ async fn load_and_show<L: Link>(
     file: &[u8],
     cores: &Cores,
     options: &args::App,
+    stop_now: &AtomicBool,
 ) -> Result<(String, Map<String, Value>), Error> {
     let running = lease::running(boards).await?;
     let app = match options.app_id {
@@ -151,8 +158,7 @@ async fn load_and_show<L: Link>(
         let chip = ChipAddress::new(x, y);
         boards.at(chip).load(chip, file, StartWord { app: AppId(app), flags: 0, cores: *mask }).await?;
     }
-    let stop_now = commands::interrupt_flag("stopping the application (again: at once)")?;
-    let shown = watch(boards, AppId(app), cores, options, &stop_now).await;
+    let shown = watch(boards, AppId(app), cores, options, stop_now).await;
     // Also when it cannot be shown: nothing is left behind.
     if !options.keep {
         boards.clean_up(AppId(app)).await?;

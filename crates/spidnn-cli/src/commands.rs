@@ -76,18 +76,20 @@ pub struct Opened {
 
 /// Opens the machine of a command that leaves it clean when it is interrupted.
 pub(crate) fn open_interruptible(common: &Common) -> Result<Opened, Error> {
-    let mut opened = open_machine(common)?;
     // A machine inside this process ends with it.
-    if !common.machine.starts_with("virtual:") {
-        let flag = interrupt_flag("stopping, and leaving the machine as it was (again: at once)")?;
-        opened.machine.board_mut().set_interrupt(flag);
+    if common.machine.starts_with("virtual:") {
+        return open_machine(common, None);
     }
+    let flag = interrupt_flag(LEAVING)?;
+    let mut opened = open_machine(common, Some(&flag))?;
+    opened.machine.board_mut().set_interrupt(flag);
     Ok(opened)
 }
 
-pub(crate) fn open_machine(common: &Common) -> Result<Opened, Error> {
+/// Opens the machine of a command; `interrupt` ends that, and nothing later.
+pub(crate) fn open_machine(common: &Common, interrupt: Option<&AtomicBool>) -> Result<Opened, Error> {
     let quiet = common.quiet;
-    let machine = Machine::open_with(&common.machine, |text| {
+    let machine = Machine::open_until(&common.machine, interrupt, |text| {
         if !quiet {
             eprintln!("{text}");
         }
@@ -565,6 +567,7 @@ fn train(args: &args::Fit, common: &Common) -> Result<Answer, Error> {
     callbacks.extend(stopping.as_mut().map(|c| c as &mut dyn Callback));
     callbacks.extend(csv.as_mut().map(|c| c as &mut dyn Callback));
 
+    let interrupt = interrupt_flag("stopping after this batch (again: at once)")?;
     let fit = Fit {
         optimizer: optimizer.clone(),
         epochs: args.epochs,
@@ -581,10 +584,10 @@ fn train(args: &args::Fit, common: &Common) -> Result<Answer, Error> {
         class_weight: parse_class_weights(args.class_weight.as_deref())?,
         checkpoint: args.checkpoint.clone(),
         resume: args.resume,
-        interrupt: Some(interrupt_flag("stopping after this batch (again: at once)")?),
+        interrupt: Some(Arc::clone(&interrupt)),
         ..Fit::new(loss)
     };
-    let opened = open_machine(common)?;
+    let opened = open_machine(common, Some(&interrupt))?;
     let mut session = session(model, opened.machine, common)?;
     let history = session.fit(&data, fit)?;
     if let Some(path) = &args.output {
@@ -631,6 +634,9 @@ fn parse_class_weights(text: Option<&str>) -> Result<std::collections::BTreeMap<
         })
         .collect()
 }
+
+/// What [`interrupt_flag`] says where all ends at once.
+pub(crate) const LEAVING: &str = "stopping, and leaving the machine as it was (again: at once)";
 
 /// A flag that the first Ctrl-C sets; the second ends the process at once.
 pub fn interrupt_flag(said: &'static str) -> Result<Arc<AtomicBool>, Error> {

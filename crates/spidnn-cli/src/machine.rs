@@ -12,6 +12,7 @@ use spinnaker_machine::{CORE_MAX, Fidelity, Locator};
 use spinnaker_wire::ChipAddress;
 use spinnaker_wire::sdp::Endpoint;
 
+use crate::commands::{LEAVING, interrupt_flag};
 use crate::output::{self, Answer};
 
 /// Looks at a machine.
@@ -22,10 +23,14 @@ pub fn run(locator: &str) -> Result<Answer, Error> {
     let parsed: Locator = locator.parse()?;
     match &parsed {
         Locator::Virtual(v) if v.fidelity == Fidelity::Cycle => reached(reach::instruction_level(v)?, &parsed),
-        Locator::Board(b) => reached(reach::network(b)?, &parsed),
+        Locator::Board(b) => {
+            let interrupt = interrupt_flag(LEAVING)?;
+            reached(reach::network(b, Some(&interrupt))?, &parsed)
+        }
         Locator::Spalloc(s) => {
+            let interrupt = interrupt_flag(LEAVING)?;
             // Held until all is known.
-            let (boards, _job) = reach::allocated(s, |text| eprintln!("{text}"))?;
+            let (boards, _job) = reach::allocated(s, Some(&interrupt), |text| eprintln!("{text}"))?;
             reached(boards, &parsed)
         }
         Locator::Virtual(_) => opened(locator),

@@ -94,7 +94,7 @@ pub fn of_session(session: &Session) -> Map<String, Value> {
 pub fn usage_line(usage: &Usage) -> String {
     let c = &usage.counters;
     let mut line = format!(
-        "machine time {:.3} s (load {:.3}, run {:.3}, read {:.3}), wall time {:.1} s; {} chips, {} cores; {:.2} core cycles per multiply-accumulate; {:.1} J",
+        "machine time {:.3} s (load {:.3}, run {:.3}, read {:.3}), wall time {:.1} s; {} chips, {} cores; {:.2} core cycles per multiply-accumulate",
         usage.machine_time_s,
         usage.phases.load_s,
         usage.phases.run_s,
@@ -102,9 +102,11 @@ pub fn usage_line(usage: &Usage) -> String {
         usage.wall_time_s,
         usage.chips,
         usage.cores,
-        usage.cycles_per_mac,
-        c.energy_j
+        usage.cycles_per_mac
     );
+    if let Some(joules) = c.energy_j {
+        line.push_str(&format!("; {joules:.1} J"));
+    }
     if c.packets_dropped > 0 {
         line.push_str(&format!("; {} packets dropped, {} sent again", c.packets_dropped, c.packets_resent));
     }

@@ -52,6 +52,9 @@ impl Board for TracedBoard {
     fn load(&mut self, chips: &BTreeMap<ChipXy, ChipImage>) -> Result<(), Error> {
         self.note("load", json!({ "chips": chips.len() }), |b| b.load(chips))
     }
+    fn announce(&mut self, bytes: &BTreeMap<ChipXy, u64>) {
+        self.inner.board_mut().announce(bytes);
+    }
     fn write(&mut self, chip: ChipXy, address: u32, words: Vec<u32>) -> Result<(), Error> {
         let detail = json!({ "chip": chip.to_string(), "address": address, "words": words.len() });
         self.note("write (queued)", detail, |b| b.write(chip, address, words))

@@ -1,22 +1,24 @@
 //! `spalloc:` machines: a scripted server of the classic protocol in front of virtual boards.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
-use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 mod served;
-use served::Served;
+use served::{Served, boot_image};
 
 /// What a server was asked, and how many jobs live.
 #[derive(Default)]
 struct Book {
     created: AtomicU32,
     destroyed: AtomicU32,
+    /// Jobs wait for their boards.
+    is_full: AtomicBool,
     /// Taken away by the server, and why.
     reason: Mutex<Option<String>>,
 }
@@ -48,6 +50,9 @@ fn answer(stream: TcpStream, book: &Book, width: u32, height: u32, connections: 
             "get_job_state" => match reason {
                 Some(reason) => {
                     json!({ "state": 4, "power": null, "keepalive": 60.0, "reason": reason, "start_time": 0.0 })
+                }
+                None if book.is_full.load(Ordering::SeqCst) => {
+                    json!({ "state": 1, "power": null, "keepalive": 60.0, "reason": null, "start_time": 0.0 })
                 }
                 None => json!({ "state": 3, "power": true, "keepalive": 60.0, "reason": null, "start_time": 0.0 }),
             },
@@ -130,4 +135,50 @@ fn boards_that_are_taken_away_end_the_run_with_the_reason() {
     assert!(said(&output).contains("somebody needs them"), "{}", said(&output));
     assert!(began.elapsed() < Duration::from_secs(60));
     drop(boards);
+}
+
+/// Interrupts a prediction some time after its job was created; the job is given back by its end, which comes soon.
+#[cfg(unix)]
+fn interrupted(book: &Book, locator: &str, after: Duration) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_spidnn"));
+    child.args(["predict", "mlp", "mnist#test", "--quiet", "--machine", locator]);
+    let child = child.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("starts");
+    let began = Instant::now();
+    while book.created.load(Ordering::SeqCst) == 0 {
+        assert!(began.elapsed() < Duration::from_secs(60), "it asks for nothing");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    std::thread::sleep(after);
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().expect("starts").success());
+    let began = Instant::now();
+    let output = child.wait_with_output().expect("ends");
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("interrupted"), "{}", said(&output));
+    let count = (book.created.load(Ordering::SeqCst), book.destroyed.load(Ordering::SeqCst));
+    assert_eq!(count, (1, 1), "the job is given back");
+}
+
+#[test]
+#[cfg(unix)]
+fn an_interrupt_ends_the_wait_for_boards() {
+    let book = Arc::new(Book::default());
+    book.is_full.store(true, Ordering::SeqCst);
+    let port = serve(Arc::clone(&book), 8, 8, json!([[[0, 0], "127.0.81.1"]]));
+    interrupted(&book, &format!("spalloc:127.0.0.1:{port}?owner=tester"), Duration::from_millis(500));
+}
+
+#[test]
+#[cfg(unix)]
+fn an_interrupt_ends_the_boot_of_allocated_boards() {
+    // A board that takes all and says nothing.
+    let _sockets = [17893, 54321].map(|port| UdpSocket::bind(("127.0.82.1", port)).expect("a port"));
+    // The silence is waited for 4.4 s, then an image is sent, if there is one.
+    let moments: &[u64] = if boot_image().is_some() { &[1000, 5500] } else { &[1000] };
+    for &after in moments {
+        let book = Arc::new(Book::default());
+        let port = serve(Arc::clone(&book), 8, 8, json!([[[0, 0], "127.0.82.1"]]));
+        interrupted(&book, &format!("spalloc:127.0.0.1:{port}?owner=tester"), Duration::from_millis(after));
+    }
 }

@@ -1,10 +1,13 @@
 //! Networks over the network: everything that a session does, by sockets, on a board whose monitor is the official one.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use spinnaker_host::bulk::Bulk;
+use spinnaker_host::{Boards, Place};
+use spinnaker_wire::{AppId, ChipAddress};
 
 mod served;
 use served::{Served, boot_image};
@@ -176,12 +179,132 @@ fn an_interrupted_session_leaves_nothing_behind() {
     }
     // While it holds the board, others are told who does.
     refused(&["predict", "mlp", "mnist#test", "--machine", &locator], 1, &["in use by process"]);
-    let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &pid]).status().expect("starts").success());
+    interrupt(&child);
     let output = child.wait_with_output().expect("ends");
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("interrupted"), "{said}");
     let left = json(&["machine", &locator]);
     assert_eq!((&left["applications"], &left["routes_free_min"]), (&Value::Array(vec![]), &1023.into()));
+}
+
+/// A network of a megabyte, saved for the command.
+fn wide_model() -> String {
+    use spidnn::{Activation, Dense, Flatten, Input, Model, Sequential};
+    let graph = Sequential::new(Input::shape([28, 28, 1]))
+        .with(Flatten::new())
+        .with(Dense::new(320).activation(Activation::Relu))
+        .with(Dense::new(10).activation(Activation::Softmax));
+    let path = file("wide.keras");
+    Model::untrained(graph.build().expect("a graph"), 5).save(&path).expect("saves");
+    path.to_str().expect("text").to_string()
+}
+
+/// Starts a prediction, and waits until the program for transfers runs for it.
+fn in_a_bulk_load(predict: &[&str], locator: &str) -> Child {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_spidnn"));
+    let child = child.args(predict).args(["--quiet", "--machine", locator]).stderr(Stdio::piped()).spawn();
+    let began = Instant::now();
+    while json(&["machine", locator])["applications"][0]["app_id"] != 31 {
+        assert!(began.elapsed() < Duration::from_secs(60), "there are no bulk transfers");
+    }
+    child.expect("starts")
+}
+
+/// On the loopback, with a host's link that loses one datagram of a hundred.
+#[test]
+#[cfg(unix)]
+fn bulk_loads_that_end_in_the_middle_leave_a_board_that_works() {
+    let Some(image) = boot_image() else { return };
+    let machine = "virtual:spin3?fidelity=cycle&hostdrop=0.01";
+    let board =
+        Served::start(&["--machine", machine, "--listen", "127.0.79.1:0", "--pace", "fast", "--boot-image", &image]);
+    let locator = board.locator();
+    wait_until_ready(&locator);
+    bulk_transfers(&board);
+    let model = wide_model();
+    let predict = ["predict", &model, "mnist#test", "--samples", "6"];
+    let bits = |machine: &str, name: &str| {
+        let out = file(name);
+        done(&[&predict[..], &["--machine", machine, "-o", out.to_str().expect("text")]].concat());
+        std::fs::read(out).expect("reads")
+    };
+    let expected = bits("virtual:spin3", "wide-here.npz");
+    let nothing = |found: &Value| {
+        assert_eq!((&found["applications"], &found["routes_free_min"]), (&Value::Array(vec![]), &1023.into()));
+    };
+
+    let mut killed = in_a_bulk_load(&predict, &locator);
+    killed.kill().expect("a process");
+    killed.wait().expect("ends");
+    assert_eq!(json(&["machine", &locator])["applications"][0]["app_id"], 31, "it is killed in the middle");
+    assert_eq!(json(&["doctor", &locator])["healthy"], true, "the next session takes it off");
+    assert!(bits(&locator, "wide-there.npz") == expected, "after a kill");
+    nothing(&json(&["machine", &locator]));
+
+    let interrupted = in_a_bulk_load(&predict, &locator);
+    interrupt(&interrupted);
+    let began = Instant::now();
+    let output = interrupted.wait_with_output().expect("ends");
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("interrupted"), "{said}");
+    nothing(&json(&["machine", &locator]));
+}
+
+/// By sockets: the gate answers to where its messages come from.
+fn bulk_transfers(board: &Served) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let mut boards = Boards::single(board.transceiver().await).await.expect("it answers");
+        let mut bulk = Bulk::start(&mut boards, spidnn::firmware::STREAM, AppId(77)).await.expect("starts");
+        let data: Vec<u8> = (0..40_000u32).map(|i| (i * 31 / 7 + i / 251) as u8).collect();
+        let chips = [ChipAddress::new(0, 0), ChipAddress::new(1, 1)];
+        let writes: Vec<_> = chips.iter().map(|chip| (*chip, 0x6100_0000, &data[..])).collect();
+        bulk.write_many(&mut boards, &writes).await.expect("writes");
+        let places = chips.map(|chip| Place { chip, address: 0x6100_0000, length_bytes: data.len() });
+        for back in bulk.read_many(&mut boards, &places).await.expect("reads") {
+            assert!(back == data);
+        }
+        let counts = bulk.counts();
+        assert_eq!((counts.written_bytes, counts.read_bytes), (80_000, 80_000), "all by the gate");
+        bulk.stop(&mut boards).await.expect("stops");
+    });
+}
+
+/// As Ctrl-C does.
+fn interrupt(child: &Child) {
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().expect("starts").success());
+}
+
+#[test]
+#[cfg(unix)]
+fn a_boot_that_is_interrupted_ends_soon_and_leaves_a_board_that_boots() {
+    let Some(image) = boot_image() else { return };
+    // Nobody boots it but the session.
+    let board =
+        Served::start(&["--machine", "virtual:spin3?fidelity=cycle", "--listen", "127.0.80.1:0", "--pace", "fast"]);
+    let locator = board.locator();
+    let predict = ["predict", "mlp", "mnist#test", "--samples", "2", "--machine", &locator];
+    // The monitor's silence is waited for 4.4 s, then the image is sent.
+    for after in [1000, 4600, 5200] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_spidnn"));
+        child.args(predict).arg("--quiet").env("SPINNAKER_BOOT_IMAGE", &image).stderr(Stdio::piped());
+        let child = child.spawn().expect("starts");
+        std::thread::sleep(Duration::from_millis(after));
+        interrupt(&child);
+        let began = Instant::now();
+        let output = child.wait_with_output().expect("ends");
+        assert!(began.elapsed() < Duration::from_secs(5), "{after} ms: {:?}", began.elapsed());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && said.contains("interrupted"), "{after} ms: {said}");
+    }
+    let output = spidnn_booting(&predict, &image);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn spidnn_booting(args: &[&str], image: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_spidnn"));
+    command.args(args).arg("--quiet").env("SPINNAKER_BOOT_IMAGE", image).output().expect("starts")
 }

@@ -8,17 +8,17 @@ use spidnn_kernels::KernelCall;
 use spidnn_kernels::apart::{self, Part};
 
 /// Pages at most.
-pub const COUNT: usize = 8;
+pub const COUNT: usize = 9;
 
 /// A page's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Page {
-    /// Convolutions, and what goes with products of any kind.
+    /// Convolutions, and what goes with products of any kind; on halves the alignment of windows, too.
     Product,
     /// Pooling, and gradients of pooling, activations and weights.
     Shape,
-    /// Losses, and the normalisation that comes with them.
+    /// Losses, and the normalisation that comes with them; on halves the alignment of kernels for gradients, for which the others have no room.
     Loss,
     /// Optimizers' steps.
     Update,
@@ -30,6 +30,8 @@ pub enum Page {
     Exponential,
     /// The same: gaussian units.
     Gaussian,
+    /// Gradients of convolutions' weights on halves: with the rest of [`Page::Shape`] they would be too large.
+    Gradient,
 }
 
 macro_rules! pages {
@@ -49,11 +51,12 @@ macro_rules! pages {
 }
 
 pages! {
-    Product: Conv ConvHalf BiasAct;
-    Shape: Pool PoolGrad ActGrad ConvWgrad ConvWgradHalf PrepConvBackward PrepConvBackwardHalf ColumnSum;
-    Loss: Loss Softmax SoftmaxGrad;
+    Product: Conv ConvHalf PrepWindowHalf BiasAct;
+    Shape: Pool PoolGrad ActGrad ConvWgrad PrepConvBackward ColumnSum;
+    Loss: Loss Softmax SoftmaxGrad PrepConvBackwardHalf;
     Update: OptimizerStep SumParts Norms Clip CountNonFinite NormCoefficients;
     Norm: NormGrad Normalise Lerp Dropout ScaleShift Scale;
+    Gradient: ConvWgradHalf;
 }
 
 /// The page that runs a call, where it is not the kernel's own, which checks it.
@@ -104,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_page_is_brought_when_another_is_there() {
-        let mut shelf = Shelf::new([800, 0, 1600, 8, 16, 0, 0, 0]);
+        let mut shelf = Shelf::new([800, 0, 1600, 8, 16, 0, 0, 0, 0]);
         assert_eq!(shelf.need(Page::Product), Some(800));
         assert_eq!(shelf.need(Page::Product), None);
         assert_eq!(shelf.need(Page::Shape), None, "resident");

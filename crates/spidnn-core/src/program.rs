@@ -15,7 +15,7 @@ use crate::command::reg;
 /// First word of an image: `SPDN`.
 pub const MAGIC: u32 = 0x4E44_5053;
 /// Version of the format of images and run blocks.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// Programs of an image.
 pub const PROGRAMS: usize = 3;
 /// Children of a chip in the tree of replicas at most (one for each link).

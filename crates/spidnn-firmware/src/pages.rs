@@ -22,6 +22,7 @@ unsafe extern "C" {
     static page_5_bytes: u8;
     static page_6_bytes: u8;
     static page_7_bytes: u8;
+    static page_8_bytes: u8;
 }
 
 /// What the firmware says of itself, at the end of its code (`spidnn_core::program::trailer`).
@@ -60,6 +61,7 @@ const fn page_lengths() -> [*const u8; COUNT] {
         &raw const page_5_bytes,
         &raw const page_6_bytes,
         &raw const page_7_bytes,
+        &raw const page_8_bytes,
     ]
 }
 

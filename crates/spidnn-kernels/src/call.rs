@@ -371,7 +371,8 @@ kernels! {
     Dropout / dropout = 23 { x: u32, out: u32, count: u32, rate_bits: u32, seed_lo: u32, seed_hi: u32, stream: u32, sample: u32, first: u32 }
 
     /// Batch-normalisation coefficients from statistics: `scale[c] = gamma[c] / sqrt(var[c] + epsilon)`,
-    /// `shift[c] = beta[c] - mean[c] * scale[c]`; `inv[c] = 1 / sqrt(var[c] + epsilon)`. `gamma`, `beta` may be [`NONE`] (1, 0); `inv` may be.
+    /// `shift[c] = beta[c] - mean[c] * scale[c]`; `inv[c] = 1 / sqrt(var[c] + epsilon)`, by
+    /// [`crate::functions::reciprocal_sqrt`]. `gamma`, `beta` may be [`NONE`] (1, 0); `inv` may be.
     NormCoefficients / norm_coefficients = 24 {
         mean: u32, var: u32, gamma: u32, beta: u32, scale: u32, shift: u32, inv: u32, count: u32, epsilon_bits: u32,
     }

@@ -22,50 +22,48 @@ pub const CALL: u64 = 60;
 /// A finished sum in `lo`, `hi` to binary32 in memory; r9 = exponents of the columns, r10 = exponent of the row and constants, r8 = results:
 ///
 /// ```text
-/// mov   s, hi, asr #31      1   sign mask
-/// eor   hi, hi, s           1   magnitude
-/// eor   lo, lo, s           1
-/// subs  lo, lo, s           1
-/// sbcs  hi, hi, s           1
+/// eors  n, hi, hi, asr #31  1   what differs from the sign
 /// ldr   e, [r9], #4         1   exponent of the column
 /// beq   small               1   high word empty (not taken)
-/// clz   n, hi               1
+/// clz   n, n                1
 /// add   e, e, r10           1
 /// sub   e, e, n             1
 /// cmp   e, #254             1
 /// bhs   special             1   subnormal, too large, NaN (not taken)
-/// mov   hi, hi, lsl n       2   upper 32 significant bits
+/// movs  x, hi, lsl n        2   upper 32 significant bits, the sign gone
 /// rsb   n, n, #32           1
-/// orr   hi, hi, lo, lsr n   2
-/// tst   hi, #0x7F           1   half or exact, perhaps
+/// orr   x, x, lo, lsr n     2
+/// rsbpl x, x, #0            1   magnitude
+/// addpl e, e, #0x100        1   sign
+/// tst   x, #0x7F            1   half or exact, perhaps
 /// beq   half                1   (not taken)
-/// movs  hi, hi, lsr #8      1   24 bits, carry = the next one
-/// adc   hi, hi, e, lsl #23  1   the hidden bit counts one
-/// orr   hi, hi, s, lsl #31  1
-/// str   hi, [r8], #4        1
+/// movs  x, x, lsr #8        1   24 bits, carry = the next one
+/// adc   x, x, e, lsl #23    1   the hidden bit counts one
+/// str   x, [r8], #4         1
 /// ```
-const FINISH: u64 = 23;
+const FINISH: u64 = 20;
 /// Addition of a finished sum to what is there: LDR, LDR, BL 3, STR, CMP, BNE 3 and the routine.
 const ACCUMULATE: u64 = 10 + op::ADD;
 
-/// More for a finished sum of halves: shifted up by 20.
-const FINISH_HALVES: u64 = 3;
+/// More for a finished sum of halves: shifted up by 20 (3), the test for an empty high word left out.
+const FINISH_HALVES: u64 = 2;
 
-/// Around a tile of four columns: sums cleared (8), width by columns (5), counters and pointers (11), the way into the unrolled loop (14), end of
-/// the last segment (6), registers of the finish (8), pointers to the next tile (17).
-const TILE: u64 = 69;
+/// Around a tile of four columns: sums cleared (8), width by columns (3), counters and pointers (9), the way into the unrolled loop (4), end of
+/// the last segment (4), registers of the finish (8), pointers to the next tile (17).
+const TILE: u64 = 53;
 /// Around a smaller one: more branches on the way to it and to its finish.
 const TILE_NARROW: u64 = 80;
 /// More for a tile whose results are added to what is there.
 const TILE_ACCUMULATE: u64 = 18;
-/// From one segment to the next: counters (7), steps (7), the way into the loop (4; with four columns its end, 7), and in the way of `x` a branch more.
+/// From one segment to the next: counters (7; with four columns a branch more, 9), steps (7), the way into the loop (4; with four columns its end, 6), and
+/// in the way of `x` a branch more.
 const NEXT_SEGMENT: u64 = 18;
-const NEXT_OF_FOUR: u64 = 3;
+const NEXT_OF_FOUR: u64 = 4;
 const NEXT_X: u64 = 4;
-/// From one row to the next: exponent (7), registers of the tile (10), counter and pointers (14).
-const ROW: u64 = 29;
-/// A call for several rows: registers, steps copied, return; and its description, compiled code.
-const ROWS: u64 = 50;
+/// From one row to the next: exponent (7), registers of the tile (12), counter and pointers (14).
+const ROW: u64 = 31;
+/// A call for several rows: registers, steps copied, what tiles of four columns need (25), return; and its description, compiled code.
+const ROWS: u64 = 75;
 
 /// Inner loops, cycles for one term of a row with so many columns; two registers for each sum.
 ///
@@ -95,14 +93,14 @@ struct Segments {
 }
 
 impl Segments {
-    /// Their cycles in a tile. Four columns: turns of 16 terms, whose end is compared with the pointer (LDR, stall, CMP, BNE 3); others: turns of 4 that
+    /// Their cycles in a tile. Four columns: turns of 16 terms, whose end is compared with the pointer (LDR, CMP, BNE 3); others: turns of 4 that
     /// are counted (SUBS, BNE 3). The last branch is not taken.
     fn cycles(self, columns: u64, operands: Operands) -> u64 {
         let Segments { x, y, terms } = self;
         if x * y * terms == 0 {
             return 0;
         }
-        let turns = if columns == 4 { 6 * terms.div_ceil(16) } else { 4 * terms.div_ceil(4) };
+        let turns = if columns == 4 { 5 * terms.div_ceil(16) } else { 4 * terms.div_ceil(4) };
         let next = NEXT_SEGMENT + if columns == 4 { NEXT_OF_FOUR } else { 0 };
         x * y * (term(columns, operands) * terms + turns - 2) + (x * y - 1) * next + (x - 1) * y * NEXT_X
     }
@@ -454,7 +452,7 @@ mod tests {
 
     #[test]
     fn costs_grow_with_the_work() {
-        assert_eq!(gemm(1, 16, 4, 0), CALL + 90 + ROWS + ROW + TILE + 16 * 17 + 6 - 2 + 4 * FINISH);
+        assert_eq!(gemm(1, 16, 4, 0), CALL + 90 + ROWS + ROW + TILE + 16 * 17 + 5 - 2 + 4 * FINISH);
         assert_eq!(gemm(1, 16, 5, 0) - gemm(1, 16, 4, 0), TILE_NARROW + 16 * 6 + 4 * 4 - 2 + FINISH);
         assert_eq!(gemm(1, 16, 4, 1) - gemm(1, 16, 4, 0), TILE_ACCUMULATE + 4 * ACCUMULATE);
         assert!(gemm(2, 100, 3, 0) > gemm(2, 100, 2, 0));

@@ -19,6 +19,7 @@
 
 pub mod cases;
 pub mod formats;
+pub mod functions;
 mod random;
 
 pub use random::Random;
@@ -109,6 +110,11 @@ impl Bench {
     #[must_use]
     pub fn rest() -> Bench {
         Self::with(include_bytes!("../../spidnn-firmware/artefacts/kernels_rest.aplx"))
+    }
+
+    /// The functions of numbers ([`functions`]).
+    fn functions() -> Bench {
+        Self::with(include_bytes!("../../spidnn-firmware/artefacts/functions.aplx"))
     }
 
     fn with(packed: &'static [u8]) -> Bench {

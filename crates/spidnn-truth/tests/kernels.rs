@@ -3,7 +3,7 @@
 use spidnn_kernels::call::{BiasAct, Map2, NONE};
 use spidnn_kernels::{Activation, KernelCall, Loss, Optimizer};
 use spidnn_truth::cases::{self, Case, Data};
-use spidnn_truth::{Bench, Verdict, formats};
+use spidnn_truth::{Bench, Verdict, formats, functions};
 
 fn compare(bench: &mut Bench, case: &Case) {
     let mut expected = case.memory.clone();
@@ -185,6 +185,26 @@ fn functions_give_the_hosts_bits_for_many_numbers() {
         }
         for call in calls {
             compare(&mut bench, &Case { call, memory: memory.clone() });
+        }
+    }
+}
+
+#[test]
+fn functions_of_numbers_keep_their_bounds() {
+    let mut bench = functions::FunctionBench::new();
+    let mut random = spidnn_truth::Random::new(3);
+    for function in functions::ALL {
+        for &(name, from, to) in functions::RANGES {
+            let numbers = functions::numbers_of(from, to, &mut random);
+            let (found, cycles) = bench.run(function, &numbers);
+            println!("{} of {name}: {cycles:.1} cycles", function.name);
+            for (x, y) in numbers.iter().zip(&found) {
+                let expected = (function.of)(*x);
+                let same = expected.to_bits() == y.to_bits() || expected.is_nan() && y.is_nan();
+                assert!(same, "{} of {x:e}: {y:e}, not {expected:e}", function.name);
+            }
+            // Results beyond the normal numbers are rounded elsewhere.
+            assert!(cycles <= 90.0 || name.starts_with("large"), "{} of {name}: {cycles} cycles", function.name);
         }
     }
 }

@@ -8,15 +8,14 @@ use std::collections::BTreeMap;
 use object::{Object, ObjectSymbol, SymbolKind};
 use spidnn::board::Board;
 use spidnn::cycle_link::CycleLink;
+use spidnn::reach::{self, Reached};
 use spidnn::wire_board::WireBoard;
 use spidnn::{Error, Model, VirtualBoard, builtin};
 use spidnn_compiler::quantise::{Calibration, Quantisation};
 use spidnn_compiler::{Format, Options, compile};
 use spidnn_core::program::RunBlock;
-use spinnaker_host::{Boards, BootOptions, Transceiver};
-use spinnaker_machine::{ChipXy, Machine};
+use spinnaker_machine::{ChipXy, Machine, VirtualLocator, VirtualShape};
 use spinnaker_sim::SimConfig;
-use spinnaker_sim::cycle::{CycleConfig, CycleMachine};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -31,13 +30,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .collect();
     functions.sort();
 
-    let machine = Machine::spin3();
-    let link = CycleLink::new(CycleMachine::new(&machine, &CycleConfig::default()));
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    let mut host = Transceiver::over(link, spinnaker_host::Options::default());
-    let options = BootOptions::new(spinnaker_wire::sv::Board::Spin3, 0x5F00_0000);
-    runtime.block_on(host.boot(&spidnn::boot_image::find()?, &options))?;
-    let boards = runtime.block_on(Boards::single(host))?;
+    let Reached { runtime, boards } =
+        reach::instruction_level(&VirtualLocator { shape: VirtualShape::Spin3, ..VirtualLocator::default() })?;
     let mut board = WireBoard::new(runtime, boards, None)?;
     let graph = builtin::graph(&model).ok_or(Error::Argument(format!("no built-in model {model}")))?;
     let format = match arguments.next().as_deref() {

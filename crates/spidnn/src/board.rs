@@ -14,16 +14,16 @@ use crate::Error;
 pub struct Counters {
     /// Multicast packets sent by cores.
     pub packets_sent: u64,
-    /// Multicast packets that reached a core (a packet to several cores counts for each).
-    pub packets_delivered: u64,
+    /// Multicast packets that reached a core (a packet to several cores counts for each); `None` where nothing counts them.
+    pub packets_delivered: Option<u64>,
     /// Multicast packets lost on links and in routers.
     pub packets_dropped: u64,
     /// Multicast packets sent again by the runtime.
     pub packets_resent: u64,
     /// Bytes between host and machine, both ways, without protocol overhead.
     pub host_bytes: u64,
-    /// Energy, by the model of the machine.
-    pub energy_j: f64,
+    /// Energy, by the model of the machine; `None` where there is none.
+    pub energy_j: Option<f64>,
 }
 
 /// A pause of so many seconds; none if that is negative or no number.
@@ -37,11 +37,14 @@ pub trait Board {
     /// The machine as it was found.
     fn machine(&self) -> &Machine;
     /// Loads routing tables and core images, and starts the cores, which then wait for the start signal. What was
-    /// loaded before is gone.
+    /// loaded before is gone. The cores may start as late as with the first [`Board::start`].
     ///
     /// # Errors
     /// If the machine does not answer, or a core does not come up.
     fn load(&mut self, chips: &BTreeMap<ChipXy, ChipImage>) -> Result<(), Error>;
+    /// Tells how many bytes will be written to each chip between the next load and its first start: a machine may choose the way of
+    /// its writes by that.
+    fn announce(&mut self, _bytes: &BTreeMap<ChipXy, u64>) {}
     /// Queues a write of words to a chip's SDRAM.
     ///
     /// # Errors
@@ -62,7 +65,7 @@ pub trait Board {
     /// Sends the start signal to all loaded cores, after the writes so far.
     ///
     /// # Errors
-    /// If the machine does not answer.
+    /// If the machine does not answer, or a core does not come up.
     fn start(&mut self) -> Result<(), Error>;
     /// Waits until all loaded cores wait for the next start; the seconds that the last of them took from the start signal on.
     ///

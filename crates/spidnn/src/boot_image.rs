@@ -12,18 +12,26 @@ const SCRIPT: &str = "import importlib.util as u; print(u.find_spec('spinnman').
 /// Place of the image there.
 const PLACE: &str = "messages/spinnaker_boot/boot_data/scamp.boot";
 
-/// The image that the environment variable `SPINNAKER_BOOT_IMAGE` names, else that of an installed SpiNNMan (the official Python
+/// The image's file: what the environment variable `SPINNAKER_BOOT_IMAGE` names, else that of an installed SpiNNMan (the official Python
 /// package).
+///
+/// # Errors
+/// If there is none.
+pub fn path() -> Result<PathBuf, Error> {
+    let named = std::env::var_os(VARIABLE).map(PathBuf::from);
+    named.or_else(installed).ok_or_else(|| {
+        Error::Argument(format!(
+            "blank boards, those of fidelity=cycle too, are booted with the official monitor, whose image is not part of SpiDNN: name it by {VARIABLE}=FILE, or install the package that has it (pip install SpiNNMan)"
+        ))
+    })
+}
+
+/// The content of [`path`].
 ///
 /// # Errors
 /// If there is none, or it cannot be read.
 pub fn find() -> Result<Vec<u8>, Error> {
-    let named = std::env::var_os(VARIABLE).map(PathBuf::from);
-    let path = named.or_else(installed).ok_or_else(|| {
-        Error::Argument(format!(
-            "blank boards, those of fidelity=cycle too, are booted with the official monitor, whose image is not part of SpiDNN: name it by {VARIABLE}=FILE, or install the package that has it (pip install SpiNNMan)"
-        ))
-    })?;
+    let path = path()?;
     std::fs::read(&path).map_err(|e| Error::Argument(format!("boot image {}: {e}", path.display())))
 }
 

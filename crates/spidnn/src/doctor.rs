@@ -15,7 +15,7 @@ use tokio::net::UdpSocket;
 
 use crate::lease::{self, Lease};
 use crate::reach;
-use crate::wire_board::{APP, machine_of};
+use crate::wire_board::machine_of;
 use crate::{Error, boot_image};
 
 /// How a check came out.
@@ -457,8 +457,7 @@ async fn applications(locator: &BoardLocator, boards: &mut Boards<impl Link>, fi
         Ok(all) => {
             for app in all {
                 let found = format!("application {} (`{}`) on {} cores", app.app.0, app.name, app.cores);
-                let is_ours = app.app == APP && app.name == lease::APPLICATION_NAME;
-                if is_ours && (app.lease == 0 || app.lease == lease::word()) {
+                if app.is_session() && (app.lease == 0 || app.lease == lease::word()) {
                     let found = format!("{found}: left by a session of this computer that was killed");
                     findings.note("applications", found, "none needed: the next session takes it off");
                 } else {

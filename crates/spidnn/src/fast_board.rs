@@ -12,7 +12,7 @@ use spinnaker_sim::face::FastBoard;
 use spinnaker_sim::monitor::{Application, MonitorConfig, Place, Programs};
 use spinnaker_sim::{Program, SimConfig};
 
-use crate::firmware::Firmware;
+use crate::firmware::{Firmware, STREAM};
 use crate::native::NativeCore;
 use crate::virtual_board::with_firmware_times;
 
@@ -34,6 +34,9 @@ pub struct FirmwarePrograms;
 
 impl Programs for FirmwarePrograms {
     fn application(&self, file: &[u8]) -> Result<Rc<dyn Application>, String> {
+        if file.starts_with(STREAM) {
+            return Ok(Rc::new(NoTransfers));
+        }
         match Firmware::capabilities(file) {
             Ok(Some(can)) => Ok(Rc::new(NativeFirmware { page_bytes: can.page_bytes })),
             Ok(None) => {
@@ -81,5 +84,27 @@ impl Application for NativeFirmware {
                 }
             })
         })
+    }
+}
+
+/// The program for bulk transfers, which there is natively none of: it ends at once, and whoever wanted it does without. Unlike a
+/// stranger's application it is nothing to speak of.
+struct NoTransfers;
+
+impl Application for NoTransfers {
+    fn name(&self) -> &str {
+        "spidnn stream"
+    }
+
+    fn version(&self) -> u32 {
+        VERSION << 16
+    }
+
+    fn title(&self) -> &[u8] {
+        b"SpiDNN/SpiNNaker\0\0\0\0"
+    }
+
+    fn program(&self, _: &mut Place<'_>) -> Program {
+        Box::new(|handle| Box::pin(async move { handle.fail(ErrorCode::BadImage as u32, [0; 2]) }))
     }
 }

@@ -8,15 +8,18 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 
-use spinnaker_host::{Boards, Link, Place};
+use spinnaker_host::{Boards, FoundCore, Link};
 use spinnaker_wire::sdp::Endpoint;
-use spinnaker_wire::vcpu::{self, CoreState, Vcpu};
+use spinnaker_wire::vcpu::{self, Vcpu};
 use spinnaker_wire::{AppId, ChipAddress};
 
 use crate::Error;
+use crate::wire_board::{APP, BULK_APP};
 
 /// Name that the firmware gives to its cores.
 pub const APPLICATION_NAME: &str = "spidnn";
+/// The name that the program for bulk transfers gives to its cores.
+const BULK_NAME: &str = "spidnn stream";
 /// User word of a core's block that tells whose it is.
 pub const USER_LEASE: usize = 3;
 
@@ -75,35 +78,26 @@ pub struct Running {
     pub lease: u32,
 }
 
-/// The applications on a machine, by number and name.
+impl Running {
+    /// Whether a session of this project runs it, on whatever computer.
+    pub fn is_session(&self) -> bool {
+        [(APP, APPLICATION_NAME), (BULK_APP, BULK_NAME)].contains(&(self.app, &self.name))
+    }
+}
+
+/// The applications on a machine, by number and name, among the cores that were busy when it was looked at last.
 ///
 /// # Errors
 /// If a chip does not answer.
 pub async fn running(host: &mut Boards<impl Link>) -> Result<Vec<Running>, Error> {
-    let busy = |state: &CoreState| !matches!(state, CoreState::Idle | CoreState::Dead);
-    let chips = host.found().chips.iter().filter(|chip| chip.info.states[1..].iter().any(busy));
-    let length_bytes = 18 * vcpu::BYTES;
-    let places: Vec<Place> =
-        chips.map(|chip| Place { chip: chip.chip, address: vcpu::BASE_ADDRESS, length_bytes }).collect();
-    let blocks = host.read_many(&places).await?;
     let mut all: BTreeMap<(u8, String), Running> = BTreeMap::new();
-    for (place, blocks) in places.iter().zip(blocks) {
-        for (core, block) in blocks.chunks(vcpu::BYTES).enumerate().skip(1) {
-            let vcpu = Vcpu::read(block).map_err(spinnaker_host::HostError::from)?;
-            if !busy(&vcpu.state()) {
-                continue;
-            }
-            let name = vcpu.name().to_string();
-            let entry = all.entry((vcpu.app().0, name.clone())).or_insert(Running {
-                app: vcpu.app(),
-                name,
-                cores: 0,
-                first: (place.chip, core as u8),
-                lease: 0,
-            });
-            entry.cores += 1;
-            entry.lease |= vcpu.user[USER_LEASE].get();
-        }
+    for FoundCore { chip, core, vcpu } in host.busy_cores().await? {
+        let name = vcpu.name().to_string();
+        let first = (chip, core);
+        let app = vcpu.app();
+        let entry = all.entry((app.0, name.clone())).or_insert(Running { app, name, cores: 0, first, lease: 0 });
+        entry.cores += 1;
+        entry.lease |= vcpu.user[USER_LEASE].get();
     }
     Ok(all.into_values().collect())
 }
@@ -112,11 +106,11 @@ pub async fn running(host: &mut Boards<impl Link>) -> Result<Vec<Running>, Error
 ///
 /// # Errors
 /// [`Error::Busy`] for the application of somebody else, [`Error::Held`] for a session of another computer.
-pub async fn check(host: &mut Boards<impl Link>, board: &str, app: AppId) -> Result<(), Error> {
+pub async fn check(host: &mut Boards<impl Link>, board: &str) -> Result<(), Error> {
     let is_foreign = |lease: u32| lease != 0 && lease != word();
     let held = || Error::Held { board: board.to_string(), holder: "a session of another computer".into() };
     for found in running(host).await? {
-        if found.app != app || found.name != APPLICATION_NAME {
+        if !found.is_session() {
             return Err(Error::Busy { board: board.to_string(), running: found });
         } else if is_foreign(found.lease) {
             return Err(held());

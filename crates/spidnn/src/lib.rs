@@ -51,6 +51,7 @@ pub mod doctor;
 mod error;
 pub mod fast_board;
 pub mod firmware;
+mod interrupt;
 pub mod lease;
 mod machine;
 pub mod metrics;

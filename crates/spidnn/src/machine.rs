@@ -1,6 +1,7 @@
 //! Machines to run on: virtual ones, named by a locator.
 
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 
 use spinnaker_machine::{CORE_MAX, Fidelity, Locator, VirtualLocator};
 
@@ -65,6 +66,18 @@ impl Machine {
     /// # Errors
     /// As [`Machine::open`].
     pub fn open_with(locator: &str, progress: impl FnMut(&str)) -> Result<Machine, Error> {
+        Machine::open_until(locator, None, progress)
+    }
+
+    /// The same, and it is given up when somebody sets `interrupt`: boards of a server are given back then.
+    ///
+    /// # Errors
+    /// As [`Machine::open`], and [`Error::Interrupted`].
+    pub fn open_until(
+        locator: &str,
+        interrupt: Option<&AtomicBool>,
+        progress: impl FnMut(&str),
+    ) -> Result<Machine, Error> {
         let parsed: Locator = locator.parse()?;
         match &parsed {
             Locator::Virtual(v) if v.fidelity == Fidelity::Fast => {
@@ -79,12 +92,12 @@ impl Machine {
             }
             Locator::Board(b) => {
                 let lease = Lease::take(&b.name())?;
-                let Reached { runtime, boards } = reach::network(b)?;
+                let Reached { runtime, boards } = reach::network(b, interrupt)?;
                 let board = Box::new(WireBoard::new(runtime, boards, Some(lease))?);
                 Ok(Machine { board, locator: parsed.to_string() })
             }
             Locator::Spalloc(s) => {
-                let (Reached { runtime, boards }, job) = reach::allocated(s, progress)?;
+                let (Reached { runtime, boards }, job) = reach::allocated(s, interrupt, progress)?;
                 // Nobody else has these boards; what is left on them goes with the job.
                 let board = Box::new(WireBoard::new(runtime, boards, None)?.with_job(job));
                 Ok(Machine { board, locator: parsed.to_string() })

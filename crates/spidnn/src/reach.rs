@@ -1,6 +1,7 @@
 //! The way to machines that have monitors: boards on the network, instruction-level ones in this process. What a session needs beyond
 //! that is in [`crate::wire_board`].
 
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use spinnaker_host::spalloc::{BoardPlace, Job, JobLink, JobRequest, Server, Want};
@@ -12,7 +13,7 @@ use spinnaker_wire::sv::Board as Kind;
 use tokio::runtime::Runtime;
 
 use crate::cycle_link::CycleLink;
-use crate::{Error, boot_image};
+use crate::{Error, boot_image, interrupt};
 
 /// For how long a monitor that answers may set up its network.
 const READY_LIMIT: Duration = Duration::from_secs(30);
@@ -52,14 +53,21 @@ pub fn instruction_level(locator: &VirtualLocator) -> Result<Reached<CycleLink>,
     Ok(Reached { runtime, boards })
 }
 
-/// A machine by one of its boards, and connections to its other boards. One that is silent is booted, if there is an image.
+/// A machine by one of its boards, and connections to its other boards. One that is silent is booted, if there is an image. Whoever sets
+/// `interrupt` ends it.
 ///
 /// # Errors
-/// If it does not answer, or is no board.
-pub fn network(locator: &BoardLocator) -> Result<Reached<UdpLink>, Error> {
+/// If it does not answer, or is no board; [`Error::Interrupted`].
+pub fn network(locator: &BoardLocator, interrupt: Option<&AtomicBool>) -> Result<Reached<UdpLink>, Error> {
     let runtime = runtime()?;
-    let boards = runtime.block_on(connect(locator))?;
-    Ok(Reached { runtime, boards })
+    match runtime.block_on(interrupt::until(interrupt, connect(locator))) {
+        Ok(boards) => Ok(Reached { runtime, boards }),
+        Err(error) => {
+            // A search for a name may be under way, which does not end before its time.
+            runtime.shutdown_background();
+            Err(error)
+        }
+    }
 }
 
 async fn connect(locator: &BoardLocator) -> Result<Boards<UdpLink>, Error> {
@@ -88,14 +96,19 @@ async fn come_up(root: &mut Transceiver<impl Link>, kind: Kind) -> Result<(), Er
     Ok(())
 }
 
-/// Boards of an allocation server, booted. `progress` is told how the job stands while it waits.
+/// Boards of an allocation server, booted. `progress` is told how the job stands while it waits. Whoever sets `interrupt` ends it, and the
+/// job is given back.
 ///
 /// # Errors
-/// [`Error::Spalloc`], or that there is no boot image, or the boards do not come up.
-pub fn allocated(locator: &SpallocLocator, mut progress: impl FnMut(&str)) -> Result<(Reached<JobLink>, Job), Error> {
+/// [`Error::Spalloc`], or that there is no boot image, or the boards do not come up; [`Error::Interrupted`].
+pub fn allocated(
+    locator: &SpallocLocator,
+    interrupt: Option<&AtomicBool>,
+    mut progress: impl FnMut(&str),
+) -> Result<(Reached<JobLink>, Job), Error> {
     let (server, request) = job_request(locator)?;
     let runtime = runtime()?;
-    let (job, boards) = runtime.block_on(async {
+    let allocate = async {
         let job = Job::create(&server, &request, |now| progress(&now.to_string())).await?;
         let mut root = Transceiver::over(job.link(ChipAddress::new(0, 0)).await?, Options::of_process());
         let boot = async {
@@ -111,7 +124,8 @@ pub fn allocated(locator: &SpallocLocator, mut progress: impl FnMut(&str)) -> Re
             end = job.ended() => return Err(Error::from(end)),
         };
         Ok((job, boards))
-    })?;
+    };
+    let (job, boards) = runtime.block_on(interrupt::until(interrupt, allocate))?;
     Ok((Reached { runtime, boards }, job))
 }
 

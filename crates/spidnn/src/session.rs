@@ -477,6 +477,7 @@ impl Session {
         self.loaded = None;
         self.kept_current = false;
         self.cores_lost = false;
+        self.machine.board_mut().announce(&to_come(&compiled, training.is_some()));
         self.machine.board_mut().load(&compiled.chips)?;
         self.optimizer_state = state;
         self.newest = Newest::Host;
@@ -572,7 +573,11 @@ impl Session {
             machine.board_mut().write(chip, compiled.layout.run_block, words)?;
             first += share;
         }
-        machine.board_mut().start()?;
+        let started = machine.board_mut().start();
+        if started.is_err() {
+            self.give_up_cores();
+            return started;
+        }
         let program = match run.program {
             Program::Predict => "predict",
             Program::Train => "train",
@@ -996,6 +1001,14 @@ impl Session {
         Checkpoint { weights: self.weights.clone(), optimizer, state }.write(folder)?;
         Ok(())
     }
+}
+
+/// Bytes of parameters that each chip gets after its load: those of training, or the copy that predictions use.
+fn to_come(compiled: &Compiled, training: bool) -> BTreeMap<ChipXy, u64> {
+    let bytes = |buffers: &[Buffer]| buffers.iter().map(|buffer| 4 * u64::from(buffer.words)).sum::<u64>();
+    let layout = &compiled.layout;
+    let each = bytes(if training { &layout.params } else { &layout.inference_params });
+    compiled.replicas.iter().map(|chip| (*chip, each)).collect()
 }
 
 /// Multiply-accumulates that the host spends on the ranges of a network's numbers at most, and samples.

@@ -203,11 +203,11 @@ impl Board for VirtualBoard {
         let now = self.simulator.counters();
         Counters {
             packets_sent: now.packets_sent,
-            packets_delivered: now.packets_delivered,
+            packets_delivered: Some(now.packets_delivered),
             packets_dropped: now.packets_dropped(),
             packets_resent: now.program[COUNTER_RESENT],
             host_bytes: now.host_bytes,
-            energy_j: self.simulator.energy().joules,
+            energy_j: Some(self.simulator.energy().joules),
         }
     }
 

@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
+use spidnn::board::Counters;
 use spidnn::fast_board::fast_board;
 use spidnn::wire_board::WireBoard;
 use spidnn::{
@@ -117,8 +118,8 @@ fn predict(machine: Machine) -> (Vec<Tensor>, f64) {
     (outputs, session.usage().compute_s - before_s)
 }
 
-/// Weights and losses after a fit and an evaluation, and the seconds that the cores ran.
-fn train(machine: Machine) -> (Vec<Tensor>, Vec<f64>, f64) {
+/// Weights and losses after a fit and an evaluation, the seconds that the cores ran, and what went over the wires.
+fn train(machine: Machine) -> (Vec<Tensor>, Vec<f64>, f64, Counters) {
     let data = labelled(32, &[12, 12, 1], 5);
     let model = Model::untrained(small_convolutional(), 3);
     let mut session = model.on(machine).unwrap_or_else(|e| panic!("{e}"));
@@ -129,7 +130,8 @@ fn train(machine: Machine) -> (Vec<Tensor>, Vec<f64>, f64) {
     let mut losses = history.get("loss").expect("a loss").to_vec();
     losses.push(scores.get("loss").expect("a loss"));
     let compute_s = session.usage().compute_s;
-    (session.get_weights().expect("weights"), losses, compute_s)
+    let counters = session.usage().counters;
+    (session.get_weights().expect("weights"), losses, compute_s, counters)
 }
 
 fn same_bits(a: &[Tensor], b: &[Tensor]) {
@@ -165,12 +167,40 @@ fn predictions_are_the_same_bits_in_the_same_time() {
 #[test]
 fn training_gives_the_same_bits_in_the_same_time() {
     let text = "virtual:spin3?dead=1,0,3";
-    let (wire, wire_losses, wire_s) = train(over_the_wire(text));
-    let (fast, fast_losses, fast_s) = train(in_process(text));
+    let (wire, wire_losses, wire_s, wire_counters) = train(over_the_wire(text));
+    let (fast, fast_losses, fast_s, fast_counters) = train(in_process(text));
+    // Of the packets of exchanges and barriers the routers of the wire's machine tell.
+    assert!(fast_counters.packets_sent > 10_000, "{fast_counters:?}");
+    assert_eq!(wire_counters.packets_sent, fast_counters.packets_sent);
+    assert_eq!(
+        (wire_counters.packets_dropped, wire_counters.packets_delivered, wire_counters.energy_j),
+        (0, None, None)
+    );
     same_bits(&wire, &fast);
     assert_eq!(wire_losses, fast_losses);
     // Five runs or so, of two hops at most.
     same_time(wire_s, fast_s, 10);
+}
+
+#[test]
+fn a_machine_without_bulk_transfers_is_loaded_all_the_same() {
+    let load_s = |by_monitor_only: bool| {
+        let runtime = runtime();
+        let boards = runtime.block_on(Boards::single(transceiver("virtual:spin3"))).expect("it answers");
+        let mut board = WireBoard::new(runtime, boards, None).expect("nobody else is there");
+        if by_monitor_only {
+            board.by_monitor_only();
+        }
+        let graph = Sequential::new(Input::shape([12, 12, 1])).with(Flatten::new()).with(Dense::new(512)).build();
+        let machine = Machine::from_board("a fast board", Box::new(board));
+        let mut session = Model::untrained(graph.expect("a graph"), 3).on(machine).expect("a machine");
+        session.predict(&labelled(8, &[12, 12, 1], 5)).expect("it runs");
+        session.usage().phases.load_s
+    };
+    let (asked_s, not_asked_s) = (load_s(false), load_s(true));
+    println!("loaded in {asked_s:.4} s, {not_asked_s:.4} s where it is not asked for the program");
+    // 1.2 MB at 1 to 8 MB/s; that the program does not run is found out on one chip, by 8 KB and a few questions.
+    assert!(not_asked_s > 0.15 && asked_s < not_asked_s + 0.03, "{asked_s} s, {not_asked_s} s");
 }
 
 #[tokio::test]

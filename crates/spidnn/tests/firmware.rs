@@ -131,9 +131,15 @@ fn labelled(samples: usize, shape: &[usize], classes: usize) -> Dataset {
 }
 
 /// What a fit and an evaluation leave: weights and losses; and the seconds that the cores ran.
-fn train(graph: &Graph, data: &Dataset, chips: usize, machine: &str) -> (Vec<Tensor>, Vec<f64>, f64) {
+fn train(
+    graph: &Graph,
+    data: &Dataset,
+    (chips, format): (usize, Format),
+    machine: &str,
+) -> (Vec<Tensor>, Vec<f64>, f64) {
     let machine = Machine::open(machine).unwrap_or_else(|e| panic!("{e}"));
     let mut session = Model::untrained(graph.clone(), 3).on(machine).unwrap_or_else(|e| panic!("{e}"));
+    session.set_format(format).unwrap();
     session.limit_chips(chips).unwrap();
     let fit = Fit::new(Loss::SparseCategoricalCrossentropy { from_logits: false });
     let fit = fit.optimizer_by_name("adam").unwrap().epochs(1).batch_size(16).shuffle(false);
@@ -147,8 +153,12 @@ fn train(graph: &Graph, data: &Dataset, chips: usize, machine: &str) -> (Vec<Ten
 }
 
 fn trains_to_the_same_bits(graph: &Graph, data: &Dataset, chips: usize) {
-    let (fast, fast_losses, fast_s) = train(graph, data, chips, "virtual:spin3");
-    let (cycle, cycle_losses, cycle_s) = train(graph, data, chips, "virtual:spin3?fidelity=cycle");
+    trains_to_the_same_bits_in(Format::F32, graph, data, chips);
+}
+
+fn trains_to_the_same_bits_in(format: Format, graph: &Graph, data: &Dataset, chips: usize) {
+    let (fast, fast_losses, fast_s) = train(graph, data, (chips, format), "virtual:spin3");
+    let (cycle, cycle_losses, cycle_s) = train(graph, data, (chips, format), "virtual:spin3?fidelity=cycle");
     same_time(fast_s, cycle_s);
     assert_eq!(fast_losses, cycle_losses);
     assert_eq!(fast.len(), cycle.len());
@@ -172,6 +182,14 @@ fn lenet5_trains_to_the_same_bits_on_four_chips() {
 }
 
 #[test]
+fn lenet5_in_halves_trains_to_the_same_bits() {
+    if has_image() {
+        let lenet5 = builtin::graph("lenet5").unwrap();
+        trains_to_the_same_bits_in(Format::Bfp16, &lenet5, &labelled(16, &[28, 28, 1], 10), 4);
+    }
+}
+
+#[test]
 fn a_network_with_statistics_trains_to_the_same_bits() {
     if has_image() {
         let graph = Sequential::new(Input::shape([16, 2]))
@@ -180,7 +198,9 @@ fn a_network_with_statistics_trains_to_the_same_bits() {
             .with(Flatten::new())
             .with(Dropout::new(0.25))
             .with(Dense::new(3).activation(Activation::Softmax));
-        trains_to_the_same_bits(&graph.build().unwrap(), &labelled(32, &[16, 2], 3), 4);
+        let (graph, data) = (graph.build().unwrap(), labelled(32, &[16, 2], 3));
+        trains_to_the_same_bits(&graph, &data, 4);
+        trains_to_the_same_bits_in(Format::Bfp16, &graph, &data, 4);
     }
 }
 

@@ -213,6 +213,47 @@ impl<L: Link> Boards<L> {
         Ok(all)
     }
 
+    /// Asks monitors, many at once; the payloads of their answers in the order of the questions. The first failure ends it.
+    pub(crate) async fn ask_many(
+        &mut self,
+        questions: &[(ChipAddress, Command<'_>)],
+        reply_bytes: usize,
+    ) -> Result<Vec<Vec<u8>>> {
+        let mut answers = vec![Vec::new(); questions.len()];
+        for (question, answer) in self.ask_each(questions, reply_bytes, Err).await? {
+            answers[question] = answer?;
+        }
+        Ok(answers)
+    }
+
+    /// The same with a failure for each: `failed` says whether one is noted (`Ok`), or ends it all.
+    pub(crate) async fn ask_each(
+        &mut self,
+        questions: &[(ChipAddress, Command<'_>)],
+        reply_bytes: usize,
+        failed: impl Fn(HostError) -> Result<HostError>,
+    ) -> Result<Vec<(usize, Result<Vec<u8>>)>> {
+        let failed = &failed;
+        let jobs = self.by_board(questions.iter().map(|(chip, _)| *chip)).map(async |(transceiver, share)| {
+            let parts = share.iter().map(|&question| {
+                let (chip, command) = questions[question];
+                Part { destination: Endpoint::core(chip, 0), command, reply_bytes }
+            });
+            let mut answers = Vec::with_capacity(share.len());
+            let run = transceiver.run_each(parts, |part, answer| {
+                let answer = match answer {
+                    Ok(payload) => Ok(payload),
+                    Err(error) => Err(failed(error)?),
+                };
+                answers.push((share.get(part).copied().unwrap_or_default(), answer));
+                Ok(())
+            });
+            run.await?;
+            Ok::<_, HostError>(answers)
+        });
+        Ok(try_join_all(jobs).await?.into_iter().flatten().collect())
+    }
+
     /// Fills pieces of memory of any chips with a word.
     ///
     /// # Errors

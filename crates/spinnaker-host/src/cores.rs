@@ -72,8 +72,11 @@ impl<L: Link> Boards<L> {
         Ok(words.collect())
     }
 
-    /// The blocks of some cores.
-    async fn blocks(&mut self, cores: &[(ChipAddress, u8)]) -> Result<Vec<FoundCore>> {
+    /// Some cores, in their order.
+    ///
+    /// # Errors
+    /// As [`Boards::read_many`].
+    pub async fn cores(&mut self, cores: &[(ChipAddress, u8)]) -> Result<Vec<FoundCore>> {
         let place =
             |&(chip, core): &(ChipAddress, u8)| Place { chip, address: vcpu::address(core), length_bytes: vcpu::BYTES };
         let blocks = self.read_many(&cores.iter().map(place).collect::<Vec<_>>()).await?;
@@ -120,7 +123,25 @@ impl<L: Link> Boards<L> {
     pub async fn cores_of(&mut self, app: AppId) -> Result<Vec<FoundCore>> {
         let words = self.core_words(&self.all_cores()).await?;
         let cores: Vec<_> = words.iter().filter(|word| word.app == app).map(|word| (word.chip, word.core)).collect();
-        self.blocks(&cores).await
+        self.cores(&cores).await
+    }
+
+    /// The cores that had something to do when the machine was looked at last ([`Boards::look_again`]) and still have, whatever the
+    /// application.
+    ///
+    /// # Errors
+    /// As [`Boards::read_many`].
+    pub async fn busy_cores(&mut self) -> Result<Vec<FoundCore>> {
+        let is_busy = |state: CoreState| !matches!(state, CoreState::Idle | CoreState::Dead);
+        let states = self.found().chips.iter().map(|found| (found.chip, &found.info.states));
+        let cores: Vec<_> = states
+            .flat_map(|(chip, states)| {
+                (1..18).filter(|core| is_busy(states[usize::from(*core)])).map(move |core| (chip, core))
+            })
+            .collect();
+        let mut busy = self.cores(&cores).await?;
+        busy.retain(|core| is_busy(core.vcpu.state()));
+        Ok(busy)
     }
 
     /// The cores of an application that have stopped by a run-time error or do not answer their monitor.
@@ -131,7 +152,7 @@ impl<L: Link> Boards<L> {
         let words = self.core_words(&self.all_cores()).await?;
         let failed = words.iter().filter(|word| word.app == app && is_failed(word.state));
         let cores: Vec<_> = failed.map(|word| (word.chip, word.core)).collect();
-        self.blocks(&cores).await
+        self.cores(&cores).await
     }
 
     /// The texts that cores have written (`io_buf`), in the order of the cores. Read them before the application is stopped.
@@ -210,6 +231,6 @@ impl<L: Link> Boards<L> {
 }
 
 /// Whether a core has ended against its will.
-fn is_failed(state: CoreState) -> bool {
+pub(crate) fn is_failed(state: CoreState) -> bool {
     matches!(state, CoreState::RunTimeError | CoreState::Watchdog)
 }

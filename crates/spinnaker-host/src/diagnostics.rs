@@ -8,7 +8,10 @@ use spinnaker_wire::diagnostics::{
 use spinnaker_wire::sdp::Endpoint;
 
 use crate::link::Link;
-use crate::{HostError, Result, Transceiver};
+use crate::{Boards, HostError, Place, Result, Transceiver};
+
+/// What the counters take in memory.
+const COUNTERS_BYTES: usize = 4 * COUNTERS as usize;
 
 /// The sixteen diagnostic counters of a router.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -19,6 +22,26 @@ impl RouterCounters {
     pub fn get(&self, counter: Counter) -> u32 {
         self.0.get(usize::from(counter.raw())).copied().unwrap_or_default()
     }
+
+    fn read(bytes: &[u8]) -> Self {
+        let mut counters = Self::default();
+        for (counter, word) in counters.0.iter_mut().zip(bytes.as_chunks().0) {
+            *counter = u32::from_le_bytes(*word);
+        }
+        counters
+    }
+}
+
+impl<L: Link> Boards<L> {
+    /// The diagnostic counters of the routers of many chips, in their order.
+    ///
+    /// # Errors
+    /// As [`Boards::read_many`].
+    pub async fn router_counters(&mut self, chips: &[ChipAddress]) -> Result<Vec<RouterCounters>> {
+        let place = |&chip: &ChipAddress| Place { chip, address: counter_address(0), length_bytes: COUNTERS_BYTES };
+        let all = self.read_many(&chips.iter().map(place).collect::<Vec<_>>()).await?;
+        Ok(all.iter().map(|bytes| RouterCounters::read(bytes)).collect())
+    }
 }
 
 impl<L: Link> Transceiver<L> {
@@ -27,12 +50,8 @@ impl<L: Link> Transceiver<L> {
     /// # Errors
     /// As [`Transceiver::read_into`].
     pub async fn router_counters(&mut self, chip: ChipAddress) -> Result<RouterCounters> {
-        let bytes = self.read(Endpoint::core(chip, 0), counter_address(0), usize::from(COUNTERS) * 4).await?;
-        let mut counters = RouterCounters::default();
-        for (counter, word) in counters.0.iter_mut().zip(bytes.as_chunks().0) {
-            *counter = u32::from_le_bytes(*word);
-        }
-        Ok(counters)
+        let bytes = self.read(Endpoint::core(chip, 0), counter_address(0), COUNTERS_BYTES).await?;
+        Ok(RouterCounters::read(&bytes))
     }
 
     /// Sets all diagnostic counters of a chip's router to zero, and lets all of them count.

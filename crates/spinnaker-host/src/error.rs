@@ -55,7 +55,7 @@ pub enum HostError {
         "{board}: the program for transfers on {gate} has not answered for {} ms. The monitor's own commands may still work; start the board again if not",
         waited.as_millis()
     )]
-    StreamSilent {
+    BulkSilent {
         /// The board's address.
         board: String,
         /// The program's core.
@@ -173,6 +173,11 @@ pub enum HostError {
 pub type Result<T> = std::result::Result<T, HostError>;
 
 impl HostError {
+    /// Whether the way to the board is gone, or the board itself: nothing that is asked of it will be answered.
+    pub fn is_silence(&self) -> bool {
+        matches!(self, Self::Silent { .. } | Self::NoListener { .. } | Self::Io { .. })
+    }
+
     /// What the operating system says of a board.
     pub(crate) fn of_io(board: String, source: std::io::Error) -> Self {
         match source.kind() {

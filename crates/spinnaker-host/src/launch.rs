@@ -2,16 +2,13 @@
 
 use std::time::Duration;
 
-use futures_util::future::try_join_all;
 use spinnaker_wire::iptag::Target;
 use spinnaker_wire::scp::{AllocCommand, Command, StartWord};
-use spinnaker_wire::sdp::Endpoint;
 use spinnaker_wire::sv::SDRAM_SYS_ADDRESS;
 use spinnaker_wire::{AppId, ChipAddress, CoreMask};
 
 use crate::application::check_application;
 use crate::link::Link;
-use crate::transceiver::Part;
 use crate::{Boards, HostError, Place, Result};
 
 /// How often an application is told to stop, and the pause after each.
@@ -87,16 +84,30 @@ impl<L: Link> Boards<L> {
     ) -> Result<()> {
         let writes: Vec<_> = cores.iter().map(|(chip, _)| (*chip, SDRAM_SYS_ADDRESS, file)).collect();
         self.write_many(&writes).await?;
-        let jobs = self.by_board(cores.iter().map(|(chip, _)| *chip)).map(async |(transceiver, share)| {
-            for (chip, cores) in share.into_iter().map(|job| cores[job]) {
-                transceiver.run_application(chip, StartWord { app, flags, cores }).await?;
-            }
-            Ok::<_, HostError>(())
-        });
-        try_join_all(jobs).await?;
+        let starts: Vec<_> =
+            cores.iter().map(|&(chip, cores)| (chip, SDRAM_SYS_ADDRESS, StartWord { app, flags, cores })).collect();
+        self.start_at_many(&starts).await?;
         // A monitor does not say when it fails to start something.
         let other = self.core_words(single).await?.into_iter().find(|word| word.app != app);
         other.map_or(Ok(()), |word| Err(HostError::NotStarted { chip: word.chip, core: word.core, app }))
+    }
+
+    /// [`Transceiver::start_at`](crate::Transceiver::start_at) on many chips at once: the chip, the address of the application in its memory,
+    /// and what to start.
+    ///
+    /// # Errors
+    /// As that.
+    pub async fn start_at_many(&mut self, starts: &[(ChipAddress, u32, StartWord)]) -> Result<()> {
+        let question = |&(chip, address, start): &_| (chip, Command::ApplicationStart { address, start });
+        // One whose answer is lost is looked after by itself.
+        let note = |error| if matches!(error, HostError::Silent { .. }) { Ok(error) } else { Err(error) };
+        for (number, answer) in self.ask_each(&starts.iter().map(question).collect::<Vec<_>>(), 0, note).await? {
+            let (chip, address, start) = starts[number];
+            if answer.is_err() && !self.at(chip).is_started(chip, start).await? {
+                self.at(chip).start_at(chip, address, start).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Sets a free IP tag of an Ethernet chip, which ends with [`Boards::clear_tags`] or [`Boards::clean_up`]. Returns its number.
@@ -127,20 +138,31 @@ impl<L: Link> Boards<L> {
     /// # Errors
     /// [`HostError::Waiting`] if cores do not become idle, and those of [`Transceiver::stop`](crate::Transceiver::stop).
     pub async fn clean_up(&mut self, app: AppId) -> Result<()> {
-        if app == AppId(0) {
+        self.clean_up_all(&[app]).await
+    }
+
+    /// [`Boards::clean_up`] of several applications at once.
+    ///
+    /// # Errors
+    /// As that.
+    pub async fn clean_up_all(&mut self, apps: &[AppId]) -> Result<()> {
+        if apps.contains(&AppId(0)) {
             return Err(HostError::Argument("app 0 is the idle kernel: it does not end".to_string()));
         }
         let start = self.now();
         let mut left = 0;
         for _ in 0..STOPS_MAX {
-            self.root().stop(app).await?;
+            for app in apps {
+                self.root().stop(*app).await?;
+            }
             self.pause(STOP_PAUSE).await?;
-            left = self.applications().await?.get(&app).copied().unwrap_or(0);
+            let running = self.applications().await?;
+            left = apps.iter().filter_map(|app| running.get(app)).sum();
             if left == 0 {
                 break;
             }
         }
-        self.free_all_of(app).await?;
+        self.free_all_of(apps).await?;
         self.clear_tags().await?;
         if left > 0 {
             let waited = self.now().saturating_sub(start);
@@ -149,19 +171,13 @@ impl<L: Link> Boards<L> {
         Ok(())
     }
 
-    /// Frees memory and routes of an application on all chips. The signal to stop has done so already where it has arrived.
-    async fn free_all_of(&mut self, app: AppId) -> Result<()> {
-        let chips: Vec<ChipAddress> = self.found().chips.iter().map(|found| found.chip).collect();
-        let jobs = self.by_board(chips.iter().copied()).map(async |(transceiver, share)| {
-            let commands = [AllocCommand::FreeRoutesOf { app, clear: true }, AllocCommand::FreeSdramOf { app }]
-                .map(Command::Alloc);
-            let parts = share.into_iter().flat_map(|job| {
-                let destination = Endpoint::core(chips[job], 0);
-                commands.into_iter().map(move |command| Part { destination, command, reply_bytes: 4 })
-            });
-            transceiver.run(parts, |_, _| Ok(())).await
-        });
-        try_join_all(jobs).await.map(drop)
+    /// Frees memory and routes of applications on all chips. The signal to stop has done so already where it has arrived.
+    async fn free_all_of(&mut self, apps: &[AppId]) -> Result<()> {
+        let commands = |app| [AllocCommand::FreeRoutesOf { app, clear: true }, AllocCommand::FreeSdramOf { app }];
+        let commands: Vec<Command<'_>> = apps.iter().flat_map(|app| commands(*app)).map(Command::Alloc).collect();
+        let chips = self.found().chips.iter();
+        let questions: Vec<_> = chips.flat_map(|found| commands.iter().map(|command| (found.chip, *command))).collect();
+        self.ask_many(&questions, 4).await.map(drop)
     }
 
     /// Writes the same data into the memory of all chips: by flood fill, and once more to each chip that has missed some of it,

@@ -3,7 +3,7 @@
 //! A [`Transceiver`] speaks with one board over a [`Link`]: UDP sockets ([`UdpLink`]), or anything else that carries datagrams and
 //! knows the time, such as a virtual board in the same process. Requests are windowed, repeated and matched with their replies by
 //! a state machine without sockets or clock, [`Window`]. [`Boards`] is a machine of one or several boards, with a transceiver for each
-//! Ethernet chip, and [`stream`] is a faster way to its memories; [`Bmp`] is the management processor that switches their power.
+//! Ethernet chip, and [`bulk`] is a faster way to its memories; [`Bmp`] is the management processor that switches their power.
 //!
 //! All is `async`, on tokio where sockets are concerned; a runtime of one thread (`new_current_thread`) is enough.
 //!
@@ -29,6 +29,7 @@ mod application;
 mod bmp;
 mod boards;
 mod boot;
+pub mod bulk;
 mod cores;
 mod diagnostics;
 mod error;
@@ -40,7 +41,6 @@ mod message;
 mod network;
 mod routes;
 pub mod spalloc;
-pub mod stream;
 mod transceiver;
 mod window;
 

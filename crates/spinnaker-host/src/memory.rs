@@ -1,6 +1,6 @@
 //! Memory: read, write, fill; allocations.
 
-use spinnaker_wire::scp::{AllocCommand, Command, SdramSpace};
+use spinnaker_wire::scp::{self, AllocCommand, Command, CommandCode, SdramSpace};
 use spinnaker_wire::sdp::Endpoint;
 use spinnaker_wire::sv::{self, SystemVariables};
 use spinnaker_wire::{AppId, ChipAddress, LinkId, Unit};
@@ -8,7 +8,7 @@ use zerocopy::FromBytes;
 
 use crate::link::Link;
 use crate::transceiver::{Part, pieces};
-use crate::{HostError, Result, Transceiver};
+use crate::{Boards, HostError, Result, Transceiver};
 
 impl<L: Link> Transceiver<L> {
     /// Reads memory as a core sees it, in requests of up to 256 bytes with several in flight.
@@ -24,7 +24,7 @@ impl<L: Link> Transceiver<L> {
             Part { destination: core, command, reply_bytes: length }
         });
         self.run(parts, |index, payload| {
-            let piece = data.chunks_mut(spinnaker_wire::scp::DATA_BYTES_MAX).nth(index).unwrap_or_default();
+            let piece = data.chunks_mut(scp::DATA_BYTES_MAX).nth(index).unwrap_or_default();
             piece.copy_from_slice(payload.get(..piece.len()).unwrap_or_default());
             Ok(())
         })
@@ -87,7 +87,7 @@ impl<L: Link> Transceiver<L> {
             Part { destination: Endpoint::core(chip, 0), command, reply_bytes: length }
         });
         self.run(parts, |index, payload| {
-            let piece = data.chunks_mut(spinnaker_wire::scp::DATA_BYTES_MAX).nth(index).unwrap_or_default();
+            let piece = data.chunks_mut(scp::DATA_BYTES_MAX).nth(index).unwrap_or_default();
             piece.copy_from_slice(payload.get(..piece.len()).unwrap_or_default());
             Ok(())
         })
@@ -126,10 +126,8 @@ impl<L: Link> Transceiver<L> {
     /// [`HostError::Exhausted`], and those of [`Transceiver::request`].
     pub async fn alloc_sdram(&mut self, chip: ChipAddress, app: AppId, length_bytes: u32, tag: u8) -> Result<u32> {
         let command = AllocCommand::Sdram { app, length_bytes, tag, existing: tag != 0 };
-        match self.request_word(Endpoint::core(chip, 0), &Command::Alloc(command)).await? {
-            0 => Err(HostError::Exhausted { chip, wanted: format!("{length_bytes} bytes of SDRAM (tag {tag})") }),
-            address => Ok(address),
-        }
+        let address = self.request_word(Endpoint::core(chip, 0), &Command::Alloc(command)).await?;
+        allocated(chip, length_bytes, tag, address)
     }
 
     /// Where a block of SDRAM is that was allocated for an application with a tag.
@@ -165,8 +163,50 @@ impl<L: Link> Transceiver<L> {
     /// As [`Transceiver::request_data`].
     pub async fn sdram_space(&mut self, chip: ChipAddress) -> Result<(u32, u32)> {
         let payload = self.request_data(Endpoint::core(chip, 0), &Command::Alloc(AllocCommand::SdramSpace), 8).await?;
-        let space = SdramSpace::read(&payload)?;
-        Ok((space.free_bytes.get(), space.largest_bytes.get()))
+        space(&payload)
+    }
+}
+
+impl<L: Link> Boards<L> {
+    /// [`Transceiver::sdram_space`] of many chips at once, in their order.
+    ///
+    /// # Errors
+    /// As that.
+    pub async fn sdram_spaces(&mut self, chips: &[ChipAddress]) -> Result<Vec<(u32, u32)>> {
+        let questions: Vec<_> = chips.iter().map(|chip| (*chip, Command::Alloc(AllocCommand::SdramSpace))).collect();
+        self.ask_many(&questions, 8).await?.iter().map(|payload| space(payload)).collect()
+    }
+
+    /// [`Transceiver::alloc_sdram`] on many chips at once, bytes on each; `tag` is not 0. The addresses in the order of the chips.
+    ///
+    /// # Errors
+    /// [`HostError::Argument`] for tag 0, and as that; blocks that were allocated end with the application.
+    pub async fn alloc_sdram_many(&mut self, app: AppId, tag: u8, wanted: &[(ChipAddress, u32)]) -> Result<Vec<u32>> {
+        if tag == 0 {
+            return Err(HostError::Argument("blocks on many chips need a tag other than 0".to_string()));
+        }
+        let question = |&(chip, length_bytes): &(ChipAddress, u32)| {
+            (chip, Command::Alloc(AllocCommand::Sdram { app, length_bytes, tag, existing: true }))
+        };
+        let answers = self.ask_many(&wanted.iter().map(question).collect::<Vec<_>>(), 4).await?;
+        let answers = wanted.iter().zip(&answers);
+        answers
+            .map(|(&(chip, bytes), payload)| allocated(chip, bytes, tag, scp::word_reply(CommandCode::Alloc, payload)?))
+            .collect()
+    }
+}
+
+/// Free bytes, and those of the largest block.
+fn space(payload: &[u8]) -> Result<(u32, u32)> {
+    let space = SdramSpace::read(payload)?;
+    Ok((space.free_bytes.get(), space.largest_bytes.get()))
+}
+
+/// What an answer to a request for memory means.
+fn allocated(chip: ChipAddress, length_bytes: u32, tag: u8, address: u32) -> Result<u32> {
+    match address {
+        0 => Err(HostError::Exhausted { chip, wanted: format!("{length_bytes} bytes of SDRAM (tag {tag})") }),
+        address => Ok(address),
     }
 }
 

@@ -1,14 +1,14 @@
 //! The multicast routing table of a chip, and its fixed route.
 
 use spinnaker_wire::router::{COPY_ENTRIES, CopyEntry, ENTRIES, ENTRY_BYTES, LoadEntry, Route};
-use spinnaker_wire::scp::{AllocCommand, Command, RouterCommand};
+use spinnaker_wire::scp::{AllocCommand, Command, CommandCode, RouterCommand, word_reply};
 use spinnaker_wire::sdp::Endpoint;
 use spinnaker_wire::sv::SDRAM_SYS_ADDRESS;
 use spinnaker_wire::{AppId, ChipAddress};
 use zerocopy::IntoBytes;
 
 use crate::link::Link;
-use crate::{HostError, Result, Transceiver};
+use crate::{Boards, HostError, Result, Transceiver};
 
 /// How often entries are asked for, and the account looked at, before silence is an error: half a second each, and a board that
 /// is gone is noticed by the first look.
@@ -33,14 +33,7 @@ impl<L: Link> Transceiver<L> {
     /// # Errors
     /// [`HostError::Exhausted`], [`HostError::Wire`] for a key outside its mask, and those of [`Transceiver::request`].
     pub async fn load_routes(&mut self, chip: ChipAddress, app: AppId, routes: &[RouteEntry]) -> Result<u32> {
-        if routes.is_empty() || routes.len() > 1023 {
-            return Err(HostError::Argument(format!("{} routes: a chip takes 1 to 1023", routes.len())));
-        }
-        let mut table = Vec::new();
-        for (index, entry) in routes.iter().enumerate() {
-            let entry = LoadEntry::new(index as u16, entry.route, entry.key, entry.mask)?;
-            table.extend_from_slice(entry.as_bytes());
-        }
+        let table = table(routes)?;
         let monitor = Endpoint::core(chip, 0);
         let count = routes.len() as u32;
         let first = self.take_routes(chip, app, count).await?;
@@ -87,8 +80,20 @@ impl<L: Link> Transceiver<L> {
     /// monitor's own account tells whether it was carried out.
     async fn take_routes(&mut self, chip: ChipAddress, app: AppId, count: u32) -> Result<u32> {
         let command = Command::Alloc(AllocCommand::Routes { app, count });
+        let answer = self.request_word(Endpoint::core(chip, 0), &command).await;
+        self.taken_routes(chip, app, count, answer).await
+    }
+
+    /// What an answer to a request for entries means; where it leaves that open, the account tells, and then another request.
+    async fn taken_routes(
+        &mut self,
+        chip: ChipAddress,
+        app: AppId,
+        count: u32,
+        mut answer: Result<u32>,
+    ) -> Result<u32> {
         for _ in 0..TAKE_TRIES {
-            let answer = match self.request_word(Endpoint::core(chip, 0), &command).await {
+            let error = match answer {
                 // "None" may be the reply to the second copy of a request that the network has doubled.
                 Ok(0) => Some(HostError::Exhausted { chip, wanted: format!("{count} routing entries in a row") }),
                 Err(HostError::Silent { .. }) => None,
@@ -96,11 +101,13 @@ impl<L: Link> Transceiver<L> {
             };
             if let Some(first) = self.unused_block(chip, app, count).await? {
                 return Ok(first);
-            } else if let Some(error) = answer {
+            } else if let Some(error) = error {
                 return Err(error);
             }
+            let command = Command::Alloc(AllocCommand::Routes { app, count });
+            answer = self.request_word(Endpoint::core(chip, 0), &command).await;
         }
-        self.request_word(Endpoint::core(chip, 0), &command).await
+        answer
     }
 
     /// A block of entries of an application that has this size and holds no routes yet.
@@ -162,4 +169,65 @@ impl<L: Link> Transceiver<L> {
         let command = Command::Router(RouterCommand::ReadFixedRoute { app: AppId(0) });
         Ok(Route(self.request_word(Endpoint::core(chip, 0), &command).await? & 0x00FF_FFFF))
     }
+}
+
+impl<L: Link> Boards<L> {
+    /// [`Transceiver::load_routes`] on many chips at once. If loading fails, the application has no routes on them.
+    ///
+    /// # Errors
+    /// As that.
+    pub async fn load_routes_many(&mut self, app: AppId, tables: &[(ChipAddress, Vec<RouteEntry>)]) -> Result<()> {
+        // Looked at before anything is taken.
+        let contents: Vec<Vec<u8>> = tables.iter().map(|(_, routes)| table(routes)).collect::<Result<_>>()?;
+        let loaded = self.take_and_load(app, tables, &contents).await;
+        if loaded.is_err() {
+            let command = Command::Alloc(AllocCommand::FreeRoutesOf { app, clear: true });
+            let questions: Vec<_> = tables.iter().map(|(chip, _)| (*chip, command)).collect();
+            // If a board is gone, so are the blocks; the first error is the one to tell.
+            let _ = self.ask_many(&questions, 0).await;
+        }
+        loaded
+    }
+
+    async fn take_and_load(
+        &mut self,
+        app: AppId,
+        tables: &[(ChipAddress, Vec<RouteEntry>)],
+        contents: &[Vec<u8>],
+    ) -> Result<()> {
+        let count = |routes: &[RouteEntry]| routes.len() as u32;
+        let take = tables
+            .iter()
+            .map(|(chip, routes)| (*chip, Command::Alloc(AllocCommand::Routes { app, count: count(routes) })));
+        // One whose answer is lost is looked after by itself.
+        let note = |error| if matches!(error, HostError::Silent { .. }) { Ok(error) } else { Err(error) };
+        let mut loads = Vec::with_capacity(tables.len());
+        for (number, answer) in self.ask_each(&take.collect::<Vec<_>>(), 4, note).await? {
+            let (chip, routes) = &tables[number];
+            let word = match answer {
+                Ok(payload) => Ok(word_reply(CommandCode::Alloc, &payload)?),
+                Err(error) => Err(error),
+            };
+            let base = self.at(*chip).taken_routes(*chip, app, count(routes), word).await?;
+            let load = RouterCommand::Load { app, count: routes.len() as u16, table: SDRAM_SYS_ADDRESS, base };
+            loads.push((*chip, Command::Router(load)));
+        }
+        let writes: Vec<_> =
+            tables.iter().zip(contents).map(|((chip, _), table)| (*chip, SDRAM_SYS_ADDRESS, &table[..])).collect();
+        self.write_many(&writes).await?;
+        self.ask_many(&loads, 0).await.map(drop)
+    }
+}
+
+/// Routes as the monitor takes them.
+fn table(routes: &[RouteEntry]) -> Result<Vec<u8>> {
+    if routes.is_empty() || routes.len() > 1023 {
+        return Err(HostError::Argument(format!("{} routes: a chip takes 1 to 1023", routes.len())));
+    }
+    let mut table = Vec::new();
+    for (index, entry) in routes.iter().enumerate() {
+        let entry = LoadEntry::new(index as u16, entry.route, entry.key, entry.mask)?;
+        table.extend_from_slice(entry.as_bytes());
+    }
+    Ok(table)
 }

@@ -42,6 +42,7 @@ pub mod aplx;
 pub mod bmp;
 pub mod boot;
 pub mod boot_image;
+pub mod bulk;
 mod bytes;
 pub mod diagnostics;
 pub mod eieio;
@@ -53,7 +54,6 @@ pub mod p2p;
 pub mod router;
 pub mod scp;
 pub mod sdp;
-pub mod stream;
 pub mod sv;
 #[cfg(test)]
 mod testing;

@@ -26,16 +26,16 @@ pub fn run(options: &Stream, common: &Common) -> Result<Answer, Error> {
         Some(inputs) => Some(open_data(inputs, model.graph(), None)?),
         None => None,
     };
-    let opened = open_machine(common)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stop);
+    // Without a handler Ctrl-C ends the command all the same, only without figures.
+    let _ = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed));
+    let opened = open_machine(common, Some(&stop))?;
     let mut session = session(model, opened.machine, common)?;
     if let (Format::Int8, None, Some(data)) = (common.format, &common.calibration, &ranges) {
         session.calibrate(data)?;
     }
     let mut bridge = Bridge::open(session.graph(), &settings)?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&stop);
-    // Without a handler Ctrl-C ends the command all the same, only without figures.
-    let _ = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed));
     let mut latencies_ns = Vec::new();
     let mut lost = 0;
     {

@@ -66,20 +66,13 @@ impl Drop for Served {
     }
 }
 
-/// Where the environment variable says, else in an installed SpiNNMan.
+/// The file of the official boot image, if there is one.
 pub fn boot_image() -> Option<String> {
-    const SCRIPT: &str = "import importlib.util as u; print(u.find_spec('spinnman').submodule_search_locations[0])";
-    let installed = || {
-        let output = Command::new("python3").args(["-c", SCRIPT]).output().ok()?;
-        let folder = String::from_utf8(output.stdout).ok()?;
-        Some(format!("{}/messages/spinnaker_boot/boot_data/scamp.boot", folder.trim()))
-    };
-    let path = std::env::var("SPINNAKER_BOOT_IMAGE")
-        .ok()
-        .or_else(installed)
-        .filter(|path| std::fs::exists(path).unwrap_or(false));
-    if path.is_none() {
-        println!("not run: no official boot image (SPINNAKER_BOOT_IMAGE, or an installed SpiNNMan)");
+    match spidnn::boot_image::path() {
+        Ok(path) if path.exists() => Some(path.display().to_string()),
+        _ => {
+            println!("not run: no official boot image (SPINNAKER_BOOT_IMAGE, or an installed SpiNNMan)");
+            None
+        }
     }
-    path
 }

@@ -1,11 +1,11 @@
-@ Exponential, hyperbolic tangent, logistic function and division of binary32 numbers: argument and result in r0, r1 to r3 and r12 are
-@ lost. The arithmetic is that of `functions` and `num::integer`, step by step; rare arguments go there.
+@ Exponential, hyperbolic tangent, logistic function, logarithm, division and roots of binary32 numbers: argument and result in r0,
+@ r1 to r3 and r12 are lost. The arithmetic is that of `functions` and `num::integer`, step by step; rare arguments go there.
 
     .section .text.spidnn_exp, "ax", %progbits
     .arm
     .balign 4
 
-@ exp(x) of |x| < 64, x in r0, its bits without the sign shifted up by one in r1: mantissa with about 30 fraction bits to r0, sixteenths of
+@ exp(x) of |x| <= 128, x in r0, its bits without the sign shifted up by one in r1: mantissa with about 30 fraction bits to r0, sixteenths of
 @ the power of two to r1. r2 to r5 and r12 are lost.
     .macro exp_core
     mov   r2, r1, lsr #24
@@ -49,28 +49,6 @@
     add   r0, r12, r5
     .endm
 
-@ r1: the bits of r0 shifted up by one; back with NaN for an r0 that is one, and beyond 110 the argument is cut to that. |x| < 64 is the
-@ usual case.
-    .macro argument
-    mov   r1, r0, lsl #1
-    cmp   r1, #0x85000000
-    bhs   12f
-11:
-    .subsection 1
-12: mov   r2, #0x85000000
-    orr   r2, r2, #0x00B80000
-    cmp   r1, r2
-    blo   11b
-    cmp   r1, #0xFF000000
-    bhi   not_a_number
-    and   r0, r0, #0x80000000
-    orr   r0, r0, #0x42000000
-    orr   r0, r0, #0x00DC0000
-    mov   r1, r0, lsl #1
-    b     11b
-    .previous
-    .endm
-
 not_a_number:
     mov   r0, #0x7F000000
     orr   r0, r0, #0x00C00000
@@ -79,8 +57,10 @@ not_a_number:
     .global spidnn_exp
     .type spidnn_exp, %function
 spidnn_exp:
-    argument
-    stmfd sp!, {r4, r5}
+    mov   r1, r0, lsl #1
+    cmp   r1, #0x86000000           @ 128
+    bhs   2f
+1:  stmfd sp!, {r4, r5}
     exp_core
     ldmfd sp!, {r4, r5}
     mov   r1, r1, asr #4
@@ -99,9 +79,26 @@ pack:
     movs  r0, r0, lsr #8
     adc   r0, r0, r1, lsl #23
     bx    lr
+2:  cmp   r1, #0xFF000000
+    bhi   not_a_number
+    and   r0, r0, #0x80000000       @ beyond 128 as 128
+    orr   r0, r0, #0x43000000
+    mov   r1, #0x86000000
+    b     1b
 pack_rare:
-    mov   r2, #0
-    b     spidnn_round_rare
+    cmp   r1, #0
+    movge r0, #0x7F000000           @ infinity
+    orrge r0, r0, #0x00800000
+    bxge  lr
+    rsb   r1, r1, #8                @ subnormal: half to even
+    rsb   r2, r1, #32
+    mov   r3, r0, lsl r2
+    mov   r0, r0, lsr r1
+    cmp   r3, #0x80000000
+    andeq r3, r0, #1
+    addhi r0, r0, #1
+    addeq r0, r0, r3
+    bx    lr
 pack_half:
     tst   r0, #0x100
     orrne r0, r0, #0x80
@@ -145,12 +142,11 @@ pack_half:
     .global spidnn_sigmoid
     .type spidnn_sigmoid, %function
 spidnn_sigmoid:
-    mov   r1, r0, lsl #1
-    cmp   r1, #0x83000000
-    bhs   sigmoid_far
-    cmp   r0, #0
-    bmi   3f
-2:  stmfd sp!, {r4-r7}
+    movs  r1, r0, lsl #1
+    bcs   sigmoid_below
+    cmp   r1, #0x83000000           @ 16
+    bhs   sigmoid_above
+1:  stmfd sp!, {r4-r7}
     mov   r2, r1, lsr #24
     mov   r3, #0x80000000
     orr   r3, r3, r0, lsl #8
@@ -159,6 +155,7 @@ spidnn_sigmoid:
     mov   r6, r3, lsr r2            @ half of it with 27 fraction bits
     segment_of_tanh r6
     polynomial
+    add   r0, r0, #1
     smull r1, r2, r6, r0
     cmp   r7, #0
     mov   r1, r1, lsr #27
@@ -170,46 +167,92 @@ spidnn_sigmoid:
     mov   r0, r0, lsl r2
     rsb   r1, r2, #126
     tst   r0, #0x7F
-    beq   4f
+    beq   2f
     movs  r0, r0, lsr #8
     adc   r0, r0, r1, lsl #23
     bx    lr
-3:  cmp   r1, #0x80000000
-    blo   2b
-    b     sigmoid_far
-4:  mov   r3, #0x80000000           @ exact, or exactly half
+2:  mov   r3, #0x80000000           @ exact, or exactly half
     teq   r3, r0, lsl #24
     biceq r0, r0, #0x80
     beq   pack_half
     mov   r0, r0, lsr #8
     add   r0, r0, r1, lsl #23
     bx    lr
-sigmoid_far:
-    argument
-    stmfd sp!, {r4-r9}
-    mov   r7, r0
+
+sigmoid_below:
+    cmp   r1, #0x81000000           @ -4
+    blo   1b
+    cmp   r1, #0x86000000           @ -128
+    bhs   sigmoid_zero
+    stmfd sp!, {r4-r6}
+    adr   r2, sigmoid_constants
+    mov   r3, r1, lsr #24
+    ldmia r2, {r2, r4, r5, r6, r12}
+    mov   r0, r0, lsl #8
     orr   r0, r0, #0x80000000
-    exp_core
-    mov   r8, r0
-    mov   r9, r1, asr #4
-    rsb   r2, r9, #0
-    mov   r0, r0, lsr r2            @ below one, 30 fraction bits
-    cmp   r0, #0x40000000
-    mvnhs r0, #0xC0000000
-    ldr   r3, =spidnn_table_RECIPROCAL
-    mov   r12, r0, lsr #26
-    mov   r4, r0, lsl #6
-    mov   r4, r4, lsr #1
-    polynomial
-    mov   r1, #127
-    cmp   r7, #0x80000000
-    bls   2f                        @ not below zero
-    smull r2, r3, r0, r8
-    mov   r0, r2, lsr #30
-    orr   r0, r0, r3, lsl #2
-    add   r1, r1, r9
-2:  ldmfd sp!, {r4-r9}
-    b     pack
+    rsb   r3, r3, #134
+    mov   r0, r0, lsr r3            @ 24 fraction bits
+    umull r1, r3, r0, r2
+    mov   r2, r3, lsr #23           @ n of 2^-n 2^(f - 1)
+    mov   r3, r3, lsl #9
+    orr   r3, r3, r1, lsr #23
+    mvn   r3, r3                    @ f
+    mov   r1, r3, lsr #28
+    ldr   r12, [r12, r1, lsl #2]
+    mov   r3, r3, lsl #4
+    umull r1, r0, r3, r4
+    add   r0, r0, r5
+    umull r1, r4, r3, r0
+    add   r4, r4, r6
+    umull r1, r0, r3, r4
+    mov   r4, #0x80000000
+    umull r1, r3, r12, r0
+    sub   r5, r2, #5
+    add   r0, r12, r3, lsr #4       @ 2^f with 30 fraction bits
+    mov   r3, r0, lsr r5            @ u with 36
+    sub   r1, r3, r3, lsr #6
+    sub   r1, r4, r1, lsr #5
+    umull r5, r6, r3, r1
+    sub   r1, r4, r6, lsr #4
+    umull r5, r6, r3, r1
+    sub   r1, r4, r6, lsr #4        @ 1 / (1 + u) with 31
+    umull r5, r6, r0, r1
+    clz   r1, r6
+    mov   r0, r6, lsl r1
+    add   r1, r1, r2
+    rsbs  r1, r1, #127
+    ldmfd sp!, {r4-r6}
+    bmi   3f
+    movs  r0, r0, lsr #8
+    adc   r0, r0, r1, lsl #23
+    bx    lr
+3:  rsb   r1, r1, #8                @ subnormal
+    movs  r0, r0, lsr r1
+    adc   r0, r0, #0
+    bx    lr
+
+@ log2 e with 31 fraction bits; 2^(r / 16) - 1 by powers of r with 36, the third first.
+sigmoid_constants:
+    .word 3098164009, 950804, 64473910, 2977046353, spidnn_table_POWERS
+
+@ 1, less a unit of the last place below 25 ln 2, and less another below 24 ln 2 - ln 1.5.
+sigmoid_above:
+    cmp   r1, #0xFF000000
+    bhi   not_a_number
+    ldr   r2, =0x418AA123
+    ldr   r3, =0x4181D72D
+    cmp   r0, r2
+    mov   r1, #0x3F800000
+    sublo r1, r1, #1
+    cmp   r0, r3
+    sublo r1, r1, #1
+    mov   r0, r1
+    bx    lr
+sigmoid_zero:
+    cmp   r1, #0xFF000000
+    bhi   not_a_number
+    mov   r0, #0
+    bx    lr
 
     .section .text.spidnn_tanh, "ax", %progbits
     .balign 4
@@ -221,7 +264,7 @@ spidnn_tanh:
     orr   r2, r2, #0x00210000
     cmp   r1, r2
     bhs   tanh_large
-    cmp   r1, #0x3F000000
+    cmp   r1, #0x73000000           @ 2^-12
     blo   tanh_small
     stmfd sp!, {r4-r7}
     mov   r2, r1, lsr #24
@@ -266,7 +309,7 @@ tanh_large:
     orrhi r0, r0, #0x00C00000
     bx    lr
 tanh_small:
-    bx    lr                        @ below 2^-64 it is its argument
+    bx    lr                        @ x - x^3 / 3 is nearest to x
 
     .section .text.spidnn_div, "ax", %progbits
     .balign 4
@@ -397,6 +440,54 @@ sqrt_special:
     rsb   r2, r3, #9
     b     sqrt_normal
 
+    .section .text.spidnn_rsqrt, "ax", %progbits
+    .balign 4
+    .global spidnn_rsqrt
+    .type spidnn_rsqrt, %function
+spidnn_rsqrt:
+    sub   r2, r0, #0x00800000
+    cmp   r2, #0x7F000000
+    bhs   rsqrt_special
+    stmfd sp!, {r4-r6}
+    mov   r6, r0, lsr #23
+@ Of a mantissa r0 (what is above its 23 bits is not looked at) and an exponent field r6, which may be below 1.
+rsqrt_normal:
+    mov   r12, r0, lsl #9
+    mov   r4, r0, lsl #13
+    ldr   r3, =spidnn_table_RECIPROCAL_SQRT
+    mov   r12, r12, lsr #28
+    mov   r4, r4, lsr #1
+    polynomial
+    movs  r6, r6, asr #1
+    mov   r3, #0x80000000
+    ldrcc r3, =0x5A82799A           @ an odd exponent leaves the root of 1/2
+    rsb   r6, r6, #188
+    addcc r6, r6, #1
+    umull r1, r2, r0, r3
+    ldmfd sp!, {r4, r5}
+    movs  r2, r2, lsr #5
+    adc   r0, r2, r6, lsl #23       @ a mantissa of 2^24 adds one to the exponent
+    ldr   r6, [sp], #4
+    bx    lr
+rsqrt_special:
+    movs  r1, r0, lsl #1
+    moveq r0, #0x7F000000           @ infinity of both zeros
+    orreq r0, r0, #0x00800000
+    bxeq  lr
+    bcs   not_a_number
+    cmp   r1, #0xFF000000
+    bhi   not_a_number
+    moveq r0, #0
+    bxeq  lr
+    stmfd sp!, {r4-r6}
+    clz   r3, r0                    @ subnormal: its top bit to bit 23
+    rsb   r6, r3, #9
+    sub   r3, r3, #8
+    mov   r0, r0, lsl r3
+    b     rsqrt_normal
+
+    .section .text.spidnn_ln, "ax", %progbits
+    .balign 4
     .global spidnn_ln
     .type spidnn_ln, %function
 spidnn_ln:

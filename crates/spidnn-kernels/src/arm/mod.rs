@@ -28,6 +28,7 @@ unsafe extern "C" {
     pub(crate) fn spidnn_div(a: f32, b: f32) -> f32;
     pub(crate) fn spidnn_ln(x: f32) -> f32;
     pub(crate) fn spidnn_sqrt(x: f32) -> f32;
+    pub(crate) fn spidnn_rsqrt(x: f32) -> f32;
     pub(crate) fn spidnn_exp(x: f32, _: f32) -> f32;
     pub(crate) fn spidnn_tanh(x: f32, _: f32) -> f32;
     pub(crate) fn spidnn_sigmoid(x: f32, _: f32) -> f32;
@@ -97,6 +98,13 @@ pub fn ln(x: f32) -> f32 {
 pub fn sqrt(x: f32) -> f32 {
     // SAFETY: registers and stack only.
     unsafe { spidnn_sqrt(x) }
+}
+
+/// See [`crate::functions::reciprocal_sqrt`].
+#[inline(always)]
+pub fn reciprocal_sqrt(x: f32) -> f32 {
+    // SAFETY: registers and stack only.
+    unsafe { spidnn_rsqrt(x) }
 }
 
 /// See [`integer::less`].

@@ -28,7 +28,7 @@
     .equ A_END, 12
     .equ WIDTH, 16
     .equ ENTRY, 20
-    .equ TURNS, 24                    @ of four columns: bytes of a segment
+    .equ TURNS, 24
     .equ X_MORE, 28
     .equ X_A, 32
     .equ X_B, 36
@@ -36,7 +36,11 @@
     .equ Y_B, 44
     .equ TILE, 48
     .equ RESULTS, 64
-    .equ FRAME, 80
+    @ Of tiles of four columns: the columns that a row must have left for one, bytes of a segment, the way into the loop.
+    .equ FOUR, 80
+    .equ BYTES, 84
+    .equ ENTRY_FOUR, 88
+    .equ FRAME, 96
 
 @ Counters; r10: terms of a segment, r11: left pointer, Z: there are no segments. r12 and r14 stay.
     .macro first width
@@ -125,7 +129,7 @@ loop_\width\()_\k:
     smlaltt \low, \high, \a, \b
     .endm
 
-    .macro term_4 k
+    .macro term_4 k, last
     ldr   r8, [r11], #4
     ldr   r9, [r12, #12]
     ldr   r10, [r12, #8]
@@ -134,6 +138,9 @@ loop_\width\()_\k:
     mac_\k r4, r5, r8, r10
     ldr   r10, [r12], r14
     mac_\k r2, r3, r8, r9
+    .ifnb \last
+    ldr   r9, [sp, #A_END]
+    .endif
     mac_\k r0, r1, r8, r10
     .endm
 
@@ -162,7 +169,8 @@ loop_\width\()_\k:
     .endm
 
 @ Rounds a sum and stores it: to 24 bits, half to even, if the result is an ordinary number. Sums of halves are below 2^42 and mostly below
-@ 2^32: they are shifted up by 20, so that few have an empty high word.
+@ 2^32: they are shifted up by 20, so that few have an empty high word. What is below zero is cut to 32 bits before it is turned to a magnitude: this
+@ may be too large by less than one, which matters where no bit below the 24 and their successor is set.
 @ r8: results, r9: exponents of the columns, r10: exponent of the row.
     .macro finish_one k, low, high
     .ifc \k, halves
@@ -170,40 +178,41 @@ loop_\width\()_\k:
     orr   \high, \high, \low, lsr #12
     mov   \low, \low, lsl #20
     .endif
-    mov   r14, \high, asr #31
-    eor   \high, \high, r14
-    eor   \low, \low, r14
-    subs  \low, \low, r14
-    sbcs  \high, \high, r14          @ magnitude
+    eors  r11, \high, \high, asr #31
     ldr   r12, [r9], #4
-    beq   30f
-    clz   r11, \high
+    .ifc \k, words
+    beq   30f                         @ of halves the test of the lowest bits finds it
+    .endif
+    clz   r11, r11
     add   r12, r12, r10
     sub   r12, r12, r11               @ exponent field, less one
     cmp   r12, #254
     bhs   30f
-    mov   \high, \high, lsl r11
+    movs  r14, \high, lsl r11         @ the sign goes; its complement is on top
     rsb   r11, r11, #32
-    orr   \high, \high, \low, lsr r11
-    tst   \high, #0x7F                @ perhaps half, or exact
+    orr   r14, r14, \low, lsr r11
+    rsbpl r14, r14, #0
+    addpl r12, r12, #0x100            @ the sign
+    tst   r14, #0x7F                  @ perhaps half, or exact
     beq   40f
-10: movs  \high, \high, lsr #8
-    adc   \high, \high, r12, lsl #23
-    orr   \high, \high, r14, lsl #31
-11: str   \high, [r8], #4
+10: movs  r14, r14, lsr #8
+    adc   r14, r14, r12, lsl #23
+11: str   r14, [r8], #4
     .subsection 1
-30: eor   \high, \high, r14
-    eor   \low, \low, r14
-    subs  r11, \low, r14
-    sbc   r12, \high, r14
+30: mov   r11, \low
+    mov   r12, \high
     bl    rare_\k
-    mov   \high, r12
+    mov   r14, r12
     b     11b
-40: rsb   r11, r11, #32
+40: cmp   r14, #0                     @ a power of two below zero, zero, or small
+    cmpne r11, #0
+    beq   30b
+    rsb   r11, r11, #32
     movs  r11, \low, lsl r11
-    bne   10b
-    tst   \high, #0x100
-    biceq \high, \high, #0x80
+    moveq r11, r14                    @ half or exact: the bit above decides
+    eorne r11, r12, #0x100            @ else the sign: below zero this is less than half
+    tst   r11, #0x100
+    biceq r14, r14, #0x80
     b     10b
     .previous
     .endm
@@ -242,6 +251,18 @@ spidnn_product_rows_\k:
     str   r8, [sp, #X_MORE]
     add   r0, sp, #X_A
     stmia r0, {r1-r4}
+    @ Tiles of four columns are for left operands side by side.
+    ldr   r10, [r14, #A_STEP]
+    ldr   r11, [r14, #SEGMENTS]
+    mov   r8, r9, lsl #2
+    str   r8, [sp, #BYTES]
+    mov   r8, #4
+    cmp   r10, #4
+    mvnne r8, #0
+    cmp   r11, #0
+    mvneq r8, #0
+    str   r8, [sp, #FOUR]
+    b     prepare_four_\k
 next_row_\k:
     ldr   r8, [r14, #A_EXPS]
     ldr   r9, [r14, #A_EXPS_STEP]
@@ -252,29 +273,34 @@ next_row_\k:
     ldmia r0, {r9-r12}                @ results, exponents, columns, right operand
     add   r0, sp, #TILE
     stmia r0, {r9-r12}
+    mov   r0, #4
+    str   r0, [sp, #WIDTH]
 next_tile_\k:
     @ r11: columns, r12: right operand, r14: the row.
-    ldr   r9, [r14, #A_STEP]
+    ldr   r9, [sp, #FOUR]
     mov   r2, #0
     mov   r3, #0
     mov   r4, #0
     mov   r5, #0
     mov   r6, #0
     mov   r7, #0
-    cmp   r11, #4
+    cmp   r11, r9
     blo   few_columns_\k
-    cmp   r9, #4
-    bne   tile_3_\k
-    first 4
+    ldr   r8, [r14, #SEGMENTS]
+    ldr   r9, [sp, #X_MORE]
+    ldr   r11, [r14, #A]
+    ldr   r10, [sp, #BYTES]
+    str   r8, [sp, #LEFT]
+    str   r9, [sp, #X_LEFT]
+    ldr   r9, [sp, #ENTRY_FOUR]
+    add   r8, r11, r10
+    str   r8, [sp, #A_END]
     mov   r0, #0
     mov   r1, #0
-    beq   finish_4_\k
     ldr   r14, [r14, #B_STEP]
-    mov   r9, r10, lsl #2
-    str   r9, [sp, #TURNS]
-    add   r8, r11, r9
-    str   r8, [sp, #A_END]
-    rsb   r10, r10, #0
+    mov   pc, r9
+prepare_four_\k:
+    rsb   r10, r9, #0
     and   r10, r10, #15
     .ifc \k, halves
     add   r8, r10, r10, lsl #1        @ 13 instructions a term
@@ -284,23 +310,19 @@ next_tile_\k:
     .endif
     adr   r9, loop_4_\k
     add   r9, r9, r10, lsl #2
-    str   r9, [sp, #ENTRY]
-    mov   pc, r9
+    str   r9, [sp, #ENTRY_FOUR]
+    b     next_row_\k
 loop_4_\k:
-    .rept 16
+    .rept 15
     term_4 \k
     .endr
-    ldr   r8, [sp, #A_END]
-    nop
-    cmp   r11, r8
+    term_4 \k, last
+    cmp   r11, r9
     bne   loop_4_\k
-    next
-    ldr   r10, [sp, #TURNS]
-    nop
-    add   r8, r11, r10
-    str   r8, [sp, #A_END]
-    mov   pc, r9
-2:
+    ldr   r9, [sp, #LEFT]
+    ldr   r10, [sp, #X_LEFT]
+    subs  r9, r9, #1
+    bne   more_4_\k
 finish_4_\k:
     outputs \k
     finish_one \k, r0, r1
@@ -340,6 +362,27 @@ tile_done_\k:
 rows_done_\k:
     add   sp, sp, #FRAME
     ldmfd sp!, {r4-r11, pc}
+
+@ Both pointers and the end to the next segment.
+more_4_\k:
+    str   r9, [sp, #LEFT]
+    subs  r10, r10, #1
+    bpl   1f
+    ldr   r9, [sp, #X_MORE]
+    ldr   r8, [sp, #Y_A]
+    ldr   r10, [sp, #Y_B]
+    str   r9, [sp, #X_LEFT]
+2:  add   r11, r11, r8
+    ldr   r8, [sp, #BYTES]
+    add   r12, r12, r10
+    ldr   r9, [sp, #ENTRY_FOUR]
+    add   r8, r8, r11
+    str   r8, [sp, #A_END]
+    mov   pc, r9
+1:  str   r10, [sp, #X_LEFT]
+    ldr   r8, [sp, #X_A]
+    ldr   r10, [sp, #X_B]
+    b     2b
 
 few_columns_\k:
     cmp   r11, #2

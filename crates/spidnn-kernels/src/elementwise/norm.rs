@@ -4,7 +4,8 @@ use super::{area, compiled, op};
 use crate::Kernel;
 use crate::call::{NONE, NormCoefficients, NormGrad, Normalise};
 use crate::dtcm::{BadCall, Bounds, cells, times, words};
-use crate::num::{add, div, load, mul, sqrt, store, sub};
+use crate::functions::{cycles::RECIPROCAL_SQRT, reciprocal_sqrt};
+use crate::num::{add, load, mul, store, sub};
 
 impl Kernel for NormCoefficients {
     fn check(&self, dtcm_words: usize) -> Result<(), BadCall> {
@@ -36,7 +37,7 @@ impl Kernel for NormCoefficients {
         let (gamma, beta, inv) = (optional(self.gamma), optional(self.beta), optional(self.inv));
         let epsilon = f32::from_bits(self.epsilon_bits);
         for c in 0..count {
-            let inverse = div(1.0, sqrt(add(load(&var[c]), epsilon)));
+            let inverse = reciprocal_sqrt(add(load(&var[c]), epsilon));
             let factor = gamma.map_or(inverse, |g| mul(load(&g[c]), inverse));
             let product = mul(load(&mean[c]), factor);
             store(&scale[c], factor);
@@ -48,7 +49,7 @@ impl Kernel for NormCoefficients {
     }
 
     fn cycles(&self) -> u64 {
-        op::ENTRY + compiled(self.count.into(), 9, 2 * op::ADD + op::SQRT + op::DIV + 2 * op::MUL + 3 * op::NUMBER)
+        op::ENTRY + compiled(self.count.into(), 8, 2 * op::ADD + RECIPROCAL_SQRT + 2 * op::MUL + 3 * op::NUMBER)
     }
 }
 

@@ -26,8 +26,11 @@ pub mod cycles {
     pub const EXP: u64 = 88;
     /// Hyperbolic tangent: fixed point (10), segment (12), polynomial (28), product and pack (20), registers (8).
     pub const TANH: u64 = 79;
-    /// Logistic function of numbers from -2 to 16, as of tanh; beyond, by an exponential and the segments of 1 / (1 + u), 155.
-    pub const SIGMOID: u64 = 87;
+    /// Logistic function of numbers from -4 to 16, as of tanh. Below: argument and log2 e (28), power of two (26), 1 / (1 + u) (21), product, round and
+    /// pack (14); of subnormal results 92. Above 16: 18.
+    pub const SIGMOID: u64 = 83;
+    /// 1 / sqrt(x): argument and segment (11), polynomial (31), root of 1/2 (8), round and pack (3), registers (9).
+    pub const RECIPROCAL_SQRT: u64 = 60;
     /// x / (1 + |x|)
     pub const SOFTSIGN: u64 = 138;
     /// Natural logarithm.
@@ -136,24 +139,75 @@ pub fn tanh(x: f32) -> f32 {
 
 /// `1 / (1 + e^-x)`.
 ///
-/// Down to -2, and below 16, this is `1/2 + tanh(x / 2) / 2`; elsewhere by an exponential.
+/// Down to -4, and below 16, this is `1/2 + tanh(x / 2) / 2`; below, `u - u^2 + ...` of `u = e^x`; above, one of the last numbers up to 1.
 #[inline(always)]
 pub fn sigmoid(x: f32) -> f32 {
     let a = num::abs(x);
     let negative = num::less(x, 0.0);
-    let (m, n) = sigmoid_fixed(num::to_fixed(clamp(a, 0.0, EXPONENT_LIMIT), 41), negative);
-    let far = num::pack(i64::from(m), n - 30);
-    // a / 2 with 27 fraction bits, and its tanh with 57.
+    // a / 2 with 27 fraction bits, and its tanh with 57. The ratio is cut, by a unit in the mean.
     let half = num::to_fixed_small(if num::less(a, 16.0) { a } else { 0.0 }, 26);
-    let tanh = (i64::from(half) * i64::from(segments::tanh_ratio(half))) >> 27;
+    let tanh = (i64::from(half) * i64::from(segments::tanh_ratio(half) + 1)) >> 27;
     let near = num::pack(i64::from(ONE) + if negative { -tanh } else { tanh }, -31);
+    // 25 ln 2, and 24 ln 2 - ln 1.5: where 1 - e^-x is halfway between two numbers.
+    let below = u32::from(num::less(a, 17.328_68)) + u32::from(num::less(a, 16.230_068));
     if num::is_nan(x) {
         num::NAN
-    } else if num::less(a, if negative { 2.0 } else { 16.0 }) {
+    } else if num::less(a, if negative { 4.0 } else { 16.0 }) {
         near
+    } else if negative {
+        sigmoid_small(a)
     } else {
-        far
+        f32::from_bits(1.0f32.to_bits() - below)
     }
+}
+
+/// Upper word of a product of natural numbers.
+#[inline(always)]
+fn high_natural(a: u32, b: u32) -> u32 {
+    ((u64::from(a) * u64::from(b)) >> 32) as u32
+}
+
+/// `m * 2^-31 * 2^(field - 127)` of an `m` with its top bit at 31, half rounded up; `field` may be that of a subnormal number.
+#[inline(always)]
+fn pack_natural(m: u32, field: i32) -> f32 {
+    let shift = (9 - field).clamp(8, 40) as u32;
+    let mantissa = (((u64::from(m) << 1) >> shift) + 1) >> 1;
+    // The hidden bit of a normal mantissa adds one to the field.
+    f32::from_bits(mantissa as u32 + ((core::cmp::max(field - 1, 0) as u32) << 23))
+}
+
+/// `1 / (1 + e^a)` for `a >= 4`, in natural numbers of 32 bits.
+#[inline(always)]
+fn sigmoid_small(a: f32) -> f32 {
+    /// log2 e with 31 fraction bits.
+    const LOG2_E: u32 = 3_098_164_009;
+    /// `2^(r / 16) - 1` of `r` of 0 .. 1 with 36 fraction bits, by powers of `r`: error below 2^-29.
+    const POWER: [u32; 3] = [2_977_046_353, 64_473_910, 950_804];
+    /// 1 with 31 fraction bits.
+    const ONE: u32 = 1 << 31;
+    let bits = a.to_bits();
+    let beyond = bits >= 128f32.to_bits();
+    // 24 fraction bits, exactly: a number from 4 on has no more than 21.
+    let fixed = (0x8000_0000 | bits << 8) >> ((134 - (bits >> 23)) & 31);
+    // e^-a = 2^-n 2^(f - 1), f from above 0 to 1 with 32 fraction bits.
+    let exponent = u64::from(fixed) * u64::from(LOG2_E);
+    let n = (exponent >> 55) as u32;
+    let f = !((exponent >> 23) as u32);
+    let r = f << 4;
+    let growth = high_natural(r, POWER[0] + high_natural(r, POWER[1] + high_natural(r, POWER[2])));
+    let power = tables::POWERS[(f >> 28) as usize] as u32;
+    let power = power + (high_natural(power, growth) >> 4);
+    // u = e^-a with 36 fraction bits; 1 / (1 + u) = 1 - u (1 - u (1 - 63/64 u)), nearly.
+    let shift = n.wrapping_sub(5);
+    let u = if shift > 31 { 0 } else { power >> (shift & 31) };
+    let inner = ONE - ((u - (u >> 6)) >> 5);
+    let inner = ONE - (high_natural(u, inner) >> 4);
+    let inverse = ONE - (high_natural(u, inner) >> 4);
+    // With 29 fraction bits of 2^-(n + 1), a little below 1/2 to 1.
+    let y = high_natural(power, inverse);
+    let zeros = if y < 1 << 29 { 3 } else { 2 };
+    let y = pack_natural(y << zeros, 128 - (n as i32 + zeros));
+    if beyond { 0.0 } else { y }
 }
 
 /// `ln(1 + e^x)`.
@@ -308,6 +362,11 @@ pub fn reciprocal(x: f32) -> f32 {
 }
 
 /// `1 / sqrt(x)`: NaN below 0, infinity at 0.
+#[cfg(target_arch = "arm")]
+pub use crate::arm::reciprocal_sqrt;
+
+/// `1 / sqrt(x)`: NaN below 0, infinity at 0.
+#[cfg(not(target_arch = "arm"))]
 pub fn reciprocal_sqrt(x: f32) -> f32 {
     if num::is_nan(x) || num::less(x, 0.0) {
         return num::NAN;
@@ -321,10 +380,13 @@ pub fn reciprocal_sqrt(x: f32) -> f32 {
     let (m, e) = num::integer::unpack(x);
     let shift = m.leading_zeros() as i32 - 8;
     let (m, exponent) = ((m << shift) as i32, e - shift + 23);
-    let root = i64::from(segments::reciprocal_sqrt((m - (1 << 23)) << 7));
+    let root = segments::reciprocal_sqrt((m - (1 << 23)) << 7) as u32;
     // An odd exponent leaves sqrt(1/2), with 31 fraction bits.
-    let factor: i64 = if exponent & 1 == 0 { 1 << 31 } else { 0x5A82_799A };
-    num::pack((root * factor) >> 9, -52 - (exponent >> 1))
+    let odd = (exponent & 1) as u32;
+    let root = high_natural(root, if odd == 0 { 1 << 31 } else { 0x5A82_799A });
+    // 29 fraction bits, from 1/2 to 1; half is rounded up. A mantissa of 2^24 adds one to the exponent.
+    let field = 125 - (exponent >> 1) as u32;
+    f32::from_bits(((root + (1 << 4)) >> 5) + (field << 23))
 }
 
 /// `x / (1 + |x|)`.

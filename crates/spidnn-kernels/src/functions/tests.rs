@@ -41,13 +41,7 @@ fn sweep(name: &str, f: fn(f32) -> f32, truth: fn(f64) -> f64, positive: bool, a
 fn functions_are_close_to_the_true_values() {
     sweep("exp", exp, libm::exp, false, 1.0);
     sweep("tanh", tanh, libm::tanh, false, 1.0);
-    sweep(
-        "sigmoid",
-        sigmoid,
-        |x| if x < 0.0 { libm::exp(x) / (1.0 + libm::exp(x)) } else { 1.0 / (1.0 + libm::exp(-x)) },
-        false,
-        1.0,
-    );
+    sweep("sigmoid", sigmoid, true_sigmoid, false, 1.5);
     sweep("ln", ln, libm::log, true, 1.0);
     sweep("reciprocal", reciprocal, |x| 1.0 / x, false, 0.51);
     sweep("reciprocal_sqrt", reciprocal_sqrt, |x| 1.0 / libm::sqrt(x), true, 1.0);
@@ -67,6 +61,50 @@ fn functions_are_close_to_the_true_values() {
     );
     sweep("exp_m1_negative", exp_m1_negative, |x| if x > 0.0 { 0.0 } else { libm::expm1(x) }, false, 1.0);
     sweep("softsign", softsign, |x| x / (1.0 + libm::fabs(x)), false, 1.5);
+}
+
+/// The largest error of all numbers whose bits are in `bits`.
+fn worst(f: fn(f32) -> f32, truth: fn(f64) -> f64, bits: std::ops::Range<u32>) -> (f64, f32) {
+    bits.map(f32::from_bits).fold((0.0, 0.0), |worst, x| {
+        let error = ulps(f(x), truth(f64::from(x)));
+        if error > worst.0 { (error, x) } else { worst }
+    })
+}
+
+/// 1 / (1 + e^-x)
+fn true_sigmoid(x: f64) -> f64 {
+    if x < 0.0 { x.exp() / (1.0 + x.exp()) } else { 1.0 / (1.0 + (-x).exp()) }
+}
+
+#[test]
+fn errors_of_all_numbers_of_a_range() {
+    let check = |name: &str, f, truth, from: f32, to: f32, allowed: f64| {
+        let (error, x) = worst(f, truth, from.to_bits()..to.to_bits());
+        println!("{name} of {from} .. {to}: {error:.3} ulp at {x:e}");
+        assert!(error <= allowed, "{name}: {error} ulp at {x:e}");
+    };
+    // Both parities of the exponent, and where one way to a value gives over to another.
+    check("reciprocal_sqrt", reciprocal_sqrt, |x| 1.0 / x.sqrt(), 0.5, 2.0, 0.6);
+    check("sigmoid", sigmoid, true_sigmoid, -2.0, -4.5, 1.5);
+    check("sigmoid", sigmoid, true_sigmoid, -17.0, -18.0, 1.0);
+    check("sigmoid", sigmoid, true_sigmoid, 15.5, 17.5, 0.7);
+}
+
+/// Takes six minutes: `cargo test --release -p spidnn-kernels every_number -- --ignored --nocapture`.
+#[test]
+#[ignore = "takes six minutes"]
+fn every_number() {
+    let check = |name: &str, f, truth: fn(f64) -> f64, sign: u32| {
+        let (error, x) = worst(f, truth, sign..sign + 0x7F80_0000);
+        println!("{name}, sign {}: {error:.3} ulp at {x:e}", sign >> 31);
+        assert!(error <= 2.0, "{name}: {error} ulp at {x:e}");
+    };
+    for sign in [0, 0x8000_0000] {
+        check("sigmoid", sigmoid, true_sigmoid, sign);
+        check("exp", exp, f64::exp, sign);
+        check("tanh", tanh, f64::tanh, sign);
+    }
+    check("reciprocal_sqrt", reciprocal_sqrt, |x| 1.0 / x.sqrt(), 0);
 }
 
 #[test]

@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 pub mod application;
+#[path = "../../../spinnaker-sim/tests/common/boot_image.rs"]
+mod image;
 pub mod rough;
 
 use std::cell::RefCell;
@@ -22,16 +24,9 @@ pub const HOST: SocketAddrV4 = SocketAddrV4::new(std::net::Ipv4Addr::new(192, 16
 /// Machine time between looks at what has come out, for a machine that does not stop by itself.
 const STEP_NS: u64 = 20_000;
 
-/// What the official image lies at: where the environment variable says, else in an installed SpiNNMan.
+/// The official boot image; says if there is none.
 pub fn boot_image() -> Option<Vec<u8>> {
-    const SCRIPT: &str = "import importlib.util as u; print(u.find_spec('spinnman').submodule_search_locations[0])";
-    let named = std::env::var_os("SPINNAKER_BOOT_IMAGE").map(std::path::PathBuf::from);
-    let installed = || {
-        let output = std::process::Command::new("python3").args(["-c", SCRIPT]).output().ok()?;
-        let folder = String::from_utf8(output.stdout).ok()?;
-        Some(std::path::Path::new(folder.trim()).join("messages/spinnaker_boot/boot_data/scamp.boot"))
-    };
-    let image = named.or_else(installed).and_then(|path| std::fs::read(path).ok());
+    let image = image::boot_image();
     if image.is_none() {
         println!("not run: no official boot image (SPINNAKER_BOOT_IMAGE, or an installed SpiNNMan)");
     }

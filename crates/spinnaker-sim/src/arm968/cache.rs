@@ -11,11 +11,13 @@ use super::store::CodeStore;
 /// Bytes of code that a block can come from.
 const BLOCK_BYTES: u32 = BLOCK_INSTRUCTIONS as u32 * 4;
 const WORDS: usize = ITCM_BYTES / 4;
+/// Places where a block can start: each word in ARM state, then each half-word in Thumb state.
+pub(super) const SLOTS: usize = WORDS + ITCM_BYTES / 2;
 
 /// A block of compiled code.
 #[derive(Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Block {
-    pub ops: Box<[Op]>,
+    pub ops: Arc<[Op]>,
     /// The instructions that it was compiled from.
     pub code: Box<[Source]>,
     pub repeat: Repeat,
@@ -23,13 +25,28 @@ pub(super) struct Block {
     end: u32,
 }
 
+/// A block as it is found: its operations are one step away.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub ops: Arc<[Op]>,
+    pub block: Arc<Block>,
+}
+
+impl From<Arc<Block>> for Entry {
+    fn from(block: Arc<Block>) -> Self {
+        Self { ops: Arc::clone(&block.ops), block }
+    }
+}
+
 /// The blocks. Blocks are numbered from one.
 #[derive(Debug, Default)]
 pub(super) struct BlockCache {
-    /// Number of the block that starts at each word in ARM state, then at each half-word in Thumb state; zero for none.
-    /// Empty until the first block.
+    /// Bit per place: the block there is that of the store's table. (The table is the same memory for all cores, so that the
+    /// host's caches hold it once.) Empty until the first block.
+    in_table: Vec<u64>,
+    /// Number of the block at each place; zero for none. Empty until the first block that the table has not.
     numbers: Vec<u16>,
-    blocks: Vec<Arc<Block>>,
+    blocks: Vec<Entry>,
     /// Numbers of blocks that are no longer.
     free: Vec<u16>,
     store: CodeStore,
@@ -47,17 +64,25 @@ impl BlockCache {
     }
 
     /// The block for code at an address of instruction memory (below its size), if there is one.
-    pub fn find(&self, address: u32, thumb: bool) -> Option<&Block> {
-        let number = *self.numbers.get(slot(address, thumb))?;
-        self.blocks.get(usize::from(number).wrapping_sub(1)).map(|block| &**block)
+    pub fn find(&self, address: u32, thumb: bool) -> Option<&Entry> {
+        self.at(slot(address, thumb))
+    }
+
+    fn at(&self, slot: usize) -> Option<&Entry> {
+        if self.is_in_table(slot) {
+            return self.store.table()?.get(slot)?.get();
+        }
+        let number = *self.numbers.get(slot)?;
+        self.blocks.get(usize::from(number).wrapping_sub(1))
+    }
+
+    fn is_in_table(&self, slot: usize) -> bool {
+        self.in_table.get(slot / 64).is_some_and(|bits| bits >> (slot % 64) & 1 != 0)
     }
 
     /// Compiles the code at the program counter, which lies within instruction memory.
     #[cold]
     pub fn compile(&mut self, state: &mut State) {
-        if self.numbers.is_empty() {
-            self.numbers = vec![0; WORDS + ITCM_BYTES / 2];
-        }
         let compiled = compile(&state.itcm, state.pc, state.thumb);
         let end = state.pc + compiled.bytes;
         for word in state.pc / 4..end.div_ceil(4) {
@@ -65,17 +90,25 @@ impl BlockCache {
         }
         let block = Block { ops: compiled.ops.into(), code: compiled.code.into(), repeat: compiled.repeat, end };
         let block = self.store.share(block);
-        let number = match self.free.pop() {
+        let slot = slot(state.pc, state.thumb);
+        if let Some(table) = self.store.table()
+            && Arc::ptr_eq(&table[slot].get_or_init(|| Arc::clone(&block).into()).block, &block)
+        {
+            self.in_table.resize(SLOTS.div_ceil(64), 0);
+            self.in_table[slot / 64] |= 1 << (slot % 64);
+            return;
+        }
+        self.numbers.resize(SLOTS, 0);
+        self.numbers[slot] = match self.free.pop() {
             Some(number) => {
-                self.blocks[usize::from(number) - 1] = block;
+                self.blocks[usize::from(number) - 1] = block.into();
                 number
             }
             None => {
-                self.blocks.push(block);
+                self.blocks.push(block.into());
                 self.blocks.len() as u16
             }
         };
-        self.numbers[slot(state.pc, state.thumb)] = number;
     }
 
     /// Where the block that starts at the program counter ends; the program counter itself where none does.
@@ -86,7 +119,7 @@ impl BlockCache {
         if self.find(state.pc, state.thumb).is_none() {
             self.compile(state);
         }
-        self.find(state.pc, state.thumb).map_or(state.pc, |block| block.end)
+        self.find(state.pc, state.thumb).map_or(state.pc, |entry| entry.block.end)
     }
 
     /// Drops the blocks that were compiled from words of instruction memory that have been written: those at offsets
@@ -111,11 +144,15 @@ impl BlockCache {
 
     /// Drops a block that starts before the end of what was written and reaches beyond its start.
     fn drop_block(&mut self, slot: usize, low: u32) {
-        let number = self.numbers[slot];
-        if number != 0 && self.blocks[usize::from(number) - 1].end > low {
-            self.numbers[slot] = 0;
-            self.blocks[usize::from(number) - 1] = Arc::default();
-            self.free.push(number);
+        if self.at(slot).is_none_or(|entry| entry.block.end <= low) {
+            return;
         }
+        if self.is_in_table(slot) {
+            self.in_table[slot / 64] &= !(1 << (slot % 64));
+            return;
+        }
+        let number = std::mem::take(&mut self.numbers[slot]);
+        self.blocks[usize::from(number) - 1] = Arc::<Block>::default().into();
+        self.free.push(number);
     }
 }

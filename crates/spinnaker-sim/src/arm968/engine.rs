@@ -67,15 +67,15 @@ fn run_compiled<B: Bus>(state: &mut State, cache: &BlockCache, bus: &mut B, unti
             state.cycles = cycles;
             return Left::Stop(Stop::Plain);
         }
-        let Some(block) = cache.find(state.pc, state.thumb) else {
+        let Some(entry) = cache.find(state.pc, state.thumb) else {
             state.cycles = cycles;
             return Left::Unknown;
         };
-        if block.ops.is_empty() {
+        let (ops, block) = (&entry.ops[..], &*entry.block);
+        if ops.is_empty() {
             state.cycles = cycles;
             return Left::Stop(Stop::Plain);
         }
-        let ops = &block.ops[..];
         let start = state.pc;
         let mut turn = Turn { cycles, bus_reads: state.bus_reads };
         let mut rest = ops.iter();

@@ -1,9 +1,9 @@
 //! Compiled code that cores share.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use super::cache::Block;
+use super::cache::{Block, Entry, SLOTS};
 
 /// Blocks above which the store looks for those that no core uses any more.
 const BLOCKS_MIN: usize = 1 << 14;
@@ -15,7 +15,11 @@ const BLOCKS_MIN: usize = 1 << 14;
 #[derive(Debug, Clone, Default)]
 pub struct CodeStore {
     shelf: Arc<Mutex<Shelf>>,
+    table: Option<Arc<Table>>,
 }
+
+/// The first block that any core had at each place: most cores of a machine have the same there, and find it where all do.
+pub(super) type Table = [OnceLock<Entry>];
 
 #[derive(Debug, Default)]
 struct Shelf {
@@ -29,6 +33,17 @@ impl CodeStore {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty store for many cores, most of which have the same programs.
+    #[must_use]
+    pub fn for_machine() -> Self {
+        Self { table: Some((0..SLOTS).map(|_| OnceLock::new()).collect()), ..Self::default() }
+    }
+
+    /// The table, if this store has one.
+    pub(super) fn table(&self) -> Option<&Table> {
+        self.table.as_deref()
     }
 
     /// The block of the store that equals this one; it becomes that if there is none yet.

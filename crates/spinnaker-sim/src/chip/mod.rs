@@ -11,7 +11,7 @@
 //! * Times of accesses are named in [`CycleTiming`](crate::cycle::CycleTiming). Loads and stores of different cores do
 //!   not wait for each other; DMA transfers share the SDRAM as in the fidelity `fast`, and move their data when they end.
 //! * Cores that run at once see each other's writes at most a quantum late. How late depends on where their turns are cut:
-//!   by the quantum, by the chip's events, by what other chips do, and by the steps in which a caller lets time pass.
+//!   by the quantum, by the chip's events and by what other chips do; never by the steps in which a caller lets time pass.
 //! * DMA times out by the mean duration of a transfer's bursts, when it ends.
 //! * Router: all registers but the histogram of delays. One packet a router cycle; wait times, diversion, dump, errors.
 //! * The boot ROM is not interpreted: see [`bootrom`](crate::bootrom).

@@ -26,7 +26,7 @@ impl CycleMachine {
     }
 
     fn set_stopped(&mut self, xy: ChipXy, core: u8, stopped: bool) -> bool {
-        let now_ps = self.now_ps;
+        let now_ps = self.present_ps();
         let Some(chip) = self.chip(xy).filter(|_| usize::from(core) < CORES) else { return false };
         chip.stop(usize::from(core), stopped, now_ps);
         self.look_again(xy);
@@ -37,7 +37,7 @@ impl CycleMachine {
     /// "copy and go" does: what was written to its memories and registers after a call is there when time passes. For bare
     /// programs, without boot image. False without such a core, or if it does not work.
     pub fn start(&mut self, xy: ChipXy, core: u8, entry: u32) -> bool {
-        let now_ps = self.now_ps;
+        let now_ps = self.present_ps();
         let Some(chip) = self.chip(xy).filter(|_| usize::from(core) < CORES) else { return false };
         let started = chip.start(usize::from(core), entry, now_ps);
         self.look_again(xy);
@@ -46,7 +46,7 @@ impl CycleMachine {
 
     /// Executes one instruction of a core that is stopped. False without such a core.
     pub fn step(&mut self, xy: ChipXy, core: u8) -> bool {
-        let now_ps = self.now_ps;
+        let now_ps = self.present_ps();
         let Some(chip) =
             self.chip(xy).filter(|chip| chip.cores.get(usize::from(core)).is_some_and(|core| core.stopped))
         else {
@@ -111,7 +111,7 @@ impl CycleMachine {
     }
 
     fn touch<T>(&mut self, xy: ChipXy, core: u8, act: impl FnOnce(&mut Chip, usize, u64) -> T) -> Option<T> {
-        let (core, now_ps) = (usize::from(core), self.now_ps);
+        let (core, now_ps) = (usize::from(core), self.present_ps());
         let chip = self.chip(xy).filter(|_| core < CORES)?;
         let result = act(chip, core, now_ps);
         self.look_again(xy);

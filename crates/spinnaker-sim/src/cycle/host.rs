@@ -48,8 +48,18 @@ pub(super) struct HostSide {
     losses: u16,
     seed: u64,
     frames: u64,
-    pub received: VecDeque<Datagram>,
-    pub other: VecDeque<(u64, u32, Vec<u8>)>,
+    /// Datagrams that came out, by the time at which they are out, ps.
+    received: VecDeque<(u64, Datagram)>,
+    /// Other frames, in the same way, with the chip.
+    other: VecDeque<(u64, (u32, Vec<u8>))>,
+}
+
+/// Adds something that comes out at a time to a queue in order of time. Boards are simulated apart, so it may not be the last.
+fn keep<T>(queue: &mut VecDeque<(u64, T)>, time_ps: u64, item: T) {
+    if queue.len() < KEPT_MAX {
+        let later = queue.iter().rev().take_while(|(other_ps, _)| *other_ps > time_ps).count();
+        queue.insert(queue.len() - later, (time_ps, item));
+    }
 }
 
 /// Ethernet address of the host at an IP address: locally administered.
@@ -131,13 +141,28 @@ impl HostSide {
             let host = SocketAddrV4::new(ip, half(36));
             let data = frame[42..34 + length].to_vec();
             let datagram = Datagram { board: xy, host, port: half(34), time_ns: time_ps / 1000, data };
-            if self.received.len() < KEPT_MAX {
-                self.received.push_back(datagram);
-            }
-        } else if self.other.len() < KEPT_MAX {
-            self.other.push_back((time_ps, chip, frame));
+            keep(&mut self.received, time_ps, datagram);
+        } else {
+            keep(&mut self.other, time_ps, (chip, frame));
         }
         None
+    }
+
+    /// Whether a datagram is out at `now_ps` that was not taken yet.
+    pub fn has_datagram(&self, now_ps: u64) -> bool {
+        self.received.front().is_some_and(|(time_ps, _)| *time_ps <= now_ps)
+    }
+
+    /// Takes the oldest datagram that is out at `now_ps`.
+    pub fn take_datagram(&mut self, now_ps: u64) -> Option<Datagram> {
+        self.has_datagram(now_ps).then(|| self.received.pop_front()).flatten().map(|(_, datagram)| datagram)
+    }
+
+    /// Takes the oldest other frame that is out at `now_ps`: when it was, its chip and itself.
+    pub fn take_other(&mut self, now_ps: u64) -> Option<(u64, u32, Vec<u8>)> {
+        self.other.front().filter(|(time_ps, _)| *time_ps <= now_ps)?;
+        let (time_ps, (chip, frame)) = self.other.pop_front()?;
+        Some((time_ps, chip, frame))
     }
 
     fn answer_arp(&mut self, chip: u32, time_ps: u64, frame: &[u8]) -> Option<(u64, Vec<u8>)> {
@@ -211,7 +236,8 @@ mod tests {
         let mut back = frame;
         back.copy_within(26..30, 30);
         side.take(0, ChipXy::new(0, 0), 5_000, back);
-        let received = side.received.pop_front().expect("one");
+        assert!(side.take_datagram(4_999).is_none());
+        let received = side.take_datagram(5_000).expect("one");
         assert_eq!((received.data, received.time_ns, received.port), (vec![1, 2, 3], 5, 12345));
         assert!(side.frame(0, &Datagram { data: vec![0; 1473], ..datagram }, 0).is_none());
         assert!(side.take(0, ChipXy::new(0, 0), 0, vec![1; 10]).is_none());

@@ -37,6 +37,8 @@
 //!
 //! Chips are simulated apart for as long as no other can reach them (`schedule`), on as many threads as
 //! the configuration says. Same machine, configuration and calls: same bits, same times, same [`CycleMachine::trace_hash`].
+//! In how many steps a caller lets time pass does not count. What a caller sees of memories and cores may be up to 6 us
+//! ahead of the machine's time; what he changes comes after that.
 
 mod config;
 mod debug;
@@ -80,6 +82,8 @@ pub struct CycleMachine {
     active: Vec<(usize, u64)>,
     host: HostSide,
     now_ps: u64,
+    /// Until when any chip was let run: not much more than `now_ps`.
+    ahead_ps: u64,
     lookahead_ps: u64,
     threads: usize,
     /// Breakpoints met so far.
@@ -122,6 +126,7 @@ impl CycleMachine {
             active: Vec::new(),
             host,
             now_ps: 0,
+            ahead_ps: 0,
             lookahead_ps,
             threads: config.threads.max(1),
             stops: 0,
@@ -169,6 +174,11 @@ impl CycleMachine {
         self.host.boards().map(|(chip, address)| (self.places[chip as usize], address))
     }
 
+    /// When a change from outside takes place that a caller makes now: not before anything that was simulated already.
+    fn present_ps(&self) -> u64 {
+        self.now_ps.max(self.ahead_ps)
+    }
+
     fn chip(&mut self, xy: ChipXy) -> Option<&mut Chip> {
         let index = *self.index.get(&xy)? as usize;
         self.chips[index].get_mut().ok()
@@ -206,11 +216,11 @@ impl CycleMachine {
     /// Switches chips off, or on (off and on again, if they were on): those of which `change` says so. The others go on, with
     /// nobody at the other end of links that lead to chips without power. What watches a chip stays.
     pub fn power(&mut self, change: impl Fn(ChipXy) -> Option<bool>) {
+        let now_ps = self.present_ps();
         let changes: Vec<Option<bool>> = self.places.iter().map(|&place| change(place)).collect();
         for (powered, change) in self.powered.iter_mut().zip(&changes) {
             *powered = change.unwrap_or(*powered);
         }
-        let now_ps = self.now_ps;
         for (index, chip) in self.chips.iter_mut().enumerate() {
             let Ok(chip) = chip.get_mut() else { continue };
             match changes[index] {
@@ -265,12 +275,12 @@ impl CycleMachine {
 
     /// The oldest datagram that came out and was not taken yet.
     pub fn receive(&mut self) -> Option<Datagram> {
-        self.host.received.pop_front()
+        self.host.take_datagram(self.now_ps)
     }
 
     /// Frames that came out and are neither UDP nor answered here (ARP requests are), oldest first.
     pub fn receive_frame(&mut self) -> Option<(u64, ChipXy, Vec<u8>)> {
-        let (time_ps, chip, frame) = self.host.other.pop_front()?;
+        let (time_ps, chip, frame) = self.host.take_other(self.now_ps)?;
         Some((time_ps / 1000, self.places[chip as usize], frame))
     }
 
@@ -281,7 +291,7 @@ impl CycleMachine {
             return None;
         }
         let end_ns = self.now_ns().saturating_add(timeout_ns);
-        while self.host.received.is_empty() && self.now_ns() < end_ns {
+        while !self.host.has_datagram(self.now_ps) && self.now_ns() < end_ns {
             self.run_until(end_ns.min(self.now_ns() + STEP_NS));
         }
         self.receive()

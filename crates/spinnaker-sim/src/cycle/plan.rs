@@ -67,7 +67,7 @@ impl Plan {
             places,
             index,
             boards,
-            code: CodeStore::new(),
+            code: CodeStore::for_machine(),
         }
     }
 

@@ -5,6 +5,10 @@
 //! by itself. (What it sends itself may come back two hops later; it ends its run by that.) Chips that cannot run, or have
 //! nothing to do before then, are left out of a round.
 //!
+//! How far a caller lets time pass ends no round: those that begin before that time are made, all others are not. So
+//! results do not depend on the caller's steps, and chips may be a few microseconds ahead of the machine's time: less than a frame
+//! takes on the cable to a board, which nothing from outside is faster than ([`AHEAD_PS`]).
+//!
 //! While a board boots, most rounds have three to six chips with one or two microseconds of the host's time in all, and
 //! three quarters of that are one chip's: a second thread could save a fifth at best, and the hand-over costs as much. It
 //! helps where many cores compute. Chips that went on without rounds would use more threads, but would cut the turns of
@@ -26,6 +30,8 @@ const SPINS: u32 = 2_000;
 const SPINS_AT_END: u32 = 500;
 /// Chips nearer than this are looked at one by one; others count as this far away.
 pub(super) const NEAR_HOPS: usize = 3;
+/// No round goes on for longer than so much after its first event.
+pub(super) const AHEAD_PS: u64 = 6_000_000;
 /// Round number that ends the threads.
 const LAST: u64 = u64::MAX;
 
@@ -34,7 +40,7 @@ impl CycleMachine {
         self.run(end_ps, false);
     }
 
-    /// Runs until a time; if wanted less, until after the round in which a core met a breakpoint. Whether one did.
+    /// Makes all rounds that begin before a time; if wanted less, those until a core met a breakpoint. Whether one did.
     pub(super) fn run(&mut self, end_ps: u64, to_breakpoint: bool) -> bool {
         let active = std::mem::take(&mut self.active);
         let mut run = Run {
@@ -47,6 +53,7 @@ impl CycleMachine {
             near: &self.near,
             hop_ps: self.lookahead_ps,
             active,
+            ahead_ps: self.ahead_ps,
             stops: 0,
             to_breakpoint,
         };
@@ -56,6 +63,7 @@ impl CycleMachine {
             run.alone(end_ps);
         }
         let stops = run.stops;
+        self.ahead_ps = run.ahead_ps;
         self.active = run.active;
         self.stops += stops;
         let stopped = to_breakpoint && stops > 0;
@@ -80,6 +88,8 @@ struct Run<'a> {
     hop_ps: u64,
     /// Chips of the round, and until when each runs.
     active: Vec<(usize, u64)>,
+    /// Until when any chip was let run.
+    ahead_ps: u64,
     /// Breakpoints met.
     stops: u64,
     to_breakpoint: bool,
@@ -148,21 +158,24 @@ impl Run<'_> {
             return false;
         }
         let far_ps = NEAR_HOPS as u64 * self.hop_ps;
+        let last_ps = first_ps.saturating_add(AHEAD_PS);
         self.active.clear();
         if second_ps >= first_ps.saturating_add(far_ps) {
             // All others have nothing to do before anything could reach them.
-            let until_ps = self.until(first, end_ps.min(second_ps.saturating_add(far_ps)));
+            let until_ps = self.until(first, last_ps.min(second_ps.saturating_add(far_ps)));
+            self.ahead_ps = self.ahead_ps.max(until_ps);
             self.active.push((first, until_ps));
             return true;
         }
         for (chip, &next_ps) in self.next_ps.iter().enumerate() {
             let others_ps = if chip == first { second_ps } else { first_ps };
-            let until_ps = end_ps.min(others_ps.saturating_add(far_ps));
+            let until_ps = last_ps.min(others_ps.saturating_add(far_ps));
             if next_ps >= until_ps {
                 continue;
             }
             let until_ps = self.until(chip, until_ps);
             if next_ps < until_ps {
+                self.ahead_ps = self.ahead_ps.max(until_ps);
                 self.active.push((chip, until_ps));
             }
         }

@@ -136,10 +136,14 @@ pub struct Bare {
 
 impl Bare {
     pub fn new(machine: &Machine, entries: &[(ChipXy, u32, u32)]) -> Self {
+        Self::with_config(machine, entries, &CycleConfig::default())
+    }
+
+    /// The same with a configuration; entries are chip, key and route.
+    pub fn with_config(machine: &Machine, entries: &[(ChipXy, u32, u32)], config: &CycleConfig) -> Self {
         // The ROM's monitor is out of the way.
         let monitors = machine.chips.keys().map(|&xy| (xy, 0)).collect();
-        let mut bare =
-            Self { machine: CycleMachine::new(machine, &CycleConfig { monitors, ..CycleConfig::default() }) };
+        let mut bare = Self { machine: CycleMachine::new(machine, &CycleConfig { monitors, ..config.clone() }) };
         bare.machine.run_for(150 * super::MS);
         for xy in machine.chips.keys().copied() {
             let mut list = vec![

@@ -2,10 +2,13 @@
 #![allow(dead_code)]
 
 pub mod bare;
+mod boot_image;
+pub mod messages;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+pub use boot_image::boot_image;
 use spinnaker_machine::ChipXy;
 use spinnaker_sim::cycle::{BOOT_PORT, CycleMachine, Datagram};
 
@@ -21,14 +24,6 @@ fn site_packages() -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = text.lines().map(PathBuf::from).collect();
     folders.sort();
     folders
-}
-
-/// The official boot image: where the environment variable `SPINNAKER_BOOT_IMAGE` says, or in an installed SpiNNMan.
-pub fn boot_image() -> Option<Vec<u8>> {
-    let named = std::env::var_os("SPINNAKER_BOOT_IMAGE").map(PathBuf::from);
-    let installed =
-        site_packages().into_iter().map(|folder| folder.join("spinnman/messages/spinnaker_boot/boot_data/scamp.boot"));
-    named.into_iter().chain(installed).find_map(|path| std::fs::read(path).ok())
 }
 
 /// An official application file: in the folder of the environment variable `SPINNAKER_APLX`, or in an installed package.

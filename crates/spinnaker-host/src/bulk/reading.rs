@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use spinnaker_wire::stream::{BLOCK_BYTES, Extent, FETCH_BLOCKS, Message};
+use spinnaker_wire::bulk::{BLOCK_BYTES, Extent, FETCH_BLOCKS, Message};
 
 use super::patience::Patience;
 

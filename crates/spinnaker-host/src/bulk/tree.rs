@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use spinnaker_wire::ChipAddress;
+use spinnaker_wire::bulk::{HANDS_MAX, KEY_MASK, key};
 use spinnaker_wire::router::Route;
-use spinnaker_wire::stream::{HANDS_MAX, KEY_MASK, key};
 
 use crate::{FoundMachine, RouteEntry};
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use spinnaker_wire::stream::{BLOCK_BYTES, Extent, Message, WINDOW_BLOCKS};
+use spinnaker_wire::bulk::{BLOCK_BYTES, Extent, Message, WINDOW_BLOCKS};
 
 use super::patience::Patience;
 

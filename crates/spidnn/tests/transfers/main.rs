@@ -1,5 +1,7 @@
 //! Bulk transfers by the project's own program on the instruction-level board, beside the official monitor.
 
+mod sessions;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
@@ -8,9 +10,9 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use spidnn::cycle_link::CycleLink;
 use spidnn::firmware::STREAM;
-use spinnaker_host::stream::Streams;
+use spinnaker_host::bulk::Bulk;
 use spinnaker_host::{Boards, BootOptions, Channel, Link, Options, Place, Transceiver};
-use spinnaker_machine::Machine;
+use spinnaker_machine::{Locator, Machine};
 use spinnaker_sim::cycle::{CycleConfig, CycleMachine};
 use spinnaker_wire::scp::{self, Command, ReturnCode};
 use spinnaker_wire::sdp::{self, Endpoint};
@@ -175,7 +177,7 @@ fn boot(seed: u64, config: &CycleConfig) -> Option<(tokio::runtime::Runtime, Boa
 }
 
 /// Writes to every chip, in several pieces, reads it back both ways, and looks at the bytes beside.
-async fn there_and_back(boards: &mut Boards<Rough>, streams: &mut Streams, seed: u64, bytes: usize) {
+async fn there_and_back<L: Link>(boards: &mut Boards<L>, bulk: &mut Bulk, seed: u64, bytes: usize) {
     let chips: Vec<ChipAddress> = boards.found().chips.iter().map(|found| found.chip).collect();
     let margin = 16;
     let pieces: Vec<(ChipAddress, u32, Vec<u8>)> = chips
@@ -208,15 +210,15 @@ async fn there_and_back(boards: &mut Boards<Rough>, streams: &mut Streams, seed:
         transceiver.write(monitor, address + data.len() as u32, &[0xEE; 16]).await.unwrap();
     }
     let writes: Vec<(ChipAddress, u32, &[u8])> = pieces.iter().map(|(c, a, d)| (*c, *a, &d[..])).collect();
-    streams.write_many(boards, &writes).await.unwrap();
-    let by_streams = streams.read_many(boards, &places(margin)).await.unwrap();
+    bulk.write_many(boards, &writes).await.unwrap();
+    let by_bulk = bulk.read_many(boards, &places(margin)).await.unwrap();
     let by_monitor = boards.read_many(&places(margin)).await.unwrap();
     for (number, (chip, address, data)) in pieces.iter().enumerate() {
         let mut expected = vec![0xEE; 16];
         expected.extend_from_slice(data);
         expected.extend([0xEE; 16]);
         assert!(by_monitor[number] == expected, "seed {seed}: {chip} {address:#x} is written wrongly");
-        assert!(by_streams[number] == expected, "seed {seed}: {chip} {address:#x} is read wrongly");
+        assert!(by_bulk[number] == expected, "seed {seed}: {chip} {address:#x} is read wrongly");
     }
 }
 
@@ -229,14 +231,14 @@ fn all_chips_are_written_and_read_and_nothing_is_left_behind() {
         for &chip in &chips {
             before.push(boards.at(chip).chip_info(chip).await.unwrap());
         }
-        let mut streams = Streams::start(&mut boards, STREAM, APP).await.unwrap();
-        there_and_back(&mut boards, &mut streams, 1, 150_000).await;
-        let counts = streams.counts();
+        let mut bulk = Bulk::start(&mut boards, STREAM, APP).await.unwrap();
+        there_and_back(&mut boards, &mut bulk, 1, 150_000).await;
+        let counts = bulk.counts();
         // All but a few bytes at the edges, and the short piece.
         assert!(counts.written_bytes > 4 * 227_000, "{counts:?}");
         assert!(counts.read_bytes > 4 * 227_000, "{counts:?}");
         assert_eq!(counts.repeated_blocks, 0);
-        streams.stop(&mut boards).await.unwrap();
+        bulk.stop(&mut boards).await.unwrap();
         boards.pause(Duration::from_millis(50)).await.unwrap();
         for (chip, before) in chips.iter().zip(before) {
             let after = boards.at(*chip).chip_info(*chip).await.unwrap();
@@ -245,9 +247,9 @@ fn all_chips_are_written_and_read_and_nothing_is_left_behind() {
         let tags = boards.root().ip_tags(ChipAddress::new(0, 0)).await.unwrap();
         assert!(tags.iter().take(8).all(|tag| !tag.is_valid()), "a tag is left");
         // And again, in the same session.
-        let mut streams = Streams::start(&mut boards, STREAM, APP).await.unwrap();
-        there_and_back(&mut boards, &mut streams, 2, 5000).await;
-        streams.stop(&mut boards).await.unwrap();
+        let mut bulk = Bulk::start(&mut boards, STREAM, APP).await.unwrap();
+        there_and_back(&mut boards, &mut bulk, 2, 5000).await;
+        bulk.stop(&mut boards).await.unwrap();
     });
 }
 
@@ -255,14 +257,14 @@ fn all_chips_are_written_and_read_and_nothing_is_left_behind() {
 fn rates_are_near_the_cables() {
     let Some((runtime, mut boards)) = boot(0, &CycleConfig::default()) else { return };
     runtime.block_on(async {
-        let mut streams = Streams::start(&mut boards, STREAM, APP).await.unwrap();
+        let mut bulk = Bulk::start(&mut boards, STREAM, APP).await.unwrap();
         let data = content(1 << 20, 5);
         for chip in [ChipAddress::new(0, 0), ChipAddress::new(1, 1)] {
             let begin = boards.now();
-            streams.write_many(&mut boards, &[(chip, 0x6100_0000, &data)]).await.unwrap();
+            bulk.write_many(&mut boards, &[(chip, 0x6100_0000, &data)]).await.unwrap();
             let written = boards.now();
             let place = Place { chip, address: 0x6100_0000, length_bytes: data.len() };
-            let back = streams.read_many(&mut boards, &[place]).await.unwrap();
+            let back = bulk.read_many(&mut boards, &[place]).await.unwrap();
             let read = boards.now();
             assert!(back[0] == data);
             // 272 bytes of SDP in a frame of 348 byte times (measurements.md, section 7): 9.77 MB/s; nine tenths of it.
@@ -282,9 +284,9 @@ fn what_is_lost_between_chips_is_sent_again() {
     let Some((runtime, mut boards)) = boot(0, &config) else { return };
     runtime.block_on(async {
         assert_eq!(boards.found().chips.len(), 4);
-        let mut streams = Streams::start(&mut boards, STREAM, APP).await.unwrap();
-        there_and_back(&mut boards, &mut streams, 3, 100_000).await;
-        assert!(streams.counts().repeated_blocks > 0, "{:?}", streams.counts());
+        let mut bulk = Bulk::start(&mut boards, STREAM, APP).await.unwrap();
+        there_and_back(&mut boards, &mut bulk, 3, 100_000).await;
+        assert!(bulk.counts().repeated_blocks > 0, "{:?}", bulk.counts());
     });
 }
 
@@ -292,12 +294,12 @@ fn what_is_lost_between_chips_is_sent_again() {
 fn transfers_over_a_bad_cable_end_right() {
     let Some((runtime, mut boards)) = boot(1, &CycleConfig::default()) else { return };
     runtime.block_on(async {
-        let mut streams = Streams::start(&mut boards, STREAM, APP).await.unwrap();
+        let mut bulk = Bulk::start(&mut boards, STREAM, APP).await.unwrap();
         boards.root().link().faults = Faults { lost: 100, doubled: 50, spiked: 3, shuffled: 200, ask_every: None };
         for seed in 10..13 {
-            there_and_back(&mut boards, &mut streams, seed, 40_000).await;
+            there_and_back(&mut boards, &mut bulk, seed, 40_000).await;
         }
-        assert!(streams.counts().repeated_blocks > 100, "{:?}", streams.counts());
+        assert!(bulk.counts().repeated_blocks > 100, "{:?}", bulk.counts());
     });
 }
 
@@ -305,9 +307,9 @@ fn transfers_over_a_bad_cable_end_right() {
 fn the_monitor_answers_beside_transfers() {
     let Some((runtime, mut boards)) = boot(1, &CycleConfig::default()) else { return };
     runtime.block_on(async {
-        let mut streams = Streams::start(&mut boards, STREAM, APP).await.unwrap();
+        let mut bulk = Bulk::start(&mut boards, STREAM, APP).await.unwrap();
         boards.root().link().faults = Faults { ask_every: Some(3), ..Faults::default() };
-        there_and_back(&mut boards, &mut streams, 20, 100_000).await;
+        there_and_back(&mut boards, &mut bulk, 20, 100_000).await;
         let link = boards.root().link();
         assert!(link.answered > 100, "{} answers", link.answered);
     });
@@ -317,12 +319,40 @@ fn the_monitor_answers_beside_transfers() {
 fn a_program_that_has_stopped_is_done_without() {
     let Some((runtime, mut boards)) = boot(0, &CycleConfig::default()) else { return };
     runtime.block_on(async {
-        let mut streams = Streams::start(&mut boards, STREAM, APP).await.unwrap();
+        let mut bulk = Bulk::start(&mut boards, STREAM, APP).await.unwrap();
         boards.root().stop(APP).await.unwrap();
         let begin = boards.now();
-        there_and_back(&mut boards, &mut streams, 30, 20_000).await;
-        assert_eq!(streams.counts().written_bytes, 0);
+        there_and_back(&mut boards, &mut bulk, 30, 20_000).await;
+        assert_eq!(bulk.counts().written_bytes, 0);
         // It is waited for once.
         assert!(boards.now() - begin < Duration::from_secs(6));
+    });
+}
+
+#[test]
+fn several_boards_are_written_and_read_by_their_own_cables() {
+    // Of three boards the chips on the way from one Ethernet chip to another, and one beside each.
+    let alive = [(0, 0), (0, 1), (1, 1), (2, 2), (3, 3), (4, 4), (5, 4), (6, 4), (7, 4), (8, 4), (9, 5)];
+    // The third board has its Ethernet chip alone, which nothing reaches.
+    let all = (0..12).flat_map(|x| (0..12).map(move |y| (x, y))).filter(|at| *at != (4, 8));
+    let dead: String = all.filter(|at| !alive.contains(at)).map(|(x, y)| format!("&dead={x},{y}")).collect();
+    let Locator::Virtual(locator) = format!("virtual:3boards?fidelity=cycle{dead}").parse().unwrap() else {
+        panic!("virtual")
+    };
+    if spidnn::boot_image::find().is_err() {
+        eprintln!("not run: no boot image of the official monitor (SPINNAKER_BOOT_IMAGE)");
+        return;
+    }
+    let spidnn::reach::Reached { runtime, mut boards } = spidnn::reach::instruction_level(&locator).unwrap();
+    runtime.block_on(async {
+        assert_eq!((boards.found().chips.len(), boards.ethernet_chips().len()), (alive.len(), 2));
+        let mut bulk = Bulk::start(&mut boards, STREAM, APP).await.unwrap();
+        there_and_back(&mut boards, &mut bulk, 40, 10_000).await;
+        let counts = bulk.counts();
+        // All but a few bytes at the edges, and the short piece.
+        assert!(counts.written_bytes > alive.len() as u64 * 17_200, "{counts:?}");
+        assert!(counts.read_bytes > alive.len() as u64 * 17_200, "{counts:?}");
+        bulk.stop(&mut boards).await.unwrap();
+        assert_eq!(boards.applications().await.unwrap(), BTreeMap::new());
     });
 }

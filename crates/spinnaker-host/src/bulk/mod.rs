@@ -1,10 +1,10 @@
 //! Bulk transfers between host and SDRAM, faster than the monitor's: by a program on one core of each chip.
 //!
-//! [`Streams::start`] loads the program (its image comes from the caller), routes its packets and finds out how the host is reached;
-//! [`Streams::write_many`] and [`Streams::read_many`] are what [`Boards`]' are, by the program where it is worth it and by the
-//! monitor's commands where it is not, or where there is no program or it has stopped answering. [`Streams::stop`] takes everything away again: cores, routes.
+//! [`Bulk::start`] loads the program (its image comes from the caller), routes its packets and finds out how the host is reached;
+//! [`Bulk::write_many`] and [`Bulk::read_many`] are what [`Boards`]' are, by the program where it is worth it and by the
+//! monitor's commands where it is not, or where there is no program or it has stopped answering. [`Bulk::stop`] takes everything away again: cores, routes.
 //!
-//! The routes' keys are not those of networks ([`spinnaker_wire::stream::KEY_MASK`]), but a table that was made short may match keys
+//! The routes' keys are not those of networks ([`spinnaker_wire::bulk::KEY_MASK`]), but a table that was made short may match keys
 //! that nobody used: start this before the tables of a network are loaded, or without one.
 
 mod patience;
@@ -18,13 +18,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
+use spinnaker_wire::bulk::{self as wire, BLOCK_BYTES, Extent, Message, VERSION};
 use spinnaker_wire::iptag::{TAGS_FIXED, Target};
-use spinnaker_wire::scp::StartWord;
+use spinnaker_wire::scp::{AllocCommand, Command, StartWord};
 use spinnaker_wire::sdp::{self, Endpoint};
-use spinnaker_wire::stream::{self, BLOCK_BYTES, Extent, Message, VERSION};
-use spinnaker_wire::vcpu::{self, CoreState, Vcpu};
+use spinnaker_wire::sv::SDRAM_SYS_ADDRESS;
+use spinnaker_wire::vcpu::CoreState;
 use spinnaker_wire::{AppId, ChipAddress, CoreMask, CorePort};
 
+use crate::cores::is_failed;
 use crate::link::{Channel, Link};
 use crate::{Boards, HostError, Place, Result, Transceiver};
 use reading::Reading;
@@ -35,16 +37,16 @@ use writing::Writing;
 const BYTES_MIN: usize = 8 * BLOCK_BYTES;
 /// Words of a transfer at most; longer pieces are cut.
 const WORDS_MAX: usize = 1 << 24;
-/// So many chips are loaded all at once.
-const FLOOD_FROM: usize = 8;
-/// How long a program may take to start, and a gate to answer.
+/// The first pause after a signal to stop; they double.
+const STOP_PAUSE: Duration = Duration::from_millis(1);
+/// How long a program may take to start or to end, and a gate to answer.
 const START_WITHIN: Duration = Duration::from_secs(2);
 const GREET_EVERY: Duration = Duration::from_millis(50);
 const GREETINGS: u32 = 40;
 
 /// What has gone over the gates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StreamCounts {
+pub struct BulkCounts {
     /// Bytes written by the gates.
     pub written_bytes: u64,
     /// Bytes read by the gates.
@@ -61,30 +63,34 @@ struct Gate {
     transfer: u16,
     /// It has not answered: the monitor has to do.
     is_silent: bool,
-    counts: StreamCounts,
+    counts: BulkCounts,
 }
 
 /// See the module.
-pub struct Streams {
+pub struct Bulk {
     app: AppId,
     /// By transceiver; `None` where the monitor has to do.
     gates: Vec<Option<Gate>>,
     members: Vec<Member>,
 }
 
-impl Streams {
+impl Bulk {
     /// Loads `image`, the program for transfers, onto the highest core of each chip that is idle, and starts it as an application with a number
     /// of its own. Boards where it does not come up are left to the monitor.
     ///
     /// # Errors
-    /// As [`Transceiver::load`], [`Transceiver::load_routes`], [`Transceiver::set_ip_tag`]. What was begun is taken away again.
+    /// [`HostError::NotStarted`] where the program does not run, soon; [`HostError::Waiting`] where it does not come up; as
+    /// [`Transceiver::load`], [`Boards::load_routes_many`], [`Transceiver::set_ip_tag`]. What was begun is taken away again, unless the board
+    /// has fallen silent ([`HostError::is_silence`]).
     pub async fn start<L: Link>(boards: &mut Boards<L>, image: &[u8], app: AppId) -> Result<Self> {
-        let mut streams = Self { app, gates: Vec::new(), members: Vec::new() };
-        match streams.begin(boards, image).await {
-            Ok(()) => Ok(streams),
+        let mut bulk = Self { app, gates: Vec::new(), members: Vec::new() };
+        match bulk.begin(boards, image).await {
+            Ok(()) => Ok(bulk),
             Err(error) => {
-                // The first error is the one to tell.
-                let _ = streams.stop(boards).await;
+                // Of a board that is silent nothing is taken away. The first error is the one to tell.
+                if !error.is_silence() {
+                    let _ = bulk.stop(boards).await;
+                }
                 Err(error)
             }
         }
@@ -105,9 +111,8 @@ impl Streams {
             by_board.push(members);
         }
         self.load(boards, image).await?;
-        for member in &self.members {
-            boards.at(member.chip).load_routes(member.chip, self.app, &member.routes).await?;
-        }
+        let tables: Vec<_> = self.members.iter().map(|member| (member.chip, member.routes.clone())).collect();
+        boards.load_routes_many(self.app, &tables).await?;
         for (number, members) in by_board.iter().enumerate() {
             if boards.transceivers.len() <= number {
                 break;
@@ -123,30 +128,29 @@ impl Streams {
 
     async fn load<L: Link>(&self, boards: &mut Boards<L>, image: &[u8]) -> Result<()> {
         let start = |core: u8| StartWord { app: self.app, flags: 0, cores: CoreMask(1 << core) };
-        // What is flooded is started on all chips alike.
-        let core = self.members.first().map_or(0, |member| member.core);
-        let is_alike = self.members.len() == boards.found().chips.len() && self.members.iter().all(|m| m.core == core);
-        if self.members.len() >= FLOOD_FROM && is_alike {
-            boards.root().flood_fill(image, start(core)).await?;
-        } else {
-            for member in &self.members {
-                boards.at(member.chip).load(member.chip, image, start(member.core)).await?;
-            }
-        }
-        // By the cores' blocks: counting goes by packets that may be lost.
-        let places: Vec<Place> = self
-            .members
-            .iter()
-            .map(|member| Place { chip: member.chip, address: vcpu::address(member.core), length_bytes: vcpu::BYTES })
-            .collect();
+        let Some((first, rest)) = self.members.split_first() else { return Ok(()) };
+        boards.at(first.chip).load(first.chip, image, start(first.core)).await?;
+        // A machine that does not run it says so on the first chip.
+        self.wait_started(boards, std::slice::from_ref(first)).await?;
+        let writes: Vec<_> = rest.iter().map(|member| (member.chip, SDRAM_SYS_ADDRESS, image)).collect();
+        boards.write_many(&writes).await?;
+        let starts: Vec<_> = rest.iter().map(|member| (member.chip, SDRAM_SYS_ADDRESS, start(member.core))).collect();
+        boards.start_at_many(&starts).await?;
+        self.wait_started(boards, rest).await
+    }
+
+    /// Looks at the cores' blocks: counting goes by packets that may be lost.
+    async fn wait_started<L: Link>(&self, boards: &mut Boards<L>, members: &[Member]) -> Result<()> {
+        let cores: Vec<_> = members.iter().map(|member| (member.chip, member.core)).collect();
         let begin = boards.now();
-        let wanted = places.len() as u32;
+        let wanted = cores.len() as u32;
         loop {
-            let mut got = 0;
-            for block in boards.read_many(&places).await? {
-                let block = Vcpu::read(&block)?;
-                got += u32::from(block.app() == self.app && block.state() == CoreState::Run);
+            let mut words = boards.core_words(&cores).await?;
+            words.retain(|word| word.app == self.app);
+            if let Some(failed) = words.iter().find(|word| is_failed(word.state)) {
+                return Err(HostError::NotStarted { chip: failed.chip, core: failed.core, app: self.app });
             }
+            let got = words.iter().filter(|word| word.state == CoreState::Run).count() as u32;
             let waited = boards.now().saturating_sub(begin);
             if got == wanted {
                 return Ok(());
@@ -157,20 +161,36 @@ impl Streams {
         }
     }
 
-    /// Ends the program and frees its routes.
+    /// Ends the program and frees its routes. Its cores are idle then.
     ///
     /// # Errors
-    /// As [`Transceiver::request`].
+    /// [`HostError::Waiting`] if they do not end, and those of [`Transceiver::request`].
     pub async fn stop<L: Link>(self, boards: &mut Boards<L>) -> Result<()> {
-        for member in &self.members {
-            boards.at(member.chip).free_routes_of(member.chip, self.app).await?;
+        let command = Command::Alloc(AllocCommand::FreeRoutesOf { app: self.app, clear: true });
+        let questions: Vec<_> = self.members.iter().map(|member| (member.chip, command)).collect();
+        boards.ask_many(&questions, 0).await?;
+        let cores: Vec<_> = self.members.iter().map(|member| (member.chip, member.core)).collect();
+        let begin = boards.now();
+        let mut pause = STOP_PAUSE;
+        loop {
+            // The signal goes from chip to chip, and may be missed by some.
+            boards.root().stop(self.app).await?;
+            boards.pause(pause).await?;
+            let words = boards.core_words(&cores).await?;
+            let got = words.iter().filter(|word| word.app == self.app).count() as u32;
+            let waited = boards.now().saturating_sub(begin);
+            if got == 0 {
+                return Ok(());
+            } else if waited >= START_WITHIN {
+                return Err(HostError::Waiting { state: "stopped".to_string(), wanted: 0, got, waited });
+            }
+            pause *= 2;
         }
-        boards.root().stop(self.app).await
     }
 
     /// What has gone over all gates.
-    pub fn counts(&self) -> StreamCounts {
-        self.gates.iter().flatten().fold(StreamCounts::default(), |sum, gate| StreamCounts {
+    pub fn counts(&self) -> BulkCounts {
+        self.gates.iter().flatten().fold(BulkCounts::default(), |sum, gate| BulkCounts {
             written_bytes: sum.written_bytes + gate.counts.written_bytes,
             read_bytes: sum.read_bytes + gate.counts.read_bytes,
             repeated_blocks: sum.repeated_blocks + gate.counts.repeated_blocks,
@@ -217,7 +237,7 @@ impl Streams {
         let jobs = jobs.map(async |(transceiver, gate, share)| {
             for (chip, address, data) in share {
                 match gate.write(transceiver, chip, address, data).await {
-                    Err(HostError::StreamSilent { .. }) => {
+                    Err(HostError::BulkSilent { .. }) => {
                         gate.is_silent = true;
                         transceiver.write(Endpoint::core(chip, 0), address, data).await?;
                     }
@@ -263,7 +283,7 @@ impl Streams {
         let jobs = jobs.map(async |(transceiver, gate, share)| {
             for (chip, address, data) in share {
                 match gate.read(transceiver, chip, address, data).await {
-                    Err(HostError::StreamSilent { .. }) => {
+                    Err(HostError::BulkSilent { .. }) => {
                         gate.is_silent = true;
                         transceiver.read_into(Endpoint::core(chip, 0), address, data).await?;
                     }
@@ -302,7 +322,7 @@ fn idle_cores<L: Link>(boards: &Boards<L>) -> BTreeMap<(u8, u8), u8> {
 
 /// Tells a gate where the host is. `None` if it does not answer.
 async fn greet<L: Link>(transceiver: &mut Transceiver<L>, gate: &Member, members: &[Member]) -> Result<Option<Gate>> {
-    let endpoint = Endpoint { chip: gate.chip, port: CorePort::new(gate.core, stream::PORT) };
+    let endpoint = Endpoint { chip: gate.chip, port: CorePort::new(gate.core, wire::PORT) };
     let tags = transceiver.ip_tags(gate.chip).await?;
     let Some(tag) = tags.iter().take(TAGS_FIXED.into()).position(|tag| !tag.is_valid()) else { return Ok(None) };
     let tag = tag as u8;
@@ -326,7 +346,7 @@ async fn greet<L: Link>(transceiver: &mut Transceiver<L>, gate: &Member, members
         }
         if greeted {
             let hands = members.iter().map(|m| ((m.chip.x(), m.chip.y()), m.hand)).collect();
-            return Ok(Some(Gate { endpoint, hands, transfer: 0, is_silent: false, counts: StreamCounts::default() }));
+            return Ok(Some(Gate { endpoint, hands, transfer: 0, is_silent: false, counts: BulkCounts::default() }));
         }
     }
     Ok(None)
@@ -449,6 +469,6 @@ impl<'a, L: Link> Wire<'a, L> {
     }
 
     fn silent(&self, waited: Duration) -> HostError {
-        HostError::StreamSilent { board: self.link.board(), gate: self.gate, waited }
+        HostError::BulkSilent { board: self.link.board(), gate: self.gate, waited }
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+use spinnaker_wire::bulk::{BLOCK_BYTES, Extent, FRAME_BLOCKS, Message, UDP_BYTES_MAX, WINDOW_BLOCKS, is_newer};
 use spinnaker_wire::sdp::{Endpoint, Repr};
-use spinnaker_wire::stream::{BLOCK_BYTES, Extent, FRAME_BLOCKS, Message, UDP_BYTES_MAX, WINDOW_BLOCKS, is_newer};
 
 use super::reading::Reading;
 use super::writing::Writing;
@@ -29,7 +29,7 @@ struct Faults {
 const NONE: Faults = Faults { lost: 0, doubled: 0, spiked: 0, shuffled: 0 };
 const BAD: Faults = Faults { lost: 100, doubled: 50, spiked: 5, shuffled: 200 };
 
-/// A gate with the memory behind it, as `spinnaker_wire::stream` says that it works.
+/// A gate with the memory behind it, as `spinnaker_wire::bulk` says that it works.
 struct Gate {
     transfer: Option<u16>,
     first: u32,

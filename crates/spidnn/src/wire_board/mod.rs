@@ -1,33 +1,36 @@
 //! A machine that is reached by SCP through its monitors, as a [`Board`]: a real one, or an instruction-level virtual one. The
 //! cores run the firmware.
 
-use std::borrow::Cow;
+mod arrival;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use spidnn_compiler::ChipImage;
-use spidnn_core::program::directory;
 use spidnn_core::{ErrorCode, Failure};
 use spinnaker_host::spalloc::Job;
-use spinnaker_host::{Boards, FoundMachine, HostError, Link, Place, RouteEntry};
-use spinnaker_machine::{Chip, ChipXy, Machine, SDRAM_USER_BASE, SDRAM_USER_BYTES};
-use spinnaker_wire::router::Route;
-use spinnaker_wire::scp::{Signal, SignalWord, StartWord};
+use spinnaker_host::{Boards, FoundCore, FoundMachine, HostError, Link, Place, RouterCounters};
+use spinnaker_machine::{Chip, ChipXy, Machine, SDRAM_USER_BYTES};
+use spinnaker_wire::diagnostics::Counter;
+use spinnaker_wire::scp::{Signal, SignalWord};
 use spinnaker_wire::vcpu::{self, CoreState, RunTimeError, Vcpu};
-use spinnaker_wire::{AppId, ChipAddress, CoreMask};
+use spinnaker_wire::{AppId, ChipAddress};
 use tokio::runtime::Runtime;
 
-use crate::Error;
 use crate::board::{Board, Counters, pause};
 use crate::error::{CoreFailure, CoreTrouble};
 use crate::firmware::Firmware;
 use crate::lease::{self, Lease};
 use crate::native::{USER_RESENT, USER_RUN_CYCLES};
+use crate::{Error, interrupt};
+use arrival::Arrival;
 
 /// The application's number on the machine.
 pub const APP: AppId = AppId(30);
+/// That of the program for bulk transfers, which is there between a load and the first start at most.
+pub const BULK_APP: AppId = AppId(31);
 /// For how long cores may start or end: a slow virtual board on the network takes its time.
 const START_LIMIT: Duration = Duration::from_secs(10);
 /// Machine time after which a run is given up: no batch takes nearly as long.
@@ -48,6 +51,12 @@ pub struct WireBoard<L: Link> {
     /// The next start signal is SYNC1.
     second_signal: bool,
     loaded: bool,
+    /// What is loaded and not there yet: the firmware comes with the first start.
+    arrival: Option<Arrival>,
+    /// What will be written to each chip between the next load and its first start, in bytes.
+    announced: BTreeMap<ChipXy, u64>,
+    /// The program for bulk transfers does not run there.
+    has_no_bulk: bool,
     /// Writes that were asked for and not done yet: many at once keep all ways busy.
     queued: Vec<(ChipAddress, u32, Vec<u8>)>,
     queued_bytes: usize,
@@ -56,13 +65,15 @@ pub struct WireBoard<L: Link> {
     lease: Option<Lease>,
     host_bytes: u64,
     packets_resent: u64,
+    /// The chips that packets come by, and what their routers had counted when they were looked at last.
+    routers: Vec<ChipAddress>,
+    router_counters: Vec<RouterCounters>,
+    packets_sent: u64,
+    packets_dropped: u64,
 }
 
 /// Bytes of writes that wait at most.
 const QUEUED_BYTES_MAX: usize = 1 << 20;
-/// Time between looks at whether somebody wants an end.
-const INTERRUPT_PAUSE: Duration = Duration::from_millis(20);
-
 /// What may end an operation before its time.
 #[derive(Default)]
 struct Ends {
@@ -75,12 +86,6 @@ struct Ends {
 impl Ends {
     /// Waits for one of them.
     async fn first(&self) -> Error {
-        let interrupted = async {
-            let Some(interrupt) = &self.interrupt else { return std::future::pending().await };
-            while !interrupt.load(Ordering::Relaxed) {
-                tokio::time::sleep(INTERRUPT_PAUSE).await;
-            }
-        };
         let taken = async {
             match &self.job {
                 Some(job) => job.ended().await,
@@ -88,7 +93,7 @@ impl Ends {
             }
         };
         tokio::select! {
-            () = interrupted => Error::Interrupted,
+            () = interrupt::set(self.interrupt.as_deref()) => Error::Interrupted,
             end = taken => end.into(),
         }
     }
@@ -137,9 +142,6 @@ pub fn machine_of(found: &FoundMachine) -> Machine {
     Machine::of_chips(found.width.into(), found.height.into(), chips.collect())
 }
 
-/// What is to be written to a chip, and where.
-type Writes<'a> = Vec<(u32, Cow<'a, [u8]>)>;
-
 impl<L: Link> WireBoard<L> {
     /// A machine that is booted. `runtime` drives its link. Of a machine that outlives this, and therefore has a lease, everything is
     /// taken off at the beginning and in the end.
@@ -155,16 +157,23 @@ impl<L: Link> WireBoard<L> {
             cores: Vec::new(),
             second_signal: false,
             loaded: false,
+            arrival: None,
+            announced: BTreeMap::new(),
+            has_no_bulk: false,
             queued: Vec::new(),
             queued_bytes: 0,
             ends: Ends::default(),
             lease,
             host_bytes: 0,
             packets_resent: 0,
+            routers: Vec::new(),
+            router_counters: Vec::new(),
+            packets_sent: 0,
+            packets_dropped: 0,
         };
         if board.lease.is_some() {
             let name = board.host.root().link().board();
-            board.runtime.block_on(lease::check(&mut board.host, &name, APP))?;
+            board.runtime.block_on(lease::check(&mut board.host, &name))?;
             // What a session that was killed may have left.
             board.clear()?;
             board.runtime.block_on(board.host.look_again())?;
@@ -182,6 +191,11 @@ impl<L: Link> WireBoard<L> {
     /// The connection.
     pub fn boards(&mut self) -> &mut Boards<L> {
         &mut self.host
+    }
+
+    /// Writes all by the monitor's commands, also where bulk transfers are faster.
+    pub fn by_monitor_only(&mut self) {
+        self.has_no_bulk = true;
     }
 
     /// Uses so many application cores of a chip at most.
@@ -209,18 +223,37 @@ impl<L: Link> WireBoard<L> {
         Ok(cycles)
     }
 
+    /// Adds what the routers have counted since they were looked at last.
+    fn count_packets(&mut self) -> Result<(), Error> {
+        let before = std::mem::take(&mut self.router_counters);
+        self.look_at_routers()?;
+        for (before, now) in before.iter().zip(&self.router_counters) {
+            // They wrap around.
+            let since = |counter| u64::from(now.get(counter).wrapping_sub(before.get(counter)));
+            self.packets_sent += since(Counter::LocalMulticast);
+            self.packets_dropped += since(Counter::DroppedMulticast);
+        }
+        Ok(())
+    }
+
+    fn look_at_routers(&mut self) -> Result<(), Error> {
+        self.router_counters = drive(&self.runtime, &self.ends, self.host.router_counters(&self.routers))?;
+        Ok(())
+    }
+
     /// Takes the firmware off the cores, and frees what it had.
     fn unload(&mut self) -> Result<(), Error> {
         if std::mem::replace(&mut self.loaded, false) {
             self.clear()?;
         }
+        self.arrival = None;
         self.cores.clear();
         Ok(())
     }
 
-    /// Ends whatever runs as this application.
+    /// Ends whatever runs as this application, or transfers for it.
     fn clear(&mut self) -> Result<(), Error> {
-        drive(&self.runtime, &self.ends, self.host.clean_up(APP))
+        drive(&self.runtime, &self.ends, self.host.clean_up_all(&[APP, BULK_APP]))
     }
 
     /// Does the writes that were asked for.
@@ -231,52 +264,11 @@ impl<L: Link> WireBoard<L> {
         if writes.is_empty() {
             return Ok(());
         }
-        drive(&self.runtime, &self.ends, self.host.write_many(&writes))
-    }
-
-    /// Writes to whom the cores belong.
-    fn sign(&mut self) -> Result<(), Error> {
-        let word = lease::word().to_le_bytes();
-        let place = |(chip, core): &(ChipXy, u8)| (address(*chip), lease::user_word(*core), &word[..]);
-        let writes: Vec<_> = self.cores.iter().map(place).collect();
-        drive(&self.runtime, &self.ends, self.host.write_many(&writes))
+        self.transfer(&writes)
     }
 
     fn chips_used(&self) -> BTreeSet<ChipXy> {
         self.cores.iter().map(|(chip, _)| *chip).collect()
-    }
-
-    /// Gives a chip's image its memory and routes; what has to be written there, with the pages of the firmware behind it.
-    fn place<'a>(&mut self, chip: ChipXy, image: &'a ChipImage, pages: &'a [u8]) -> Result<Writes<'a>, Error> {
-        let end = image.sdram.iter().map(|(at, words)| at + 4 * words.len() as u32).max().unwrap_or(SDRAM_USER_BASE);
-        let pages_at = end.next_multiple_of(16);
-        let end = pages_at + pages.len() as u32;
-        let at = address(chip);
-        let host = self.host.at(at);
-        let (free, block, length) = drive(&self.runtime, &self.ends, async {
-            let (free, largest) = host.sdram_space(at).await?;
-            let block = host.alloc_sdram(at, APP, largest & !3, directory::TAG).await?;
-            Ok::<_, HostError>((free, block, largest))
-        })?;
-        let first = SDRAM_USER_BASE + directory::RESERVED_BYTES;
-        let in_place = block + directory::TEXT <= first - 18 * directory::TEXT_BYTES && block + length >= end;
-        if !in_place {
-            return Err(Error::Argument(format!(
-                "chip {chip}: {free} bytes of SDRAM are free, but not from {first:#x} to {end:#x}: another application holds some; stop it, or boot the machine anew"
-            )));
-        }
-        if !image.routes.is_empty() {
-            let routes: Vec<RouteEntry> = image.routes.iter().map(route_entry).collect();
-            drive(&self.runtime, &self.ends, self.host.at(at).load_routes(at, APP, &routes))?;
-        }
-        self.cores.extend(image.cores.iter().map(|&(core, _)| (chip, core)));
-        let pages_at = if pages.is_empty() || image.cores.is_empty() { 0 } else { pages_at };
-        let mut writes = vec![(block, bytes(&directory::words(&image.cores, pages_at)).into())];
-        if pages_at != 0 {
-            writes.push((pages_at, pages.into()));
-        }
-        writes.extend(image.sdram.iter().map(|(at, words)| (*at, bytes(words).into())));
-        Ok(writes)
     }
 
     /// Waits until all of its cores are in a state.
@@ -305,20 +297,26 @@ impl<L: Link> WireBoard<L> {
 
     /// The cores that are not in the state that was waited for.
     fn trouble(&mut self, trouble: CoreTrouble, began: Duration, state: CoreState) -> Result<Error, Error> {
-        let mut cores = Vec::new();
-        for (chip, core) in self.cores.clone() {
-            let at = address(chip);
-            let vcpu = drive(&self.runtime, &self.ends, self.host.at(at).vcpu(at, core))?;
-            let is_bad = if trouble == CoreTrouble::Failed {
-                vcpu.state() == CoreState::RunTimeError
+        let own: Vec<_> = self.cores.iter().map(|(chip, core)| (address(*chip), *core)).collect();
+        let (found, texts) = drive(&self.runtime, &self.ends, async {
+            let found = if trouble == CoreTrouble::Failed {
+                self.host.failed_cores(APP).await?
             } else {
-                vcpu.state() != state
+                let mut found = self.host.cores(&own).await?;
+                found.retain(|core| core.vcpu.state() != state);
+                found
             };
-            if is_bad {
-                let log = drive(&self.runtime, &self.ends, self.host.at(at).text(at, core))?;
-                cores.push(CoreFailure { chip, core, state: state_text(&vcpu), log });
-            }
-        }
+            let places: Vec<_> = found.iter().map(|found| (found.chip, found.core)).collect();
+            let texts = self.host.texts(&places).await?;
+            Ok::<_, HostError>((found, texts))
+        })?;
+        let failure = |(found, log): (&FoundCore, String)| CoreFailure {
+            chip: xy(found.chip),
+            core: found.core,
+            state: state_text(&found.vcpu),
+            log,
+        };
+        let cores = found.iter().zip(texts).map(failure).collect();
         let time_s = self.host.now().saturating_sub(began).as_secs_f64();
         Ok(Error::Core { trouble, cores, time_s })
     }
@@ -330,10 +328,6 @@ impl<L: Link> WireBoard<L> {
 
 fn bytes(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_le_bytes()).collect()
-}
-
-fn route_entry(entry: &spinnaker_machine::RoutingEntry) -> RouteEntry {
-    RouteEntry { route: Route(entry.route.0), key: entry.key, mask: entry.mask }
 }
 
 /// A core's state in words, with the meaning of the runtime's errors.
@@ -359,30 +353,19 @@ impl<L: Link> Board for WireBoard<L> {
         // What waits was meant for what is there now.
         self.flush()?;
         self.unload()?;
-        let (application, pages) = firmware.parts();
         self.loaded = true;
         if self.lease.is_some() {
             drive(&self.runtime, &self.ends, lease::mark(&mut self.host, true))?;
         }
-        let mut writes = Vec::new();
-        for (&chip, image) in chips {
-            let places = self.place(chip, image, pages)?;
-            writes.extend(places.into_iter().map(|(at, bytes)| (address(chip), at, bytes)));
-        }
-        let writes: Vec<(ChipAddress, u32, &[u8])> =
-            writes.iter().map(|(chip, at, bytes)| (*chip, *at, &**bytes)).collect();
-        self.host_bytes += writes.iter().map(|(.., bytes)| bytes.len() as u64).sum::<u64>();
-        drive(&self.runtime, &self.ends, self.host.write_many(&writes))?;
-        let mask = self.cores.iter().fold(0, |mask, (_, core)| mask | 1 << core);
-        self.host_bytes += application.len() as u64;
-        let start = StartWord { app: APP, flags: 0, cores: CoreMask(mask) };
-        drive(&self.runtime, &self.ends, self.host.root().flood_fill(application, start))?;
-        self.second_signal = false;
-        self.wait_for(CoreState::Sync0, START_LIMIT)?;
-        if self.lease.is_some() {
-            self.sign()?;
-        }
-        Ok(())
+        self.routers = chips.keys().map(|chip| address(*chip)).collect();
+        self.settle(chips, firmware)?;
+        self.announced.clear();
+        let waits_for_writes = self.arrival.as_ref().is_some_and(|arrival| arrival.bulk.is_some());
+        if waits_for_writes { Ok(()) } else { self.bring_up() }
+    }
+
+    fn announce(&mut self, bytes: &BTreeMap<ChipXy, u64>) {
+        self.announced = bytes.clone();
     }
 
     fn write(&mut self, chip: ChipXy, at: u32, words: Vec<u32>) -> Result<(), Error> {
@@ -401,7 +384,10 @@ impl<L: Link> Board for WireBoard<L> {
         self.flush()?;
         let place = |&(chip, at, words): &_| Place { chip: address(chip), address: at, length_bytes: 4 * words };
         let places: Vec<Place> = places.iter().map(place).collect();
-        let all = drive(&self.runtime, &self.ends, self.host.read_many(&places))?;
+        let all = match self.arrival.as_mut().and_then(|arrival| arrival.bulk.as_mut()) {
+            Some(bulk) => drive(&self.runtime, &self.ends, bulk.read_many(&mut self.host, &places)),
+            None => drive(&self.runtime, &self.ends, self.host.read_many(&places)),
+        }?;
         self.host_bytes += places.iter().map(|place| place.length_bytes as u64).sum::<u64>();
         let words =
             |bytes: Vec<u8>| bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
@@ -410,6 +396,10 @@ impl<L: Link> Board for WireBoard<L> {
 
     fn start(&mut self) -> Result<(), Error> {
         self.flush()?;
+        self.bring_up()?;
+        if self.cores.is_empty() {
+            return Err(Error::Argument("no cores wait for a start: load a network first".into()));
+        }
         let signal = if self.second_signal { Signal::Sync1 } else { Signal::Sync0 };
         self.second_signal = !self.second_signal;
         drive(&self.runtime, &self.ends, self.host.root().signal(SignalWord::to_app(signal, APP)))
@@ -419,6 +409,7 @@ impl<L: Link> Board for WireBoard<L> {
         // The cores compute meanwhile.
         self.flush()?;
         self.wait_for(self.ready_state(), RUN_LIMIT)?;
+        self.count_packets()?;
         Ok(f64::from(self.read_counters()?) / CORE_HZ)
     }
 
@@ -427,7 +418,16 @@ impl<L: Link> Board for WireBoard<L> {
     }
 
     fn counters(&self) -> Counters {
-        Counters { packets_resent: self.packets_resent, host_bytes: self.host_bytes, ..Counters::default() }
+        Counters {
+            packets_sent: self.packets_sent,
+            // A router counts packets, not the cores that each reaches.
+            packets_delivered: None,
+            packets_dropped: self.packets_dropped,
+            packets_resent: self.packets_resent,
+            host_bytes: self.host_bytes,
+            // Needs the time in which each core is awake and the bits on each link, which nothing counts there.
+            energy_j: None,
+        }
     }
 
     fn time_s(&self) -> f64 {
