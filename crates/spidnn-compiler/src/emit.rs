@@ -114,6 +114,56 @@ fn next_register(register: u8) -> u8 {
     }
 }
 
+/// What a register has in the first turn of a loop, if it counts that loop's turns.
+fn first_value(header: &Loop, register: u8) -> Option<u32> {
+    let depth = header.depth as u8;
+    if register == reg::loop_index(depth) {
+        Some(header.start)
+    } else if register == reg::loop_sample(depth) {
+        Some(header.start / header.divisor)
+    } else if register == reg::loop_block(depth) {
+        Some(header.start % header.divisor)
+    } else if register == reg::loop_parity(depth) {
+        Some(0)
+    } else if register == reg::loop_count(depth) && header.total_divisor == 1 {
+        Some(1)
+    } else {
+        None
+    }
+}
+
+/// A step of a loop's first turn, patches by what the loop counts already applied.
+fn counted(step: Step, header: &Loop) -> Step {
+    let mut counted = Step { patches: Vec::new(), ..step.clone() };
+    for patch in step.patches {
+        let added = first_value(header, patch.register).map(|value| value.wrapping_mul(patch.scale as u32));
+        if !added.is_some_and(|added| add_to(&mut counted.command, patch.word, added)) {
+            counted.patches.push(patch);
+        }
+    }
+    counted
+}
+
+/// Adds to a word of a command, as a patch does; false where that cannot be done in advance.
+fn add_to(command: &mut Command, word: u8, value: u32) -> bool {
+    if value == 0 {
+        return true;
+    }
+    match command {
+        Command::Dma(dma) => dma.add(word, value),
+        Command::Kernel(call) => {
+            let mut words = [0u32; spidnn_kernels::call::CALL_WORDS_MAX];
+            let count = call.encode(&mut words);
+            let Some(patched) = words[..count].get_mut(usize::from(word)) else { return false };
+            *patched = patched.wrapping_add(value);
+            let Ok(patched) = KernelCall::decode(call.number(), &words[..count]) else { return false };
+            *call = patched;
+        }
+        _ => return false,
+    }
+    true
+}
+
 /// One transfer of a unit loop: `patches` use the registers of the present turn.
 #[derive(Debug, Clone)]
 pub struct UnitTransfer {
@@ -152,25 +202,15 @@ impl UnitTransfer {
     /// The transfer in the first turn of a loop, before the loop has begun; `None` if it depends on what the loop counts.
     fn first(&self, header: &Loop) -> Option<Step> {
         let mut step = transfer(Dma { tag: header.depth * 4, ..self.dma });
-        let depth = header.depth as u8;
         for patch in &self.patches {
-            let register = patch.register;
-            let value = if register == reg::loop_index(depth) {
-                header.start
-            } else if register == reg::loop_sample(depth) {
-                header.start / header.divisor
-            } else if register == reg::loop_block(depth) {
-                header.start % header.divisor
-            } else if register == reg::loop_parity(depth) {
-                0
-            } else if register <= reg::INVERSE_BATCH {
-                step.patches.push(*patch);
-                continue;
-            } else {
-                return None;
-            };
-            let Command::Dma(dma) = &mut step.command else { return None };
-            dma.add(patch.word, value.wrapping_mul(patch.scale as u32));
+            match first_value(header, patch.register) {
+                Some(value) => {
+                    let Command::Dma(dma) = &mut step.command else { return None };
+                    dma.add(patch.word, value.wrapping_mul(patch.scale as u32));
+                }
+                None if patch.register <= reg::INVERSE_BATCH => step.patches.push(*patch),
+                None => return None,
+            }
         }
         Some(step)
     }
@@ -366,13 +406,17 @@ impl Emit {
         compute: Vec<Step>,
         outs: &[UnitTransfer],
     ) {
+        if self.turns_once(&header, &patches) {
+            return self.single_turn(header, patches, ins, compute, outs);
+        }
         let depth = header.depth as u8;
         let in_tag = header.depth * 4;
         let out_tag = in_tag + 2;
         let parity = reg::loop_parity(depth);
         let double_in = ins.iter().any(|t| t.buffer_bytes != 0);
         let double_out = outs.iter().any(|t| t.buffer_bytes != 0);
-        let early = self.fetch_first(&header, &patches, ins);
+        let double = ins.iter().all(|t| t.buffer_bytes != 0);
+        let early = double && self.fetch_first(&header, &patches, ins);
         self.items.append(&mut self.held);
         let mut body = Vec::new();
         let mut add = |s: Step| body.push(Item::Do(s));
@@ -421,6 +465,50 @@ impl Emit {
         }
     }
 
+    /// Whether a loop has no second turn where a chip has one sample. (With more, training on the firmware was up to 2 % slower with such
+    /// loops, so they stay as they are.)
+    fn turns_once(&self, header: &Loop, patches: &[Patch]) -> bool {
+        if self.samples_max != 1 {
+            return false;
+        }
+        let [Patch { word: loops::TOTAL, register: reg::SAMPLES, scale }] = *patches else { return false };
+        let Ok(each) = u32::try_from(scale) else { return false };
+        let total = header.total.saturating_add(each);
+        header.start.saturating_add(header.step) >= total.div_ceil(header.total_divisor).min(header.end)
+    }
+
+    /// A loop that has one turn or none: nothing is fetched for a next one, one buffer of each is in use, and what the loop counts is
+    /// known.
+    fn single_turn(
+        &mut self,
+        header: Loop,
+        patches: Vec<Patch>,
+        ins: &[UnitTransfer],
+        compute: Vec<Step>,
+        outs: &[UnitTransfer],
+    ) {
+        let single = |t: &UnitTransfer, tag: u32| {
+            UnitTransfer { buffer_bytes: 0, ..t.clone() }.step(header.depth as u8, false, tag)
+        };
+        let (in_tag, out_tag) = (header.depth * 4, header.depth * 4 + 2);
+        let early = self.fetch_first(&header, &patches, ins);
+        self.items.append(&mut self.held);
+        let mut body = Vec::new();
+        if early {
+            self.push(wait(in_tag));
+        } else if !ins.is_empty() {
+            body.extend(ins.iter().map(|t| single(t, in_tag)));
+            body.push(wait(in_tag));
+        }
+        body.extend(compute);
+        body.extend(outs.iter().map(|t| single(t, out_tag)));
+        let body = body.into_iter().map(|step| Item::Do(counted(step, &header))).collect();
+        self.items.push(Item::Loop(header, patches, body));
+        if !outs.is_empty() {
+            self.push(wait(out_tag));
+        }
+    }
+
     /// Takes back what was added since `mark`: it follows when the next loop has asked for its first inputs.
     pub fn hold(&mut self, mark: usize) {
         self.held = self.items.split_off(mark);
@@ -429,7 +517,7 @@ impl Emit {
     /// Fetches the first inputs of a loop before it begins, so that what follows here (weights of a later phase) does not come
     /// before them. They are those of a run with all samples: with fewer, a core may fetch what it does not need.
     fn fetch_first(&mut self, header: &Loop, patches: &[Patch], ins: &[UnitTransfer]) -> bool {
-        let fixed = patches.iter().all(|p| p.word == loops::TOTAL) && ins.iter().all(|t| t.buffer_bytes != 0);
+        let fixed = patches.iter().all(|p| p.word == loops::TOTAL);
         let there = header.start < header.end && header.start / header.divisor < self.samples_max;
         let by_sample = header.total_divisor == 1;
         if ins.is_empty() || !fixed || (by_sample && !there) {

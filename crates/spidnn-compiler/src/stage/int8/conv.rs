@@ -1,11 +1,13 @@
-//! Convolutions of bytes. A unit is a block of output rows of one sample and a slice of channels.
+//! Convolutions of bytes. A unit is a block of output rows of one sample and a slice of channels; or, where whole rows would leave
+//! cores without work, each core has one box of every sample's rows, columns and channels.
 
-use spidnn_core::command::{Dma, Step, dma, reg};
+use spidnn_core::command::{Dma, Loop, Step, dma, reg};
 use spidnn_kernels::KernelCall;
 use spidnn_kernels::call::{
     NONE, Pool8, Product8, WidenColumns, WidenWindow, pool8, product8, widen_columns, widen_window,
 };
 
+use super::tiles::{Cells, Tile, cut};
 use super::{ByteTensor, ByteWeights, Split, UNIT_CYCLES, cycles, limited, share_panels, through_table};
 use crate::CompileError;
 use crate::emit::{Emit, StepExt, UnitTransfer, Units, rows, run};
@@ -39,6 +41,30 @@ pub struct ByteConv {
 
 /// Windows lie column by column where a kernel's rows have less halves than this.
 const COLUMNS_BELOW: u32 = 16;
+
+/// Cycles of a transfer of its own, and of each of its rows.
+const TRANSFER_CYCLES: u64 = 900;
+const ROW_CYCLES: u64 = 60;
+
+/// How a convolution is shared out.
+#[derive(Debug, Clone)]
+enum Way {
+    /// By units.
+    Units(Split),
+    /// By boxes, one for a core, of cells of so many columns (see [`ByteConv::cell`]).
+    Tiles(Vec<Tile>, u32),
+}
+
+/// What a core computes of every sample, in rows and columns of what leaves, and channels.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    row: u32,
+    rows: u32,
+    column: u32,
+    columns: u32,
+    channel: u32,
+    channels: u32,
+}
 
 /// The window of a block of rows in local memory.
 #[derive(Debug, Clone, Copy)]
@@ -122,7 +148,8 @@ impl ByteConv {
         }
     }
 
-    fn calls(&self, block: u32, columns: u32) -> (KernelCall, Product8) {
+    /// The kernels of a block of rows of so many pixels and columns.
+    fn calls(&self, block: u32, pixels: u32, columns: u32) -> (KernelCall, Product8) {
         let s = &self.shape;
         let w = self.window(block);
         let by_columns = Self::by_columns(s);
@@ -155,8 +182,7 @@ impl ByteConv {
             zero: self.x_zero,
             ..Default::default()
         };
-        let y_row =
-            if columns == s.out_channels { (s.x.output * columns).next_multiple_of(4) } else { s.x.output * columns };
+        let y_row = if columns == s.out_channels { (pixels * columns).next_multiple_of(4) } else { pixels * columns };
         let product = Product8 {
             x_row: if by_columns { 2 * w.row_words } else { s.y.stride * 2 * w.row_words },
             x_pixel: s.x.stride * s.in_channels * if by_columns { s.y.kernel } else { 1 },
@@ -168,7 +194,7 @@ impl ByteConv {
             y_row,
             y_pixel: columns,
             rows: block,
-            pixels: s.x.output,
+            pixels,
             n: columns,
             ..Default::default()
         };
@@ -195,18 +221,19 @@ impl ByteConv {
         apart(&pool.y) && apart(&pool.x)
     }
 
-    /// Pooling of a block of the result, and bytes of its rows.
-    fn pool_call(&self, pool: &PoolShape, block: u32, columns: u32, y_row: u32) -> Pool8 {
+    /// Pooling of a block of the result of so many pixels a row, whose rows have `y_row` bytes.
+    fn pool_call(&self, pool: &PoolShape, block: u32, pixels: u32, columns: u32, y_row: u32) -> Pool8 {
+        let out_w = pixels / pool.x.stride;
         Pool8 {
             mode: pool.mode,
             x_row: y_row / 4,
             in_h: pool.y.input,
-            in_w: pool.x.input,
+            in_w: pixels,
             channels: columns,
-            y_row: (pool.x.output * columns).div_ceil(4),
+            y_row: (out_w * columns).div_ceil(4),
             rows: block / pool.y.stride,
             out_h: pool.y.output,
-            out_w: pool.x.output,
+            out_w,
             kh: pool.y.kernel,
             kw: pool.x.kernel,
             stride_y: pool.y.stride,
@@ -216,9 +243,9 @@ impl ByteConv {
     }
 
     /// Bytes of the buffers: input, halves, output.
-    fn buffers(&self, block: u32, columns: u32) -> [u32; 3] {
+    fn buffers(&self, block: u32, pixels: u32, columns: u32) -> [u32; 3] {
         let w = self.window(block);
-        let (_, product) = self.calls(block, columns);
+        let (_, product) = self.calls(block, pixels, columns);
         let rows = if Self::by_columns(&self.shape) { block } else { w.rows };
         let halves = rows * w.row_words * 4;
         [
@@ -244,7 +271,7 @@ impl ByteConv {
             for block in (step..=s.y.output.next_multiple_of(step).min(8.max(step))).step_by(step as usize) {
                 for double in [true, false] {
                     let needed = |chunk: u32| {
-                        let [x, halves, y] = self.buffers(block, chunk).map(u64::from);
+                        let [x, halves, y] = self.buffers(block, s.x.output, chunk).map(u64::from);
                         u64::from(self.weights.local_bytes(chunk))
                             + (if double { 2 } else { 1 }) * (x + y)
                             + halves
@@ -261,11 +288,12 @@ impl ByteConv {
                     let chunks = u64::from(own.div_ceil(chunk));
                     let units = u64::from(core.samples_max) * u64::from(s.y.output.div_ceil(block));
                     let turns = units.div_ceil(across.into());
-                    let (widen, product) = self.calls(block, own);
+                    let (widen, product) = self.calls(block, s.x.output, own);
                     let table = if self.weights.table { u64::from(block * product.y_row) * 4 } else { 0 };
-                    let pool = self.pool.map_or(0, |p| cycles(self.pool_call(&p, block, own, product.y_row)));
+                    let pool =
+                        self.pool.map_or(0, |p| cycles(self.pool_call(&p, block, s.x.output, own, product.y_row)));
                     let compute = turns * (cycles(product) + table + pool + chunks * (cycles(widen) + UNIT_CYCLES));
-                    let [x, _, y] = self.buffers(block, own).map(u64::from);
+                    let [x, _, y] = self.buffers(block, s.x.output, own).map(u64::from);
                     let moved = units * u64::from(groups) * (chunks * x + y)
                         + u64::from(self.weights.terms) * u64::from(s.out_channels) * u64::from(across);
                     let first = memory_cycles(x * u64::from(core.cores));
@@ -280,14 +308,100 @@ impl ByteConv {
         best.ok_or_else(|| CompileError::LayerTooLarge { layer: self.layer.clone(), needed: smallest, available: free })
     }
 
-    /// The split with all of local memory: what the weights' size follows from.
-    fn whole_split(&self, core: CoreSlot) -> Result<Split, CompileError> {
-        self.split(CoreSlot::new(core.slot, core.cores, core.samples_max, core.root)).map(|(_, split)| split)
+    /// Panels of the result's channels, or 1 where they are no whole number of words.
+    fn panels(&self) -> u32 {
+        if self.shape.out_channels.is_multiple_of(4) { self.shape.out_channels / 4 } else { 1 }
+    }
+
+    /// Rows and columns of the convolution for one of what leaves.
+    fn steps(&self) -> (u32, u32) {
+        self.pool.map_or((1, 1), |pool| (pool.y.stride, pool.x.stride))
+    }
+
+    /// Columns of a cell: each begins at a word, of the operands in local memory and of the result in SDRAM.
+    fn cell(&self) -> u32 {
+        let s = &self.shape;
+        let pixel = self.calls(1, 1, s.out_channels).1.x_pixel * self.steps().1;
+        let apart = self.panels() > 1;
+        let begins = |n: u32| (n * pixel).is_multiple_of(2) && (apart || (n * s.out_channels).is_multiple_of(4));
+        [1, 2].into_iter().find(|&n| begins(n)).unwrap_or(4)
+    }
+
+    /// Rows and columns of what leaves.
+    fn leaving(&self) -> (u32, u32) {
+        self.pool.map_or((self.shape.y.output, self.shape.x.output), |pool| (pool.y.output, pool.x.output))
+    }
+
+    /// What a tile of cells of so many columns stands for.
+    fn part(&self, tile: &Tile, cell: u32) -> Part {
+        let (_, width) = self.leaving();
+        let [row, column, panel] = tile.at;
+        let column = column * cell;
+        let (channel, channels) =
+            if self.panels() == 1 { (0, self.shape.out_channels) } else { (4 * panel, 4 * tile.size[2]) };
+        Part { row, rows: tile.size[0], column, columns: (tile.size[1] * cell).min(width - column), channel, channels }
+    }
+
+    /// Cycles of a part for one sample, if its buffers fit a core.
+    fn part_cycles(&self, part: &Part, free: u32, double: bool) -> Option<u64> {
+        let (step_y, step_x) = self.steps();
+        let (block, pixels) = (part.rows * step_y, part.columns * step_x);
+        let [x, halves, y] = self.buffers(block, pixels, part.channels);
+        let pooled = if self.pool.is_some() { y } else { 0 };
+        let buffers = if double { 2 } else { 1 } * (x + y + pooled) + halves;
+        if u64::from(self.weights.local_bytes(part.channels)) + u64::from(buffers) + 64 > u64::from(free) {
+            return None;
+        }
+        let (widen, product) = self.calls(block, pixels, part.channels);
+        let pool = self.pool.map_or(0, |p| cycles(self.pool_call(&p, block, pixels, part.channels, product.y_row)));
+        let table = if self.weights.table { u64::from(block * product.y_row) * 19 / 4 } else { 0 };
+        let transfers = if self.by_rows(part) { u64::from(part.rows) } else { 1 };
+        let moved_rows = self.window(block).rows + part.rows * if self.panels() == 1 { 1 } else { part.columns };
+        let moving = transfers * TRANSFER_CYCLES + u64::from(moved_rows) * ROW_CYCLES;
+        Some(cycles(product) + table + pool + cycles(widen) + UNIT_CYCLES + moving)
+    }
+
+    /// Whether each row of a part leaves by a transfer of its own.
+    fn by_rows(&self, part: &Part) -> bool {
+        part.channels < self.shape.out_channels && part.columns < self.leaving().1
+    }
+
+    /// The best cut into tiles, and what it costs.
+    fn tiles(&self, core: CoreSlot) -> Option<(u64, Way)> {
+        let (rows, columns) = self.leaving();
+        let cell = self.cell();
+        let size: Cells = [rows, columns.div_ceil(cell), self.panels()];
+        let double = core.samples_max > 1;
+        let cycles_of =
+            |size: Cells| self.part_cycles(&self.part(&Tile { at: [0; 3], size }, cell), core.buffer_bytes(), double);
+        let (cycles, tiles) = cut(size, core.cores, cycles_of)?;
+        let samples = u64::from(core.samples_max);
+        let part_bytes = |tile: &Tile| {
+            let part = self.part(tile, cell);
+            let (step_y, step_x) = self.steps();
+            let [x, _, y] = self.buffers(part.rows * step_y, part.columns * step_x, part.channels);
+            (u64::from(x + y), u64::from(self.weights.terms * part.channels), u64::from(x))
+        };
+        let sum = |(a, b, c): (u64, u64, u64), (x, y, z): (u64, u64, u64)| (a + x, b + y, c + z);
+        let (moved, weights, first) = tiles.iter().map(part_bytes).fold((0, 0, 0), sum);
+        let cost = (samples * cycles).max(memory_cycles(samples * moved + weights)) + memory_cycles(first);
+        Some((cost, Way::Tiles(tiles, cell)))
+    }
+
+    /// The best way, and what it costs.
+    fn best(&self, core: CoreSlot) -> Result<(u64, Way), CompileError> {
+        let (cost, split) = self.split(core)?;
+        Ok(self.tiles(core).filter(|(tiled, _)| *tiled < cost).unwrap_or((cost, Way::Units(split))))
+    }
+
+    /// The way with all of local memory: what the weights' size follows from.
+    fn way(&self, core: CoreSlot) -> Result<Way, CompileError> {
+        self.best(CoreSlot::new(core.slot, core.cores, core.samples_max, core.root)).map(|(_, way)| way)
     }
 
     /// Cycles of the stage, as far as they can be told, if it fits.
     pub fn cost(&self, core: CoreSlot) -> Option<u64> {
-        self.split(core).ok().map(|(cost, _)| cost)
+        self.best(core).ok().map(|(cost, _)| cost)
     }
 
     /// Columns of a core: first and number.
@@ -308,8 +422,9 @@ impl Stage for ByteConv {
         "forward"
     }
     fn kernel(&self, core: CoreSlot) -> String {
-        match self.whole_split(core) {
-            Ok(s) => format!("Product8 {} rows, 1/{} channels", s.block, s.groups),
+        match self.way(core) {
+            Ok(Way::Units(s)) => format!("Product8 {} rows, 1/{} channels", s.block, s.groups),
+            Ok(Way::Tiles(tiles, _)) => format!("Product8 {} tiles", tiles.len()),
             Err(_) => "Product8".into(),
         }
     }
@@ -318,7 +433,14 @@ impl Stage for ByteConv {
     }
 
     fn weight_bytes(&self, core: CoreSlot) -> u32 {
-        let Ok(split) = self.whole_split(core) else { return 0 };
+        let split = match self.way(core) {
+            Ok(Way::Units(split)) => split,
+            Ok(Way::Tiles(tiles, cell)) => {
+                let own = tiles.get(core.slot as usize).map(|tile| self.part(tile, cell).channels);
+                return own.map_or(0, |channels| self.weights.local_bytes(channels));
+            }
+            Err(_) => return 0,
+        };
         let (_, own) = self.own(core, split);
         let idle = core.slot >= split.across(core) * split.groups;
         if own == 0 || idle || split.chunk < own { 0 } else { self.weights.local_bytes(own) }
@@ -329,10 +451,109 @@ impl Stage for ByteConv {
     }
 
     fn emit(&self, core: CoreSlot) -> Result<Emit, CompileError> {
+        let core = CoreSlot { weights: core.weights.filter(|_| self.weight_bytes(core) > 0), ..core };
+        match self.way(core)? {
+            Way::Units(split) => self.emit_units(core, split),
+            Way::Tiles(tiles, cell) => self.emit_tile(core, tiles.get(core.slot as usize).map(|t| self.part(t, cell))),
+        }
+    }
+}
+
+impl ByteConv {
+    /// One core's box of every sample, if it has one.
+    fn emit_tile(&self, core: CoreSlot, part: Option<Part>) -> Result<Emit, CompileError> {
         let s = &self.shape;
         let mut e = Emit::new(&self.layer, core);
-        let core = CoreSlot { weights: core.weights.filter(|_| self.weight_bytes(core) > 0), ..core };
-        let split = self.whole_split(core)?;
+        let Some(part) = part else { return Ok(e) };
+        let parity = reg::loop_parity(0);
+        let (step_y, step_x) = self.steps();
+        let (block, pixels) = (part.rows * step_y, part.columns * step_x);
+        let w = self.window(block);
+        let first = w.first + (part.row * step_y * s.y.stride) as i32;
+        let local = self.weights.fetch(&mut e, core, part.channel, part.channels)?;
+        e.hold(0);
+        let [x_bytes, halves_bytes, y_bytes] = self.buffers(block, pixels, part.channels);
+        let double = |bytes: u32| if core.samples_max > 1 { bytes } else { 0 };
+        let (dx, dy) = (double(x_bytes), double(y_bytes));
+        let x = e.alloc(x_bytes + dx)?;
+        let y = e.alloc(y_bytes + dy)?;
+        let halves = e.alloc(halves_bytes)?;
+        let copy = if w.odd { halves + halves_bytes / 2 } else { NONE };
+        // Where the first operands begin at an odd half, the copy is the one that begins with them.
+        let (even, odd) = if w.odd_first { (copy, halves + 4) } else { (halves, copy) };
+        let row = self.x.row_bytes();
+        let from = rows(false, self.x.tensor.address, x, w.rows, row, row, row, 0);
+        let input = UnitTransfer::new(limited(from, first, s.y.input), dx).of(&self.x.tensor, 0);
+        let (mut widen, product) = self.calls(block, pixels, part.channels);
+        match &mut widen {
+            KernelCall::WidenColumns(call) => call.first = first,
+            KernelCall::WidenWindow(call) => call.first = first,
+            _ => {}
+        }
+        // Cells begin at whole words.
+        let skipped = part.column * step_x * product.x_pixel * 2;
+        let x_odd = if odd == NONE { NONE } else { odd + skipped };
+        let mut compute = vec![
+            self.widen(widen, (x, halves, copy), dx, 0),
+            run(Product8 { x: even + skipped, x_odd, w: local.w, scales: local.scales, y, ..product }).at(
+                product8::y,
+                parity,
+                dy as i32,
+            ),
+        ];
+        if let Some(table) = local.table {
+            compute.push(through_table(table, y, block * product.y_row / 4, parity, dy));
+        }
+        let (mut leaves, mut d_out, mut out_row) = (y, dy, product.y_row);
+        if let Some(pool) = &self.pool {
+            let call = self.pool_call(pool, block, pixels, part.channels, product.y_row);
+            out_row = call.y_row * 4;
+            let bytes = (part.rows * out_row).next_multiple_of(8);
+            d_out = double(bytes);
+            leaves = e.alloc(bytes + d_out)?;
+            let (iy0, oy0) = ((part.row * step_y) as i32, part.row);
+            compute.push(run(Pool8 { x: y, y: leaves, iy0, oy0, ..call }).at(pool8::x, parity, dy as i32).at(
+                pool8::y,
+                parity,
+                d_out as i32,
+            ));
+        }
+        let outputs: Vec<UnitTransfer> = self
+            .tile_transfers(&part, leaves, out_row)
+            .into_iter()
+            .map(|to| UnitTransfer::new(to, d_out).of(&self.y.tensor, 0))
+            .collect();
+        let each = Units { depth: 0, start: 0, step: 1, per_sample: 1, end: Loop::NO_END };
+        e.unit_loop(each, &[input], compute, &outputs);
+        Ok(e)
+    }
+
+    /// How a part leaves from `at`, where its rows have `out_row` bytes.
+    fn tile_transfers(&self, part: &Part, at: u32, out_row: u32) -> Vec<Dma> {
+        let channels = self.shape.out_channels;
+        let (height, width) = self.leaving();
+        let base = self.y.tensor.address;
+        if part.channels == channels {
+            let to = base + part.column * channels;
+            let all = rows(true, to, at, part.rows, out_row, self.y.row_bytes(), out_row, 0);
+            return vec![limited(all, part.row as i32, height)];
+        }
+        // Pixel by pixel, which in whole rows follow each other.
+        let pixels = |row: u32, count: u32, at: u32| {
+            let to = rows(true, base + part.channel, at, count, part.channels, channels, part.channels, 0);
+            limited(to, (row * width + part.column) as i32, height * width)
+        };
+        if self.by_rows(part) {
+            (0..part.rows).map(|r| pixels(part.row + r, part.columns, at + r * out_row)).collect()
+        } else {
+            vec![pixels(part.row, part.rows * part.columns, at)]
+        }
+    }
+
+    /// One core's units.
+    fn emit_units(&self, core: CoreSlot, split: Split) -> Result<Emit, CompileError> {
+        let s = &self.shape;
+        let mut e = Emit::new(&self.layer, core);
         let across = split.across(core);
         if core.slot >= across * split.groups {
             return Ok(e);
@@ -349,7 +570,7 @@ impl Stage for ByteConv {
             let before = e.items.len();
             let local = self.weights.fetch(&mut e, core, n0, columns)?;
             e.hold(before);
-            let [x_bytes, halves_bytes, y_bytes] = self.buffers(block, columns);
+            let [x_bytes, halves_bytes, y_bytes] = self.buffers(block, s.x.output, columns);
             let double = |bytes: u32| if split.double { bytes } else { 0 };
             let (dx, dy) = (double(x_bytes), double(y_bytes));
             let x = e.alloc(x_bytes + dx)?;
@@ -367,8 +588,8 @@ impl Stage for ByteConv {
             .at(dma::FIRST, b, per_block);
             // What leaves: the result, or what is pooled of it.
             let pooled = self.pool.map(|pool| {
-                let y_row = self.calls(block, columns).1.y_row;
-                self.pool_call(&pool, block, columns, y_row)
+                let y_row = self.calls(block, s.x.output, columns).1.y_row;
+                self.pool_call(&pool, block, s.x.output, columns, y_row)
             });
             let (leaves, out_rows, out_h, out_w, d_out) = match (&pooled, self.pool) {
                 (Some(call), Some(pool)) => {
@@ -387,7 +608,7 @@ impl Stage for ByteConv {
                 UnitTransfer::new(Dma { limit: out_h * out_w, ..to }, d_out).at(dma::FIRST, b, pixels as i32)
             }
             .of(&self.y.tensor, 0);
-            let (widen, product) = self.calls(block, columns);
+            let (widen, product) = self.calls(block, s.x.output, columns);
             let mut compute = vec![
                 self.widen(widen, (x, halves, copy), dx, per_block),
                 run(Product8 { x: even, x_odd: odd, w: local.w, scales: local.scales, y, ..product }).at(

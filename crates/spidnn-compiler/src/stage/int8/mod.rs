@@ -5,6 +5,7 @@ pub mod conv;
 pub mod dense;
 pub mod maps;
 pub mod pool;
+mod tiles;
 
 use spidnn_core::command::{Dma, Step};
 use spidnn_kernels::KernelCall;
