@@ -9,7 +9,7 @@
 
 use crate::call::{Conv, ConvWgrad, CopyRows, Fill, Gemm, Pool, PoolGrad, Prep2d, PrepConvBackward, PrepWindow};
 
-use crate::block::{Axis, Operands};
+use crate::block::{Axis, Operands, window};
 use crate::num::cycles as op;
 
 mod half;
@@ -299,18 +299,33 @@ pub fn pool(call: &Pool, y: &Axis, x: &Axis) -> u64 {
     CALL + 100 + outputs * (168 + copy(channels) + output) + window_rows * 25 + others * other
 }
 
-/// Cycles of [`PoolGrad`]. `dx` is cleared (1.25 a word); then for each window and channel: average a division and for each cell an addition; maximum: the
-/// cells one after the other (46) up to the first that has it (half of them), and an addition.
-pub fn pool_grad(call: &PoolGrad, y: &Axis, x: &Axis, windows: (u32, u32)) -> u64 {
-    let outputs = u64::from(windows.1 - windows.0) * u64::from(call.out_w);
+/// Cycles of [`PoolGrad`], compiled code. `dx` is cleared word by word (8: STR, pointer, comparison and branch of Thumb code); a window takes its pixels'
+/// places and bounds. Average: for a window its cells as a number, for a channel a division, for each row of cells a look whether it is ours, for each
+/// cell of ours an addition. Maximum: for a channel the cells one after the other, up to the first that has it (half of them), and an addition, if it is ours.
+pub fn pool_grad(call: &PoolGrad, y: &Axis, x: &Axis, (first, end): (u32, u32)) -> u64 {
+    let outputs = u64::from(end - first) * u64::from(call.out_w);
     let channels = u64::from(call.channels);
-    let words = u64::from(call.iy_end().saturating_sub(call.iy0)) * u64::from(call.in_w) * channels;
-    let cells = cells(y, windows.0, windows.1) * cells(x, 0, call.out_w);
+    let (iy0, iy_end) = (call.iy0, call.iy_end());
+    let words = u64::from(iy_end.saturating_sub(iy0)) * u64::from(call.in_w) * channels;
+    // Rows of cells of all windows above each other, and those of them that are ours.
+    let (mut rows, mut ours) = (0, 0);
+    for (low, high) in (first..end).map(|o| window(y, o)) {
+        rows += u64::from(high.saturating_sub(low));
+        ours += u64::from(high.min(iy_end).saturating_sub(low.max(iy0)));
+    }
+    let width = u64::from(call.out_w);
+    let columns = cells(x, 0, call.out_w);
     let work = match call.mode {
-        0 => channels * (outputs * (84 + op::ADD) + cells * 23),
-        _ => channels * (outputs * (94 + op::DIV) + cells * (49 + op::ADD)) + outputs * op::FROM_INTEGER,
+        0 => {
+            let share = outputs * ours / rows.max(1);
+            outputs * 265 + channels * (outputs * 58 + (rows * columns + outputs) * 11 + share * (28 + op::ADD))
+        }
+        _ => {
+            let channel = outputs * (84 + op::DIV) + width * (rows * 12 + ours * 29) + ours * columns * (21 + op::ADD);
+            outputs * (285 + op::FROM_INTEGER) + channels * channel
+        }
     };
-    CALL + words * 5 / 4 + 110 * outputs + work
+    CALL + 370 + words * 8 + work
 }
 
 #[cfg(test)]

@@ -38,10 +38,11 @@ fn numbers(random: &mut Random, words: &mut [u32], any: bool) {
     }
 }
 
-/// Exponents of usual blocks, and now and then of zeros and NaNs.
-fn exponents(random: &mut Random, words: &mut [u32]) {
+/// Exponents of usual blocks, and if `any` now and then of zeros and NaNs.
+fn exponents(random: &mut Random, words: &mut [u32], any: bool) {
     for word in words {
         *word = match random.between(0, 19) {
+            _ if !any => (random.between(0, 10) as i32 - 5) as u32,
             0 => EXPONENT_NAN as u32,
             1 => EXPONENT_ZERO as u32,
             _ => (random.between(0, 20) as i32 - 10) as u32,
@@ -109,7 +110,7 @@ pub fn gemm_half(seed: u64, (m, k, n): (u32, u32, u32), accumulate: u32) -> Case
     let a_exps = b + 4 * words * n;
     let (b_exps, c) = (a_exps + 4 * m, a_exps + 4 * (m + n));
     halves(&mut random, &mut memory[..(a_exps / 4) as usize]);
-    exponents(&mut random, &mut memory[(a_exps / 4) as usize..(c / 4) as usize]);
+    exponents(&mut random, &mut memory[(a_exps / 4) as usize..(c / 4) as usize], seed % 2 == 1);
     numbers(&mut random, &mut memory[(c / 4) as usize..], false);
     let call = GemmHalf { a, a_exps, a_stride: words, b, b_exps, b_stride: n, c, c_stride: n, m, k, n, accumulate };
     Case { call: call.into(), memory }
@@ -127,7 +128,7 @@ pub fn usual_gemm_half(seed: u64, (m, k, n): (u32, u32, u32)) -> Case {
 }
 
 /// A convolution of halves: `channels` input channels of a group.
-fn conv_half(random: &mut Random) -> Case {
+fn conv_half(random: &mut Random, any: bool) -> Case {
     let mut memory = vec![0; PROGRAM_WORDS];
     let (kh, kw, ci, groups, per_group) =
         (random.between(1, 3), random.between(1, 3), random.between(1, 3), random.between(1, 2), random.between(1, 5));
@@ -140,8 +141,8 @@ fn conv_half(random: &mut Random) -> Case {
     let w_exps = w + 4 * kh * kw * ci * co;
     let y = w_exps + 4 * co;
     halves(random, &mut memory);
-    exponents(random, &mut memory[..2]);
-    exponents(random, &mut memory[w_exps as usize / 4..][..co as usize]);
+    exponents(random, &mut memory[..2], any);
+    exponents(random, &mut memory[w_exps as usize / 4..][..co as usize], any);
     numbers(random, &mut memory[y as usize / 4..], false);
     let call = ConvHalf {
         x: 8,
@@ -175,7 +176,7 @@ fn conv_half(random: &mut Random) -> Case {
     Case { call: call.into(), memory }
 }
 
-fn wgrad_half(random: &mut Random) -> Case {
+fn wgrad_half(random: &mut Random, any: bool) -> Case {
     let mut memory = vec![0; PROGRAM_WORDS];
     let (kh, kw, ci_tile, co_tile) =
         (random.between(1, 3), random.between(1, 3), random.between(1, 5), random.between(1, 7));
@@ -185,7 +186,7 @@ fn wgrad_half(random: &mut Random) -> Case {
     let dy = 8 + 4 * in_h * in_w * in_c;
     let dw = dy + 4 * out_h * out_w * co_tile.div_ceil(2);
     halves(random, &mut memory);
-    exponents(random, &mut memory[..2]);
+    exponents(random, &mut memory[..2], any);
     numbers(random, &mut memory[dw as usize / 4..], false);
     let call = ConvWgradHalf {
         x: 8,
@@ -267,8 +268,8 @@ pub fn random(kernel: u32, seed: u64) -> Case {
         GemmHalf::NUMBER => {
             return gemm_half(seed, (r.between(1, 7), r.between(1, 30), r.between(1, 9)), r.between(0, 1));
         }
-        ConvHalf::NUMBER => return conv_half(&mut r),
-        ConvWgradHalf::NUMBER => return wgrad_half(&mut r),
+        ConvHalf::NUMBER => return conv_half(&mut r, any),
+        ConvWgradHalf::NUMBER => return wgrad_half(&mut r, any),
         Widen::NUMBER => {
             let count = r.between(0, 40);
             Widen { src: r.one_of(&[4 * count, 8000]), dst: 0, count }.into()

@@ -124,15 +124,54 @@ fn the_cost_table_is_within_ten_percent() {
         let found = ratio(&mut formats_bench, &[named.case]);
         assert!((0.9..=1.1).contains(&found), "{}: measured {found:.3} of the cost table's", named.name);
     }
-    for (mut bench, kernels) in [(bench, cases::KERNELS), (Bench::rest(), cases::REST)] {
-        for &kernel in kernels {
-            let calls: Vec<Case> = (0..20).map(|seed| cases::random(kernel, seed, Data::Usual, 1)).collect();
-            let found = ratio(&mut bench, &calls);
+}
+
+/// Random calls that take as long as those of layers: all of a kernel together within ten percent, each within what data make of it.
+fn random_calls_cost_what_they_take(
+    bench: &mut Bench,
+    kernels: &[u32],
+    least: f64,
+    most: f64,
+    case: impl Fn(u32, u64) -> Case,
+) {
+    for &kernel in kernels {
+        let mut calls = Vec::new();
+        for seed in 0..30 {
+            let case = case(kernel, seed);
             // Clipping by a norm below the limit has nothing to do: that depends on data.
-            let clip = kernel == spidnn_kernels::call::Clip::NUMBER;
-            assert!(clip || (0.9..=1.1).contains(&found), "kernel {kernel}: measured {found:.3} of the cost table's");
+            let idle = kernel == spidnn_kernels::call::Clip::NUMBER && !clips(&case);
+            if idle || case.call.cycles() < 500 {
+                continue;
+            }
+            let found = ratio(bench, std::slice::from_ref(&case));
+            assert!((least..=most).contains(&found), "measured {found:.3} of the cost table's: {:?}", case.call);
+            calls.push(case);
         }
+        let found = ratio(bench, &calls);
+        assert!((0.9..=1.1).contains(&found), "kernel {kernel}: measured {found:.3} of the cost table's");
     }
+}
+
+/// Whether the call changes anything.
+fn clips(case: &Case) -> bool {
+    let mut after = case.memory.clone();
+    case.call.run(&mut after);
+    after != case.memory
+}
+
+#[test]
+fn random_calls_are_within_the_cost_table() {
+    let usual = |kernel, seed| cases::random(kernel, seed, Data::Usual, 1);
+    random_calls_cost_what_they_take(&mut Bench::train(), cases::KERNELS, 0.85, 1.15, usual);
+    let all = |kernel, seed| cases::random_of_all(kernel, seed, Data::Usual, 1);
+    random_calls_cost_what_they_take(&mut Bench::rest(), cases::REST, 0.85, 1.15, all);
+}
+
+/// Small pictures, of which the borders are most: windows outside of the picture have ways of their own.
+#[test]
+fn random_calls_on_short_numbers_are_within_the_cost_table() {
+    let usual = |kernel, seed| formats::random(kernel, 2 * seed);
+    random_calls_cost_what_they_take(&mut Bench::formats(), formats::KERNELS, 0.5, 1.5, usual);
 }
 
 #[test]

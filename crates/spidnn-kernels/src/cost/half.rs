@@ -42,10 +42,10 @@ pub fn conv_wgrad(call: &ConvWgrad, y: &Axis, x: &Axis) -> u64 {
 }
 
 /// Numbers of a line to halves, two to a word: for a pair two loads, twice 8 (as a mantissa's alignment, and shifted up), ORR, STR and half of SUBS, BHS
-/// (22); a last one by itself, which takes a call more.
+/// (22), whose call is made for none, too; a last one by itself, which takes a call more.
 fn line(numbers: u64) -> u64 {
-    let single = if numbers % 2 == 1 { LINE + 15 } else { 0 };
-    (if numbers > 1 { (numbers / 2).saturating_mul(22).saturating_add(LINE) } else { 0 }).saturating_add(single)
+    let single = if numbers % 2 == 1 { SINGLE } else { 0 };
+    (numbers / 2).saturating_mul(22).saturating_add(LINE + single)
 }
 
 /// Largest magnitude of numbers: LDR, CMP, MOVLO and a quarter of SUBS, BHS, and the call.
@@ -54,48 +54,55 @@ fn largest(numbers: u64) -> u64 {
 }
 
 /// Around a line: a call of assembly with seven parameters; of a matrix' row a little more.
-const LINE: u64 = 170;
+const LINE: u64 = 165;
+const SINGLE: u64 = 150;
 const ROW: u64 = 80;
 const LARGEST: u64 = 70;
 /// Around a block that shares an exponent: compiled code.
 const BLOCK: u64 = 57;
+/// More for a pair whose numbers are in two rows: each has its own pointer.
+const APART: u64 = 12;
+/// Which rows there are, and where a window's numbers lie: compiled code.
+const SET_UP: u64 = 95;
 /// A number that shares no exponent with its neighbour: compiled code.
-const ALONE: u64 = 120;
+const ALONE: u64 = 175;
 
 /// Cycles of [`PrepHalf`].
 pub fn prep_half(call: &PrepHalf) -> u64 {
     let (rows, cols) = (u64::from(call.rows), u64::from(call.cols));
     // Groups of rows, as columns see them.
+    let group_of = |numbers: u64| if numbers == 0 { 0 } else { line(numbers) + numbers / 2 * APART };
     let column = match u64::from(call.pair_rows) {
         0 => 0,
-        group => rows / group * line(group) + line(rows % group),
+        group => rows / group * group_of(group) + group_of(rows % group),
     };
-    CALL + match (call.axis, call.pair_rows) {
-        (1, _) => rows * (BLOCK + ROW + largest(cols) + line(cols)),
-        (0, 0) => BLOCK + rows * (ROW + largest(cols) + line(cols)),
-        (0, _) => BLOCK + rows * largest(cols) + cols * column,
-        (_, 0) => cols * (BLOCK + largest(rows)) + rows * cols * ALONE,
-        _ => cols * (BLOCK + largest(rows) + column),
-    }
+    CALL + 50
+        + match (call.axis, call.pair_rows) {
+            (1, _) => rows * (BLOCK + ROW + largest(cols) + line(cols)),
+            (0, 0) => BLOCK + rows * (ROW + largest(cols) + line(cols)),
+            (0, _) => BLOCK + rows * largest(cols) + cols * (40 + column),
+            (_, 0) => cols * (BLOCK + largest(rows)) + rows * cols * ALONE,
+            _ => cols * (BLOCK + largest(rows) + column),
+        }
 }
 
 /// Cycles of [`PrepConvBackwardHalf`]: for each input channel, a line of output channels at each tap.
 pub fn prep_conv_backward_half(call: &PrepConvBackwardHalf) -> u64 {
     let taps = if call.co == 0 || call.ci == 0 { 0 } else { u64::from(call.kh) * u64::from(call.kw) };
     let co = u64::from(call.co);
-    CALL + u64::from(call.ci) * (BLOCK + taps * (largest(co) + line(co) + 20))
+    CALL + 310 + u64::from(call.ci) * (BLOCK + 50 + taps * (largest(co) + line(co) + 15))
 }
 
-/// Cycles of [`PrepWindowHalf`]: rows where channels are even in number, else pixels; one channel in one go (15 a number).
+/// Cycles of [`PrepWindowHalf`]: rows where channels are even in number, else pixels; one channel in one go (16 a number).
 pub fn prep_window_half(call: &PrepWindowHalf) -> u64 {
     let (from, to) = call.held();
     let (rows, channels) = (u64::from(to - from), u64::from(call.channels));
     // Of nothing there may be any number of pixels.
     let pixels = if rows == 0 { 0 } else { u64::from(call.pixels) };
     let lines = match channels {
-        1 => LINE + rows * pixels * 15,
+        1 => LINE + rows * pixels * 16,
         _ if channels % 2 == 0 => rows * line(pixels * channels),
-        _ => rows * pixels * line(channels),
+        _ => rows * pixels * (line(channels) + 15),
     };
-    CALL + BLOCK + 200 + largest(rows * pixels * channels) + lines
+    CALL + BLOCK + SET_UP + largest(rows * pixels * channels) + lines
 }

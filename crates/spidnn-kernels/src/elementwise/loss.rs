@@ -122,31 +122,32 @@ impl Kernel for Call {
         let logits = self.from_logits == 1;
         let sparse = kind == Loss::SparseCategoricalCrossentropy;
         // The target of a class by label, or from memory with a test for smoothing.
-        let smoothing = if self.smoothing_bits << 1 == 0 { 0 } else { op::MUL + op::ADD + 2 * op::AROUND };
+        let smoothing = if self.smoothing_bits << 1 == 0 { 0 } else { op::MUL + op::ADD + op::AROUND };
         let target = if sparse { op::AROUND } else { 3 * op::AROUND + smoothing };
         let cut = 2 * op::COMPARE + 3 * op::AROUND;
         let subtract_and_scale = grad * (op::ADD + op::MUL + 3 * op::AROUND);
         let element = match kind {
             // Slopes are worked out also where nobody wants them.
-            Loss::MeanSquaredError => 2 * op::ADD + 2 * op::MUL + (3 + grad) * op::AROUND,
+            Loss::MeanSquaredError => 2 * op::ADD + 2 * op::MUL + (4 + grad) * op::AROUND,
             Loss::MeanAbsoluteError => 2 * op::ADD + 2 * op::COMPARE + 4 * op::AROUND,
             Loss::BinaryCrossentropy if logits => {
                 let slope = grad * (cost::SIGMOID + op::ADD + op::MUL + 3 * op::AROUND);
-                cost::SOFTPLUS + 2 * op::MUL + 3 * op::ADD + 6 * op::AROUND + slope
+                cost::SOFTPLUS + 2 * op::MUL + 3 * op::ADD + 7 * op::AROUND + slope
             }
             Loss::BinaryCrossentropy => {
-                let slope = if self.fused == 1 { op::ADD + op::MUL } else { 2 * op::ADD + 2 * op::MUL + op::DIV };
-                2 * cost::LN + cut + 5 * op::ADD + 3 * op::MUL + 10 * op::AROUND + grad * (slope + 5 * op::AROUND)
+                let slope = if self.fused == 1 { op::ADD + op::MUL } else { 2 * op::ADD + 2 * op::MUL + op::DIV + cut };
+                2 * cost::LN + cut + 5 * op::ADD + 3 * op::MUL + 8 * op::AROUND + grad * (slope + 3 * op::AROUND)
             }
             _ if logits => {
                 let power = op::ADD + cost::EXP + 2 * op::AROUND;
-                let share = grad * (power + op::DIV + op::AROUND);
-                let loss = if sparse { 0 } else { 3 * op::ADD + op::MUL + 4 * op::AROUND };
+                let share = grad * (power + op::DIV - op::AROUND);
+                // Without a label: a product for every class; with one: a look at it.
+                let loss = if sparse { 2 * op::AROUND } else { 3 * op::ADD + op::MUL + 2 * op::AROUND };
                 op::COMPARE + op::AROUND + power + op::ADD + op::AROUND + target + loss + share + subtract_and_scale
             }
             Loss::SparseCategoricalCrossentropy => {
                 let slope = if self.fused == 1 { 0 } else { 2 * op::DIV + 2 * cut + 2 * op::AROUND };
-                cut + op::ADD + 2 * op::AROUND + grad * (target + slope) + subtract_and_scale
+                cut + op::ADD + 2 * op::AROUND + grad * (3 * op::AROUND + slope) + subtract_and_scale
             }
             _ => {
                 let slope = if self.fused == 1 {
@@ -156,11 +157,12 @@ impl Kernel for Call {
                     2 * (2 * op::DIV + cut + target + 3 * op::AROUND) + 2 * op::DIV + op::MUL + op::ADD + 5 * op::AROUND
                 };
                 let loss = op::DIV + cut + cost::LN + op::MUL + op::ADD + 5 * op::AROUND + target;
-                op::ADD + 2 * op::AROUND + loss + grad * slope + subtract_and_scale
+                op::ADD + 3 * op::AROUND + loss + grad * slope + subtract_and_scale
             }
         };
         let row = match kind {
-            _ if logits => 200 + cost::LN,
+            Loss::SparseCategoricalCrossentropy if logits => 450 + cost::LN,
+            Loss::CategoricalCrossentropy if logits => 180 + cost::LN,
             Loss::SparseCategoricalCrossentropy => 450 + cost::LN + op::DIV,
             Loss::CategoricalCrossentropy => 130,
             _ => 130 + 2 * op::DIV + op::MUL + 3 * op::AROUND,

@@ -36,15 +36,15 @@ pub mod cycles {
     /// Natural logarithm.
     pub const LN: u64 = 105;
     /// ln(1 + e^x)
-    pub const SOFTPLUS: u64 = 1725;
+    pub const SOFTPLUS: u64 = 990;
     /// x * logistic function
-    pub const SILU: u64 = 1725;
+    pub const SILU: u64 = 960;
     /// Normal distribution times x
-    pub const GELU: u64 = 2070;
+    pub const GELU: u64 = 1195;
     /// The same by tanh
-    pub const GELU_TANH: u64 = 3440;
+    pub const GELU_TANH: u64 = 1465;
     /// Elu and selu: half of the numbers are below zero.
-    pub const ELU: u64 = 635;
+    pub const ELU: u64 = 480;
 }
 
 /// 1 with 30 fraction bits.

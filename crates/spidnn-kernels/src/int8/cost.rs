@@ -3,6 +3,7 @@
 //! LDRB has two stalls into its use, SMULxy and SMLAxy one (none into the accumulator of the next), and all sequences here are interleaved
 //! so that none occurs, but where one is written down.
 
+use crate::block::window;
 use crate::call::{PANEL_COLUMNS, Pool8, Product8, Widen, WidenColumns, WidenWindow};
 use crate::cost::{CALL, cells};
 use crate::num::cycles as op;
@@ -14,19 +15,29 @@ const TILE: u64 = 45;
 const SEGMENT: u64 = 25;
 /// From a turn of the unrolled loop to the next.
 const TURN: u64 = 11;
+/// What all lines share: steps and addresses.
+const SHAPE: u64 = 130;
 /// Set-up of a row of tiles: the kernel's own loop in Rust.
-const LINE: u64 = 150;
+const LINE: u64 = 120;
 
 /// What the kernels' own loops in Rust take: a window, a row of it by itself, the shifted copy of a row, and the columns of an output.
-const WINDOW: u64 = 210;
-const ROW: u64 = 200;
-const COPY: u64 = 100;
-const COLUMNS: u64 = 295;
+const WINDOW: u64 = 165;
+const ROW: u64 = 70;
+const COPY: u64 = 55;
+const COLUMNS: u64 = 130;
+/// The call for the rows of an output that are there.
+const SPREAD: u64 = 75;
+/// A byte by itself: its place and that of its half looked up, compiled code.
+const BYTE: u64 = 57;
 
 /// A row of pooled pixels, likewise.
 const POOL_ROW: u64 = 90;
 /// A window of another kind, likewise.
-const POOL_WINDOW: u64 = 180;
+const POOL_WINDOW: u64 = 175;
+/// A window that holds nothing, and each of its channels.
+const EMPTY: u64 = 110;
+/// A division of integers.
+const RECIPROCAL: u64 = 230;
 
 /// Pairs of terms in a turn of a tile's loop.
 fn unroll(rows: u64, columns: u64) -> u64 {
@@ -75,7 +86,7 @@ pub fn product8(call: &Product8) -> u64 {
         let last = if pixels % 2 == 1 { LINE + tile(if columns == whole { 1 } else { 2 }, columns) } else { 0 };
         many + last
     };
-    CALL + rows * (n / whole * line(whole) + if n % whole > 0 { line(n % whole) } else { 0 })
+    CALL + SHAPE + rows * (n / whole * line(whole) + if n % whole > 0 { line(n % whole) } else { 0 })
 }
 
 /// Cycles of [`Widen`], for a word of four bytes: LDR and SUBS (2), eight shifts, two ORR with a shift and a shift each (3), STM of two (2), BNE (3).
@@ -94,25 +105,49 @@ pub fn widen(call: &Widen) -> u64 {
 /// ```
 /// A turn of four words SUBS, BNE (4); a row: pointers and counters (15). Before, all is filled with the border (5 for four words). The shifted copy: in a turn
 /// of four words LDM, STM (8), two operations a word (8), SUBS, BNE (4), for a row [`COPY`]. Rows that do not begin at a word, or hold no whole number
-/// of words, are taken one by one ([`ROW`]).
+/// of words, are taken one by one ([`ROW`]): where they begin at a word all but the last bytes as above (with a call, 85), else byte by byte ([`BYTE`]).
 pub fn widen_window(call: &WidenWindow) -> u64 {
     let (rows, row) = (u64::from(call.rows), u64::from(call.dst_row));
     let (from, to) = call.held();
     let held = u64::from(to - from);
-    let words = u64::from(call.columns.div_ceil(4));
-    let apart = if call.left % 2 == 1 || !call.columns.is_multiple_of(4) { held * ROW } else { 0 };
-    let copy = if call.dst_odd == crate::call::NONE { 0 } else { rows * (COPY + 5 * row) };
-    CALL + WINDOW + rows * row * 5 / 4 + held * (15 + words * 10 + words.div_ceil(4) * 4) + apart + copy
+    let (columns, even) = (u64::from(call.columns), call.left.is_multiple_of(2));
+    let whole = even && call.columns.is_multiple_of(4);
+    let copied = call.dst_odd != crate::call::NONE;
+    let row_of_words = |words: u64| words * 10 + words.div_ceil(4) * 4;
+    let held_row = match (whole, even) {
+        (true, _) => 15 + row_of_words(columns / 4),
+        (_, true) => 85 + row_of_words(columns / 4) + columns % 4 * BYTE,
+        _ => 40 + columns * BYTE,
+    };
+    let apart = if whole && !copied { 0 } else { rows * ROW };
+    let copy = if copied { rows * (COPY + 11 * row / 2) } else { 0 };
+    CALL + WINDOW + filled(rows * row) + held * held_row + apart + copy
+}
+
+/// Words set to the border: 20 for sixteen, 5 for each that is left over.
+fn filled(words: u64) -> u64 {
+    words / 16 * 20 + words % 16 * 5
 }
 
 /// Cycles of [`WidenColumns`]: with one channel, for four bytes LDRB and STRH each (8), SUBS, BNE (4), for a row of the kernel pointers and counters (40); with
-/// more, bytes one by one in Rust. The border and the shifted copy as of [`WidenWindow`].
+/// more, bytes one by one in Rust ([`BYTE`], and 40 for a pixel). The border and the shifted copy as of [`WidenWindow`].
 pub fn widen_columns(call: &WidenColumns) -> u64 {
     let (outputs, row) = (u64::from(call.outputs), u64::from(call.dst_row));
     let bytes = u64::from(call.width) * u64::from(call.channels);
-    let copy = if call.dst_odd == crate::call::NONE { 0 } else { COPY + 5 * row };
-    let kernel_row = if call.channels == 1 { 40 + bytes * 3 } else { ROW + bytes * 12 };
-    CALL + outputs * (COLUMNS + row * 5 / 4 + copy + u64::from(call.rows) * kernel_row)
+    let copy = if call.dst_odd == crate::call::NONE { 0 } else { COPY + 11 * row / 2 };
+    // Rows of the picture that are there, over all outputs.
+    let (kernel_rows, first, limit) = (i64::from(call.rows), i64::from(call.first), i64::from(call.limit));
+    let held_of = |o: u32| {
+        let start = first + i64::from(o) * i64::from(call.step);
+        ((start + kernel_rows).min(limit) - start.max(0).min(limit)).max(0) as u64
+    };
+    let held: u64 = if bytes == 0 { 0 } else { (0..call.outputs).map(held_of).sum() };
+    let (looked, kernel_row) = if call.channels == 1 {
+        (SPREAD, 40 + bytes * 3)
+    } else {
+        (u64::from(call.rows) * 70, 40 + u64::from(call.width) * 40 + bytes * (BYTE + 3))
+    };
+    CALL + 150 + outputs * (COLUMNS + filled(row) + looked + copy) + held * kernel_row
 }
 
 /// Cycles of [`crate::call::Lookup8`], for a word: LDR (1), four times mask or shift (1), LDRB from the table (1), ORR (1), less one ORR; STR (1);
@@ -130,33 +165,46 @@ pub fn add8(count: u32) -> u64 {
 
 /// Cycles of [`Pool8`]. Windows of two by two: for a result four LDRB, three ADD and one of the half, shift, STRB, SUBS, BNE, a stall (16), or the maximum by
 /// CMP and MOVLO (17); for a pixel pointers and loop (8), for a row [`POOL_ROW`]. Others: for each cell and channel of the average LDRB,
-/// SUBS, a stall, ADD, BNE (7), of the maximum a CMP and MOVLO (8); for each row of them 7, for each channel 14 (17 with the division, a product with the
-/// reciprocal), for each window [`POOL_WINDOW`].
+/// SUBS, a stall, ADD, BNE (7), of the maximum a CMP and MOVLO (8); for each row of them 5, for each channel 12, for each window [`POOL_WINDOW`], and for an
+/// average over another number of cells than the window before a [`RECIPROCAL`]. Windows of nothing are taken byte by byte.
 pub fn pool8(call: &Pool8) -> u64 {
-    let end = call.oy_end();
-    let rows = u64::from(end.saturating_sub(call.oy0));
-    let outputs = rows * u64::from(call.out_w);
+    let (y, x) = (call.y_axis(), call.x_axis());
     let channels = u64::from(call.channels);
-    if call.is_two_by_two() && call.pad_y == 0 {
-        let each = if call.mode == 0 { 17 } else { 16 };
-        return CALL + rows * POOL_ROW + outputs * (8 + channels * each);
+    let each = if call.mode == 0 { 17 } else { 16 };
+    let cell = if call.mode == 0 { 8 } else { 7 };
+    let columns = cells(&x, 0, call.out_w);
+    let mut cycles = CALL + 80;
+    for (low, high) in (call.oy0..call.oy_end()).map(|o| window(&y, o)) {
+        let height = u64::from(high.saturating_sub(low));
+        if call.is_two_by_two() && height == 2 {
+            cycles += POOL_ROW + u64::from(call.out_w) * (8 + channels * each);
+            continue;
+        }
+        cycles += 150;
+        let mut before = 0;
+        for (from, to) in (0..call.out_w).map(|o| window(&x, o)) {
+            let cells = height * u64::from(to.saturating_sub(from));
+            cycles += if cells == 0 { EMPTY * (1 + channels) } else { POOL_WINDOW + channels * (height * 5 + 12) };
+            if call.mode != 0 && cells > 0 && cells != before {
+                cycles += RECIPROCAL;
+                before = cells;
+            }
+        }
+        cycles += channels * height * columns * cell;
     }
-    let window_rows = cells(&call.y_axis(), call.oy0, end) * u64::from(call.out_w);
-    let cells = cells(&call.y_axis(), call.oy0, end) * cells(&call.x_axis(), 0, call.out_w);
-    let (cell, output) = if call.mode == 0 { (8, 14) } else { (7, 17) };
-    CALL + POOL_WINDOW * outputs + channels * (cells * cell + window_rows * 7 + outputs * output)
+    cycles
 }
 
 /// Cycles of [`crate::call::Quantise8`], for a number: significand (2), UMULL and a stall (4), distance of the exponents (4), normalised (6), rounded to 24 bits
 /// (6), to an integer (9), sign and zero point (3), CMP and MVNHI (2), STRB (1), SUBS, BNE (4).
 pub fn quantise8(rows: u32, cols: u32) -> u64 {
-    CALL + u64::from(rows) * (75 + u64::from(cols) * 42)
+    CALL + 65 + u64::from(rows) * (55 + u64::from(cols) * 42)
 }
 
 /// Cycles of [`crate::call::Dequantise8`]: by a table of 256 numbers would take as long to make; for a number LDRB and stalls (3), SUB (1), to a number (sign 2, CLZ 1,
 /// shift 2, exponent 6), product and its call, STR (1), SUBS, BNE (4).
 pub fn dequantise8(rows: u32, cols: u32) -> u64 {
-    CALL + u64::from(rows) * (75 + u64::from(cols) * (20 + op::MUL + 4))
+    CALL + 75 + u64::from(rows) * (50 + u64::from(cols) * (20 + op::MUL + 5))
 }
 
 #[cfg(test)]

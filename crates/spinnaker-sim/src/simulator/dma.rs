@@ -25,10 +25,15 @@ impl Simulator {
     fn dma_begin(&mut self, core: u32, not_before_ns: u64) {
         let sim = &self.cores[core as usize];
         let Some(queued) = &sim.active else { return };
-        let setup_ns = queued.transfer.hardware_transfers() * self.config.timing.dma_setup_ns;
-        let time_ns = queued.time_ns.max(not_before_ns) + setup_ns;
-        let word_quarter_ns = self.config.timing.sdram_word_quarter_ns;
-        self.chips[sim.chip as usize].sharing.join(time_ns, queued.transfer.words(), core, word_quarter_ns);
+        let timing = &self.config.timing;
+        let word_quarter_ns = timing.sdram_word_quarter_ns;
+        let sharing = &mut self.chips[sim.chip as usize].sharing;
+        let (rows, words) = (queued.transfer.hardware_transfers(), queued.transfer.words());
+        let word_ns = timing.dma_word_quarter_ns.max(word_quarter_ns * (1 + sharing.engines()));
+        let row_ns = words / rows.max(1) * word_ns / 4;
+        let wait_ns = rows.saturating_sub(1) * timing.dma_row_ns.saturating_sub(row_ns);
+        let time_ns = queued.time_ns.max(not_before_ns) + rows.min(1) * timing.dma_setup_ns + wait_ns;
+        sharing.join(time_ns, queued.transfer.words(), core, word_quarter_ns);
     }
 
     pub(super) fn dma_schedule(&mut self, chip: u32) {
