@@ -59,6 +59,26 @@ fn predictions_have_the_same_bits_on_any_machine() {
 }
 
 #[test]
+fn a_few_images_alone_have_the_bits_of_a_batch() {
+    let data = digits("mnist#test", 7);
+    for format in [Format::F32, Format::Int8, Format::Bfp16] {
+        let predict = |limit: usize| {
+            let mut session = lenet5("virtual:spin3", format);
+            if format == Format::Int8 {
+                session.calibrate(&digits("mnist", 64)).unwrap();
+            }
+            session.limit_predictions(limit);
+            session.predict(&data).unwrap()
+        };
+        let expected = predict(512);
+        // One image on one chip, one on each of four, two on each.
+        for limit in [1, 4, 8] {
+            assert!(same_bits(&predict(limit), &expected), "{format:?}, {limit} at once");
+        }
+    }
+}
+
+#[test]
 fn halves_predict_what_floats_do_within_16_bits() {
     let data = digits("mnist#test", 100);
     let float = lenet5("virtual:spin3", Format::F32).predict(&data).unwrap();

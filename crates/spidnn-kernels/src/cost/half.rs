@@ -60,8 +60,8 @@ const ROW: u64 = 80;
 const LARGEST: u64 = 70;
 /// Around a block that shares an exponent: compiled code.
 const BLOCK: u64 = 57;
-/// More for a pair whose numbers are in two rows: each has its own pointer.
-const APART: u64 = 12;
+/// More for the numbers of a column's group: compiled code.
+const GROUP: u64 = 15;
 /// Which rows there are, and where a window's numbers lie: compiled code.
 const SET_UP: u64 = 95;
 /// A number that shares no exponent with its neighbour: compiled code.
@@ -71,7 +71,7 @@ const ALONE: u64 = 175;
 pub fn prep_half(call: &PrepHalf) -> u64 {
     let (rows, cols) = (u64::from(call.rows), u64::from(call.cols));
     // Groups of rows, as columns see them.
-    let group_of = |numbers: u64| if numbers == 0 { 0 } else { line(numbers) + numbers / 2 * APART };
+    let group_of = |numbers: u64| if numbers == 0 { 0 } else { line(numbers) + GROUP };
     let column = match u64::from(call.pair_rows) {
         0 => 0,
         group => rows / group * group_of(group) + group_of(rows % group),

@@ -256,7 +256,6 @@ fn derivative_operations(kind: Activation) -> (u64, u64) {
         Activation::ClippedRelu => (1, op::COMPARE),
         Activation::Softplus => (1, cost::SIGMOID),
         Activation::Silu => (5, cost::SIGMOID + 2 * (op::MUL + op::ADD)),
-        // The gate and its slope share what the unit has; its last product is the slope's.
         Activation::Gelu => (4, cost::GELU + 4 * op::MUL + op::ADD + 2 * op::COMPARE),
         Activation::GeluTanh => (6, cost::GELU_TANH + 4 * op::MUL + 2 * op::ADD + 2 * op::COMPARE),
         Activation::Softsign => (3, op::ADD + op::MUL + op::DIV),

@@ -141,7 +141,6 @@ impl Kernel for Call {
             _ if logits => {
                 let power = op::ADD + cost::EXP + 2 * op::AROUND;
                 let share = grad * (power + op::DIV - op::AROUND);
-                // Without a label: a product for every class; with one: a look at it.
                 let loss = if sparse { 2 * op::AROUND } else { 3 * op::ADD + op::MUL + 2 * op::AROUND };
                 op::COMPARE + op::AROUND + power + op::ADD + op::AROUND + target + loss + share + subtract_and_scale
             }
@@ -161,8 +160,7 @@ impl Kernel for Call {
             }
         };
         let row = match kind {
-            Loss::SparseCategoricalCrossentropy if logits => 450 + cost::LN,
-            Loss::CategoricalCrossentropy if logits => 180 + cost::LN,
+            _ if logits => cost::LN + if sparse { 450 } else { 200 },
             Loss::SparseCategoricalCrossentropy => 450 + cost::LN + op::DIV,
             Loss::CategoricalCrossentropy => 130,
             _ => 130 + 2 * op::DIV + op::MUL + 3 * op::AROUND,

@@ -318,7 +318,7 @@ impl Kernel for Clip {
         let count = u64::from(self.count);
         op::ENTRY
             + if self.mode == 1 {
-                compiled(count, 3, 2 * op::COMPARE + op::NUMBER)
+                compiled(count, 2, 2 * op::COMPARE + op::NUMBER)
             } else {
                 op::SQRT + op::DIV + compiled(count, 2, op::MUL + op::NUMBER)
             }
