@@ -44,7 +44,7 @@ pub struct WindowConfig {
 impl Default for WindowConfig {
     fn default() -> Self {
         Self {
-            requests_max: 7,
+            requests_max: 6,
             timeout_first: Duration::from_millis(500),
             timeout_min: Duration::from_millis(20),
             timeout_max: Duration::from_millis(1000),

@@ -3,7 +3,8 @@
 //!
 //! A sender that waits between datagrams does so because the other end needs that time: boot ROMs keep two frames. So what
 //! somebody sends is handed over no sooner after what it sent before, in machine time, than came between in real time, up to
-//! [`GAP_MAX_NS`]. Whoever was answered meanwhile does not wait for the clock, but for answers, and nothing is held back.
+//! [`GAP_MAX_NS`]. Whoever was answered meanwhile does not wait for the clock, but for answers, and nothing is held back, nor what he
+//! repeated until then: on a machine much slower than the clock, what is held back comes after many more repetitions.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +32,7 @@ struct Sender {
 pub(super) struct Pacing<K, T> {
     senders: BTreeMap<K, Sender>,
     /// By when they are due, and in the order in which they came.
-    waiting: BTreeMap<(u64, u64), T>,
+    waiting: BTreeMap<(u64, u64), (K, T)>,
     number: u64,
 }
 
@@ -57,14 +58,24 @@ impl<K: Ord + Copy, T> Pacing<K, T> {
         }
         self.senders.insert(sender, Sender { came_ns, due_ns, answered: false });
         self.number += 1;
-        self.waiting.insert((due_ns, self.number), datagram);
+        self.waiting.insert((due_ns, self.number), (sender, datagram));
         true
     }
 
-    /// Something goes out to a sender.
-    pub fn answered(&mut self, sender: K) {
-        if let Some(sender) = self.senders.get_mut(&sender) {
-            sender.answered = true;
+    /// Something goes out to a sender, at `now_ns` of machine time.
+    pub fn answered(&mut self, sender: K, now_ns: u64) {
+        let Some(known) = self.senders.get_mut(&sender) else { return };
+        known.answered = true;
+        if known.due_ns <= now_ns {
+            return;
+        }
+        known.due_ns = now_ns;
+        let later = self.waiting.range((now_ns + 1, 0)..).filter(|(_, (from, _))| *from == sender);
+        let later: Vec<(u64, u64)> = later.map(|(key, _)| *key).collect();
+        for (due_ns, number) in later {
+            if let Some(datagram) = self.waiting.remove(&(due_ns, number)) {
+                self.waiting.insert((now_ns, number), datagram);
+            }
         }
     }
 
@@ -76,7 +87,7 @@ impl<K: Ord + Copy, T> Pacing<K, T> {
     /// The next one, if it is due.
     pub fn pop(&mut self, now_ns: u64) -> Option<T> {
         let first = self.waiting.first_entry().filter(|first| first.key().0 <= now_ns)?;
-        Some(first.remove())
+        Some(first.remove().1)
     }
 }
 
@@ -111,14 +122,14 @@ mod tests {
             let now_ns = round * MS;
             assert!(pacing.push(1, 4 * round * MS, now_ns, round as u32));
             assert_eq!(pacing.pop(now_ns), Some(round as u32));
-            pacing.answered(1);
+            pacing.answered(1, now_ns);
         }
-        // But never before what it sent first.
+        // What it had repeated goes first, but is not held back either.
         pacing.push(1, 16 * MS, 4 * MS, 4);
         pacing.push(1, 26 * MS, 4 * MS, 5);
-        pacing.answered(1);
+        pacing.answered(1, 4 * MS);
         pacing.push(1, 26 * MS, 4 * MS, 6);
-        assert_eq!(all_due(&mut pacing), [(4, 4), (14, 5), (14, 6)]);
+        assert_eq!(all_due(&mut pacing), [(4, 4), (4, 5), (4, 6)]);
     }
 
     #[test]

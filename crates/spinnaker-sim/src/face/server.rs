@@ -503,7 +503,7 @@ impl<B: VirtualBoard> Run<'_, B> {
                 continue;
             }
             any = true;
-            self.pacing.answered((number, datagram.host));
+            self.pacing.answered((number, datagram.host), self.board.now_ns());
             if self.packets
                 && let Ok(packet) = sdp::Packet::from_udp(&datagram.data)
                 && let Ok(reply) = scp::Packet::new_checked(packet.body)
