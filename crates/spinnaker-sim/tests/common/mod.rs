@@ -1,5 +1,5 @@
 //! What tests and examples of the instruction-level machine share: finding official images, booting, asking.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 pub mod bare;
 mod boot_image;
