@@ -188,7 +188,7 @@ fn sigmoid_small(a: f32) -> f32 {
     let bits = a.to_bits();
     let beyond = bits >= 128f32.to_bits();
     // 24 fraction bits, exactly: a number from 4 on has no more than 21.
-    let fixed = (0x8000_0000 | bits << 8) >> ((134 - (bits >> 23)) & 31);
+    let fixed = (0x8000_0000 | bits << 8) >> (134u32.wrapping_sub(bits >> 23) & 31);
     // e^-a = 2^-n 2^(f - 1), f from above 0 to 1 with 32 fraction bits.
     let exponent = u64::from(fixed) * u64::from(LOG2_E);
     let n = (exponent >> 55) as u32;
@@ -385,7 +385,7 @@ pub fn reciprocal_sqrt(x: f32) -> f32 {
     let odd = (exponent & 1) as u32;
     let root = high_natural(root, if odd == 0 { 1 << 31 } else { 0x5A82_799A });
     // 29 fraction bits, from 1/2 to 1; half is rounded up. A mantissa of 2^24 adds one to the exponent.
-    let field = 125 - (exponent >> 1) as u32;
+    let field = (125 - (exponent >> 1)) as u32;
     f32::from_bits(((root + (1 << 4)) >> 5) + (field << 23))
 }
 
