@@ -229,7 +229,7 @@ fn rare_units_train_to_the_same_bits() {
         };
         let (fast, fast_s) = train("virtual:spin3");
         let (cycle, cycle_s) = train("virtual:spin3?fidelity=cycle");
-        // Exchanges of a few hundred words with 16 cores at once take up to twice what the fast machine charges: 0.87.
+        // Exchanges of a few hundred words with 16 cores at once take up to twice what the fast machine charges: 0.89.
         similar_time(fast_s, cycle_s, 0.85);
         for (a, b) in fast.iter().zip(&cycle) {
             assert!(a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits()), "{a} {b}");
