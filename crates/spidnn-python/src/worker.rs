@@ -123,8 +123,7 @@ impl Worker {
                 }
                 interrupted = Some((error, Instant::now()));
             }
-            if let Some((error, since)) = interrupted.take_if(|(_, since)| over || since.elapsed() > INTERRUPT_LIMIT) {
-                let _ = since;
+            if let Some((error, _)) = interrupted.take_if(|(_, since)| over || since.elapsed() > INTERRUPT_LIMIT) {
                 return Err(error);
             }
         }

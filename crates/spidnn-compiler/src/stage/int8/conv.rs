@@ -82,6 +82,33 @@ struct Window {
     odd: bool,
 }
 
+/// Where a core holds what a block's product works on.
+struct Operands {
+    /// The input's bytes.
+    x: u32,
+    /// The result's.
+    y: u32,
+    /// The input as halves, and a copy shifted by one half; [`NONE`] where no output needs it.
+    halves: u32,
+    copy: u32,
+    /// Operands that begin at an even half, and at an odd one.
+    even: u32,
+    odd: u32,
+}
+
+impl Window {
+    /// Takes the memory for them: so many bytes for input and result, second buffers included, and for all halves.
+    fn alloc(&self, e: &mut Emit, x_bytes: u32, y_bytes: u32, halves_bytes: u32) -> Result<Operands, CompileError> {
+        let x = e.alloc(x_bytes)?;
+        let y = e.alloc(y_bytes)?;
+        let halves = e.alloc(halves_bytes)?;
+        let copy = if self.odd { halves + halves_bytes / 2 } else { NONE };
+        // Where the first operands begin at an odd half, the copy is the one that begins with them.
+        let (even, odd) = if self.odd_first { (copy, halves + 4) } else { (halves, copy) };
+        Ok(Operands { x, y, halves, copy, even, odd })
+    }
+}
+
 impl ByteConv {
     /// Whether windows lie column by column: where a kernel's rows are short, so that a sum is one run of terms.
     pub fn by_columns(shape: &ConvShape) -> bool {
@@ -475,12 +502,7 @@ impl ByteConv {
         let [x_bytes, halves_bytes, y_bytes] = self.buffers(block, pixels, part.channels);
         let double = |bytes: u32| if core.samples_max > 1 { bytes } else { 0 };
         let (dx, dy) = (double(x_bytes), double(y_bytes));
-        let x = e.alloc(x_bytes + dx)?;
-        let y = e.alloc(y_bytes + dy)?;
-        let halves = e.alloc(halves_bytes)?;
-        let copy = if w.odd { halves + halves_bytes / 2 } else { NONE };
-        // Where the first operands begin at an odd half, the copy is the one that begins with them.
-        let (even, odd) = if w.odd_first { (copy, halves + 4) } else { (halves, copy) };
+        let Operands { x, y, halves, copy, even, odd } = w.alloc(&mut e, x_bytes + dx, y_bytes + dy, halves_bytes)?;
         let row = self.x.row_bytes();
         let from = rows(false, self.x.tensor.address, x, w.rows, row, row, row, 0);
         let input = UnitTransfer::new(limited(from, first, s.y.input), dx).of(&self.x.tensor, 0);
@@ -573,12 +595,8 @@ impl ByteConv {
             let [x_bytes, halves_bytes, y_bytes] = self.buffers(block, s.x.output, columns);
             let double = |bytes: u32| if split.double { bytes } else { 0 };
             let (dx, dy) = (double(x_bytes), double(y_bytes));
-            let x = e.alloc(x_bytes + dx)?;
-            let y = e.alloc(y_bytes + dy)?;
-            let halves = e.alloc(halves_bytes)?;
-            let copy = if w.odd { halves + halves_bytes / 2 } else { NONE };
-            // Where the first operands begin at an odd half, the copy is the one that begins with them.
-            let (even, odd) = if w.odd_first { (copy, halves + 4) } else { (halves, copy) };
+            let Operands { x, y, halves, copy, even, odd } =
+                w.alloc(&mut e, x_bytes + dx, y_bytes + dy, halves_bytes)?;
             let row = self.x.row_bytes();
             let input = UnitTransfer::new(
                 limited(rows(false, self.x.tensor.address, x, w.rows, row, row, row, 0), w.first, s.y.input),
