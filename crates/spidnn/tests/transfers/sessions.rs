@@ -86,7 +86,7 @@ fn the_monitor_outlives_transfers_that_are_cut_short_at_any_moment() {
     let chips = [ChipAddress::new(0, 0), ChipAddress::new(1, 1)];
     let writes = chips.map(|chip| (chip, 0x6100_0000, &data[..]));
     let places = chips.map(|chip| Place { chip, address: 0x6100_0000, length_bytes: data.len() });
-    let mut over = 0;
+    let (mut over, mut written, mut read) = (0, 0, 0);
     runtime.block_on(async {
         for round in 0..24 {
             let mut turns = |below: u32| rng.next_u32() % below;
@@ -102,6 +102,8 @@ fn the_monitor_outlives_transfers_that_are_cut_short_at_any_moment() {
                     cut_short(turns(600), bulk.read_many(&mut boards, &places)).await
                 };
                 over += u32::from(is_over);
+                written += bulk.counts().written_bytes;
+                read += bulk.counts().read_bytes;
                 if round % 4 < 2 {
                     bulk.stop(&mut boards).await.unwrap();
                 } else {
@@ -116,6 +118,7 @@ fn the_monitor_outlives_transfers_that_are_cut_short_at_any_moment() {
         }
     });
     assert!(over < 8, "{over} were over before");
+    assert!(written > 0 && read > 0, "{written} and {read} bytes by the gates: nothing was cut there");
     let (bits, ..) = predict(machine(on_wires(runtime, boards)));
     assert!(bits == expected());
 }
