@@ -120,10 +120,10 @@ fn bad_input_is_status_2() {
     refused(&["fit", "lenet5", "mnist", "-o", "m.pickle"], &["m.pickle", ".keras"]);
     refused(&["fit", "lenet5", "mnist", "--resume"], &["--checkpoint"]);
     refused(&["machine", "virtul:spin5"], &["virtul", "virtual"]);
-    // No firmware trains with halves; without the official boot image that is what is missing.
-    let halves =
-        ["fit", "lenet5", "mnist", "--samples", "24", "--format", "bfp16", "--machine", "virtual:spin3?fidelity=cycle"];
-    refused(&halves, &["fidelity="]);
+    refused(
+        &["predict", "lenet5", "mnist#test", "--machine", "virtual:spin3?fidelity=exact"],
+        &["exact", "fast or cycle"],
+    );
     refused(&["predict", "lenet5", "mnist#test", "--machine", "board:a?version=4"], &["version=4"]);
     refused(&["compile", "resnet50", "--loss", "sparse_categorical_crossentropy"], &["bytes"]);
     let folder = tempfile::tempdir().unwrap();

@@ -91,7 +91,7 @@ impl Rough {
     fn is_own(&mut self, datagram: &[u8]) -> bool {
         let Ok(packet) = sdp::Packet::from_udp(datagram) else { return false };
         let Ok(reply) = scp::Packet::new_checked(packet.body) else { return false };
-        if reply.seq() < OWN_SEQ || reply.return_code() != ReturnCode::Ok {
+        if self.asked == 0 || reply.seq() < OWN_SEQ || reply.return_code() != ReturnCode::Ok {
             return false;
         }
         let version = scp::Version::parse(reply.payload).expect("a version");
