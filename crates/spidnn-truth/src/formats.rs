@@ -24,10 +24,14 @@ pub const KERNELS: &[u32] = &[
     Dequantise8::NUMBER,
 ];
 
-/// Words of halves below 2^15 in magnitude.
+/// Words of halves; now and then none but the largest, whose sums are the largest that there are.
 fn halves(random: &mut Random, words: &mut [u32]) {
+    let largest = random.between(0, 7) == 0;
     for word in words {
-        let mut half = || (random.between(0, 0xFFFE) as i32 - 0x7FFF) as u32 & 0xFFFF;
+        let mut half = || {
+            let half = if largest { 2 * HALF_MAX } else { random.between(0, 2 * HALF_MAX) };
+            (half as i32 - HALF_MAX as i32) as u32 & 0xFFFF
+        };
         *word = half() | half() << 16;
     }
 }

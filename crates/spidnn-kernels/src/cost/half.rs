@@ -12,9 +12,10 @@ const NEXT_SEGMENT: u64 = 19;
 /// From one pair of input channels to the next.
 const CHANNELS: u64 = 22;
 
-/// Pixels of a row: two LDR, a stall, and SMLALxy of 2 cycles for each output; a turn of eight LDR, LDR, CMP, BNE 3, the last branch not taken.
+/// Pixels of a row: two LDR, ADD and BIC for one of the sums, and SMLAxy for each; a turn of eight LDR, LDR, CMP, BNE 3, the last branch not taken; at
+/// the end ADD and BIC for all sums.
 fn segment(pixels: u64) -> u64 {
-    11 * pixels + 6 * pixels.div_ceil(8) - 2
+    8 * pixels + 6 * pixels.div_ceil(8) - 2 + 8
 }
 
 /// Cycles of [`crate::call::ConvWgradHalf`]: for each tap pairs of input channels by pairs of output channels, a segment for each row of pixels.
