@@ -48,6 +48,10 @@ const ACCUMULATE: u64 = 10 + op::ADD;
 /// More for a finished sum of halves: shifted up by 22 (3), the test for an empty high word left out.
 const FINISH_HALVES: u64 = 2;
 
+/// More for a sum without terms, whose way is out of line.
+const FINISH_EMPTY: u64 = 19;
+const FINISH_EMPTY_HALVES: u64 = 40;
+
 /// Around a tile of four columns: sums cleared (8), width by columns (3), counters and pointers (9), the way into the unrolled loop (4), end of
 /// the last segment (4), registers of the finish (8), pointers to the next tile (17).
 const TILE: u64 = 53;
@@ -110,7 +114,11 @@ impl Segments {
 /// A row of results, in tiles of four columns (three, if left operands do not lie side by side) and one of the rest.
 fn row(columns: u64, side_by_side: bool, segments: Segments, operands: Operands, accumulate: bool) -> u64 {
     let wide = if side_by_side { 4 } else { 3 };
-    let finish = FINISH + if operands == Operands::Halves { FINISH_HALVES } else { 0 };
+    let empty = segments.x * segments.y * segments.terms == 0;
+    let finish = match operands {
+        Operands::Mantissas => FINISH + if empty { FINISH_EMPTY } else { 0 },
+        Operands::Halves => FINISH + FINISH_HALVES + if empty { FINISH_EMPTY_HALVES } else { 0 },
+    };
     let tile = |columns: u64| {
         let added = if accumulate { TILE_ACCUMULATE + columns * ACCUMULATE } else { 0 };
         let around = if columns == 4 { TILE } else { TILE_NARROW };

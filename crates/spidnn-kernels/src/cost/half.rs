@@ -54,6 +54,11 @@ fn largest(numbers: u64) -> u64 {
     numbers.saturating_mul(4).saturating_add(LARGEST)
 }
 
+/// The exponent of numbers that lie together, in compiled code; of none nothing is looked for.
+fn exponent(numbers: u64) -> u64 {
+    if numbers == 0 { 60 } else { BLOCK + largest(numbers) }
+}
+
 /// Around a line: a call of assembly with seven parameters; of a matrix' row a little more.
 const LINE: u64 = 165;
 const SINGLE: u64 = 150;
@@ -82,8 +87,8 @@ pub fn prep_half(call: &PrepHalf) -> u64 {
             (1, _) => rows * (BLOCK + ROW + largest(cols) + line(cols)),
             (0, 0) => BLOCK + rows * (ROW + largest(cols) + line(cols)),
             (0, _) => BLOCK + rows * largest(cols) + cols * (40 + column),
-            (_, 0) => cols * (BLOCK + largest(rows)) + rows * cols * ALONE,
-            _ => cols * (BLOCK + largest(rows) + column),
+            (_, 0) => cols * exponent(rows) + rows * cols * ALONE,
+            _ => cols * (exponent(rows) + column),
         }
 }
 
