@@ -60,6 +60,7 @@ pub const BLOCK_TERMS_MAX: u32 = 2048;
 /// Fraction bits of a half.
 pub const HALF_BITS: u32 = 15;
 /// Largest magnitude of a half: four products and 24 bits that are left of those before fit 32 bits with sign.
+/// (What a product makes of larger ones, which no preparation gives, differs from form to form.)
 pub const HALF_MAX: u32 = 23_079;
 const _: () = assert!(4 * HALF_MAX.pow(2) + (1 << 24) <= 1 << 31 && 4 * (HALF_MAX + 1).pow(2) + (1 << 24) > 1 << 31);
 /// Terms of bytes that a 32-bit accumulator takes exactly: 65,536 * 255 * 127 is less than 2^31.
