@@ -3,10 +3,13 @@
 //!
 //! A sender that waits between datagrams does so because the other end needs that time: boot ROMs keep two frames. So what
 //! somebody sends to a port is handed over no sooner after what it sent there before, in machine time, than came between in real time, up
-//! to what the port's program needs. Whoever was answered meanwhile does not wait for the clock, but for answers, and nothing is held back, nor what he
-//! repeated until then: on a machine much slower than the clock, what is held back comes after many more repetitions.
+//! to what the port's program needs. Whoever was answered meanwhile does not wait for the clock, but for answers, and nothing is held
+//! back, nor what he repeated until then: on a machine much slower than the clock, what is held back comes after many more repetitions.
+//!
+//! A question that is repeated before the machine has had time for it would not have been repeated to a machine that keeps up with the
+//! clock: it is not handed over once more. A monitor drops what it has no room for, new questions with repeated ones.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddrV4;
 
 use super::BOOT_PORT;
@@ -16,6 +19,8 @@ const GAP_BOOT_MAX_NS: u64 = 20_000_000;
 /// Longest gap that is kept before a monitor, which has done by then what a window of requests wants. A sender that tries again after a
 /// time-out is not to wait for much longer: a machine at a hundredth of the clock takes a fifth of a second for it.
 const GAP_MAX_NS: u64 = 2_000_000;
+/// Machine time after which a question that nobody has answered was lost, ns.
+const ANSWER_MAX_NS: u64 = 5_000_000;
 /// Datagrams that wait in all; more are lost.
 const WAITING_MAX: usize = 4096;
 /// Senders that are remembered before those that have been quiet are forgotten.
@@ -47,6 +52,16 @@ struct Known {
     answered: bool,
 }
 
+/// A question that has not been answered yet.
+#[derive(Debug)]
+struct Question<T> {
+    sender: Sender,
+    seq: u16,
+    /// When it is or was handed over, machine time, ns.
+    due_ns: u64,
+    datagram: T,
+}
+
 /// Datagrams that wait to be handed over.
 #[derive(Debug)]
 pub(super) struct Pacing<T> {
@@ -54,17 +69,27 @@ pub(super) struct Pacing<T> {
     /// By when they are due, and in the order in which they came.
     waiting: BTreeMap<(u64, u64), (Sender, T)>,
     number: u64,
+    /// Those that the machine may still answer; all of them are among the last [`WAITING_MAX`].
+    questions: VecDeque<Question<T>>,
 }
 
-impl<T> Pacing<T> {
+impl<T: Clone + PartialEq> Pacing<T> {
     pub fn new() -> Self {
-        Self { senders: BTreeMap::new(), waiting: BTreeMap::new(), number: 0 }
+        Self { senders: BTreeMap::new(), waiting: BTreeMap::new(), number: 0, questions: VecDeque::new() }
     }
 
-    /// A datagram has come at `came_ns` of real time, while machine time is `now_ns`. False if it is lost: too many wait.
-    pub fn push(&mut self, sender: Sender, came_ns: u64, now_ns: u64, datagram: T) -> bool {
+    /// A datagram has come at `came_ns` of real time, while machine time is `now_ns`. `seq`: it is a question that wants an answer with this
+    /// sequence number. False if it is lost: too many wait.
+    pub fn push(&mut self, sender: Sender, came_ns: u64, now_ns: u64, seq: Option<u16>, datagram: T) -> bool {
         if self.waiting.len() >= WAITING_MAX {
             return false;
+        }
+        self.questions.retain(|question| question.due_ns + ANSWER_MAX_NS > now_ns);
+        let is_repeated = |question: &Question<T>| {
+            (question.sender, Some(question.seq)) == (sender, seq) && question.datagram == datagram
+        };
+        if self.questions.iter().any(is_repeated) {
+            return true;
         }
         let due_ns = match self.senders.get(&sender) {
             None => now_ns,
@@ -78,13 +103,20 @@ impl<T> Pacing<T> {
             self.senders.retain(|_, known| known.due_ns + GAP_BOOT_MAX_NS > now_ns);
         }
         self.senders.insert(sender, Known { came_ns, due_ns, answered: false });
+        if let Some(seq) = seq {
+            if self.questions.len() == WAITING_MAX {
+                self.questions.pop_front();
+            }
+            self.questions.push_back(Question { sender, seq, due_ns, datagram: datagram.clone() });
+        }
         self.number += 1;
         self.waiting.insert((due_ns, self.number), (sender, datagram));
         true
     }
 
-    /// Something goes out to a sender, at `now_ns` of machine time.
-    pub fn answered(&mut self, sender: Sender, now_ns: u64) {
+    /// Something goes out to a sender, at `now_ns` of machine time: the answer to what it asked with `seq`, if there is one.
+    pub fn answered(&mut self, sender: Sender, now_ns: u64, seq: Option<u16>) {
+        self.questions.retain(|question| (question.sender, Some(question.seq)) != (sender, seq));
         let Some(known) = self.senders.get_mut(&sender) else { return };
         known.answered = true;
         if known.due_ns <= now_ns {
@@ -97,6 +129,9 @@ impl<T> Pacing<T> {
             if let Some(datagram) = self.waiting.remove(&(due_ns, number)) {
                 self.waiting.insert((now_ns, number), datagram);
             }
+        }
+        for question in self.questions.iter_mut().filter(|question| question.sender == sender) {
+            question.due_ns = question.due_ns.min(now_ns);
         }
     }
 
@@ -135,9 +170,12 @@ mod tests {
         for (port, longest_ms) in [(BOOT_PORT, 20), (SCP_PORT, 2)] {
             // A millisecond apart, a pause that is longer than what is kept, and two at once.
             for (number, came_ms) in [100, 101, 102, 402, 402].into_iter().enumerate() {
-                assert!(pacing.push(sender(port, 1), came_ms * MS, 7 * MS, number as u32));
+                assert!(pacing.push(sender(port, 1), came_ms * MS, 7 * MS, None, number as u32));
             }
-            assert!(pacing.push(sender(port, 2), 102 * MS, 7 * MS, 9), "another sender does not wait for the first");
+            assert!(
+                pacing.push(sender(port, 2), 102 * MS, 7 * MS, None, 9),
+                "another sender does not wait for the first"
+            );
             assert_eq!(pacing.pop(6 * MS), None);
             let last_ms = 9 + longest_ms;
             assert_eq!(all_due(&mut pacing), [(7, 0), (7, 9), (8, 1), (9, 2), (last_ms, 3), (last_ms, 4)]);
@@ -151,31 +189,50 @@ mod tests {
         for round in 0..4 {
             // The machine is four times too slow: a millisecond of its time passes while the sender waits four.
             let now_ns = round * MS;
-            assert!(pacing.push(host, 4 * round * MS, now_ns, round as u32));
+            assert!(pacing.push(host, 4 * round * MS, now_ns, None, round as u32));
             assert_eq!(pacing.pop(now_ns), Some((host, round as u32)));
-            pacing.answered(host, now_ns);
+            pacing.answered(host, now_ns, None);
         }
         // What it had repeated goes first, but is not held back either.
-        pacing.push(host, 16 * MS, 4 * MS, 4);
-        pacing.push(host, 26 * MS, 4 * MS, 5);
-        pacing.answered(host, 4 * MS);
-        pacing.push(host, 26 * MS, 4 * MS, 6);
+        pacing.push(host, 16 * MS, 4 * MS, None, 4);
+        pacing.push(host, 26 * MS, 4 * MS, None, 5);
+        pacing.answered(host, 4 * MS, None);
+        pacing.push(host, 26 * MS, 4 * MS, None, 6);
         assert_eq!(all_due(&mut pacing), [(4, 4), (4, 5), (4, 6)]);
+    }
+
+    #[test]
+    fn what_is_repeated_before_there_was_time_for_it_is_handed_over_once() {
+        let (mut pacing, host) = (Pacing::new(), sender(SCP_PORT, 1));
+        // The machine stands still while somebody loses patience; what is no question may well be said twice.
+        for came_ms in [0, 40, 110] {
+            pacing.push(host, came_ms * MS, 0, Some(7), 77);
+            pacing.push(host, came_ms * MS, 0, None, 5);
+        }
+        pacing.push(host, 110 * MS, 0, Some(7), 78);
+        pacing.push(sender(SCP_PORT, 2), 110 * MS, 0, Some(7), 77);
+        let handed_over: Vec<u32> = all_due(&mut pacing).iter().map(|&(_, datagram)| datagram).collect();
+        assert_eq!(handed_over, [77, 5, 77, 5, 5, 78]);
+        // Lost, it may be asked again; so may what has been answered.
+        pacing.push(host, 200 * MS, 5 * MS, Some(7), 77);
+        pacing.answered(host, 6 * MS, Some(7));
+        pacing.push(host, 200 * MS, 6 * MS, Some(7), 77);
+        assert_eq!(all_due(&mut pacing).len(), 2);
     }
 
     #[test]
     fn a_fast_machine_gets_all_at_once_and_nothing_grows_without_bound() {
         let mut pacing = Pacing::new();
         let host = sender(SCP_PORT, 0);
-        pacing.push(host, 0, 0, 0);
-        pacing.push(host, MS, 100 * MS, 1);
+        pacing.push(host, 0, 0, None, 0);
+        pacing.push(host, MS, 100 * MS, None, 1);
         assert_eq!((pacing.pop(0), pacing.pop(100 * MS)), (Some((host, 0)), Some((host, 1))));
         let mut wide = Pacing::new();
         for number in 0..10 * SENDERS_MAX as u16 {
             let at_ns = u64::from(number) * MS;
-            wide.push(sender(SCP_PORT, number), at_ns, at_ns, ());
+            wide.push(sender(SCP_PORT, number), at_ns, at_ns, None, ());
             assert!(wide.pop(at_ns).is_some() && wide.senders.len() <= SENDERS_MAX);
         }
-        assert_eq!((0..2 * WAITING_MAX).filter(|_| wide.push(host, 0, 0, ())).count(), WAITING_MAX);
+        assert_eq!((0..2 * WAITING_MAX).filter(|_| wide.push(host, 0, 0, None, ())).count(), WAITING_MAX);
     }
 }

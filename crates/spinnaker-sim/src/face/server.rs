@@ -415,7 +415,8 @@ impl<B: VirtualBoard> Run<'_, B> {
             Port::Board(board, port) => Sender { board, port, host: from },
         };
         let came_ns = datagram.at.saturating_duration_since(self.epoch).as_nanos() as u64;
-        let waits = self.pacing.push(sender, came_ns, self.board.now_ns(), datagram.data);
+        let seq = question(sender.port, &datagram.data);
+        let waits = self.pacing.push(sender, came_ns, self.board.now_ns(), seq, datagram.data);
         if !waits && self.packets {
             self.say(format!("{from}: lost, too many datagrams wait for the machine"));
         }
@@ -504,7 +505,10 @@ impl<B: VirtualBoard> Run<'_, B> {
             }
             any = true;
             let sender = Sender { board: number, port: datagram.port, host: datagram.host };
-            self.pacing.answered(sender, self.board.now_ns());
+            let seq = sdp::Packet::from_udp(&datagram.data)
+                .and_then(|packet| scp::Packet::new_checked(packet.body))
+                .map(|reply| reply.seq());
+            self.pacing.answered(sender, self.board.now_ns(), seq.ok());
             if self.packets
                 && let Ok(packet) = sdp::Packet::from_udp(&datagram.data)
                 && let Ok(reply) = scp::Packet::new_checked(packet.body)
@@ -523,6 +527,13 @@ impl<B: VirtualBoard> Run<'_, B> {
         }
         any
     }
+}
+
+/// The sequence number of an SCP request that wants an answer.
+fn question(port: u16, data: &[u8]) -> Option<u16> {
+    let packet =
+        sdp::Packet::from_udp(data).ok().filter(|packet| port == SCP_PORT && packet.repr().flags.wants_reply())?;
+    scp::Packet::new_checked(packet.body).ok().map(|request| request.seq())
 }
 
 /// What machine time should be.
