@@ -16,9 +16,9 @@ use super::BOOT_PORT;
 
 /// Longest gap that is kept before the boot ROM.
 const GAP_BOOT_MAX_NS: u64 = 20_000_000;
-/// Longest gap that is kept before a monitor, which has done by then what a window of requests wants. A sender that tries again after a
-/// time-out is not to wait for much longer: a machine at a hundredth of the clock takes a fifth of a second for it.
-const GAP_MAX_NS: u64 = 2_000_000;
+/// Longest gap that is kept before a monitor, which has done by then what some requests want (0.02 to 0.1 ms each). A sender that tries
+/// again after a time-out is not to wait for much longer: a machine at a thousandth of the clock takes half a second for it.
+const GAP_MAX_NS: u64 = 500_000;
 /// Machine time after which a question that nobody has answered was lost, ns.
 const ANSWER_MAX_NS: u64 = 5_000_000;
 /// Datagrams that wait in all; more are lost.
@@ -154,7 +154,8 @@ mod tests {
     use super::super::SCP_PORT;
     use super::*;
 
-    const MS: u64 = 1_000_000;
+    const US: u64 = 1000;
+    const MS: u64 = 1000 * US;
 
     fn sender(port: u16, host: u16) -> Sender {
         Sender { board: 0, port, host: SocketAddrV4::new(Ipv4Addr::LOCALHOST, host) }
@@ -167,18 +168,18 @@ mod tests {
     #[test]
     fn what_came_while_the_machine_stood_still_keeps_its_spacing() {
         let mut pacing = Pacing::new();
-        for (port, longest_ms) in [(BOOT_PORT, 20), (SCP_PORT, 2)] {
-            // A millisecond apart, a pause that is longer than what is kept, and two at once.
-            for (number, came_ms) in [100, 101, 102, 402, 402].into_iter().enumerate() {
-                assert!(pacing.push(sender(port, 1), came_ms * MS, 7 * MS, None, number as u32));
+        for (port, longest_us) in [(BOOT_PORT, 20_000), (SCP_PORT, 500)] {
+            // 0.1 ms apart, a pause that is longer than what is kept, and two at once.
+            for (number, came_us) in [100, 200, 300, 30_300, 30_300].into_iter().enumerate() {
+                assert!(pacing.push(sender(port, 1), came_us * US, 7 * MS, None, number as u32));
             }
-            assert!(
-                pacing.push(sender(port, 2), 102 * MS, 7 * MS, None, 9),
-                "another sender does not wait for the first"
-            );
+            let waits = pacing.push(sender(port, 2), 300 * US, 7 * MS, None, 9);
+            assert!(waits, "another sender does not wait for the first");
             assert_eq!(pacing.pop(6 * MS), None);
-            let last_ms = 9 + longest_ms;
-            assert_eq!(all_due(&mut pacing), [(7, 0), (7, 9), (8, 1), (9, 2), (last_ms, 3), (last_ms, 4)]);
+            let due_us = std::iter::from_fn(|| pacing.next_ns().and_then(|ns| Some((ns / US, pacing.pop(ns)?.1))));
+            let last_us = 7200 + longest_us;
+            let expected = [(7000, 0), (7000, 9), (7100, 1), (7200, 2), (last_us, 3), (last_us, 4)];
+            assert_eq!(due_us.collect::<Vec<_>>(), expected);
             assert_eq!(pacing.next_ns(), None);
         }
     }
