@@ -13,8 +13,8 @@ use crate::program::CHILDREN_MAX;
 /// Cycles a core waits before it asks (0.2 ms), doubled up to [`TIMEOUT_MAX_CYCLES`].
 const TIMEOUT_CYCLES: u64 = 40_000;
 /// Cycles to enter an exchange and to leave it, beyond its packets, kernels and transfers (measured: `runtime_truth exchanges`).
-const UP_CYCLES: u32 = 1400;
-const DOWN_CYCLES: u32 = 2350;
+const UP_CYCLES: u32 = 1650;
+const DOWN_CYCLES: u32 = 2650;
 /// Cycles for each block that is sent, beyond its words.
 const BLOCK_CYCLES: u32 = 600;
 /// Blocks a receiver has room for.
