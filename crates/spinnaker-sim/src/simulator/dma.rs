@@ -31,9 +31,7 @@ impl Simulator {
         let (rows, words) = (queued.transfer.hardware_transfers(), queued.transfer.words());
         let word_ns = timing.dma_word_quarter_ns.max(word_quarter_ns * (1 + sharing.engines()));
         let row_ns = words / rows.max(1) * word_ns / 4;
-        // Most of a row's latency passes while the one before moves.
-        let between_ns = timing.dma_row_ns.saturating_sub(row_ns).max(timing.dma_setup_ns / 4);
-        let wait_ns = rows.saturating_sub(1) * between_ns;
+        let wait_ns = rows.saturating_sub(1) * timing.dma_row_ns.saturating_sub(row_ns);
         let time_ns = queued.time_ns.max(not_before_ns) + rows.min(1) * timing.dma_setup_ns + wait_ns;
         sharing.join(time_ns, queued.transfer.words(), core, word_quarter_ns);
     }
