@@ -1,9 +1,9 @@
 //! The whole way: choose chips, lower, emit each core's programs, route, and place the images.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
-use spidnn_core::command::{Command, Item, Step, When};
+use spidnn_core::command::{BOARD_LINK_CYCLES, Command, Item, LINK_CYCLES, Step, When};
 use spidnn_core::program::{CoreConfig, CoreImage, RUN_BLOCK_WORDS, directory};
 use spidnn_graph::Graph;
 use spinnaker_machine::{ChipXy, Machine, SDRAM_USER_BASE};
@@ -71,7 +71,11 @@ pub fn compile(graph: &Graph, machine: &Machine, options: &Options) -> Result<Co
     let exchange_slots = cores.values().map(Vec::len).min().unwrap_or(1) as u32;
     let samples_of = |program| options.samples_of(program).div_ceil(replicas.chips.len()) as u32;
     let samples_max = options.samples().div_ceil(replicas.chips.len()) as u32;
-    let target = Target { samples_max, replicas: replicas.chips.len() as u32, exchange_slots, base: DATA_BASE };
+    // A sum over the tree of replicas is as slow as its slowest link.
+    let boards: BTreeSet<ChipXy> = replicas.chips.iter().map(|xy| machine.chips[xy].nearest_ethernet).collect();
+    let link_cycles = if boards.len() > 1 { BOARD_LINK_CYCLES } else { LINK_CYCLES };
+    let replica_count = replicas.chips.len() as u32;
+    let target = Target { samples_max, replicas: replica_count, exchange_slots, link_cycles, base: DATA_BASE };
     let lowered = lower(graph, options, target)?;
     let root = replicas.tree.root();
 

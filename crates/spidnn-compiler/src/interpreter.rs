@@ -1,7 +1,7 @@
 //! Runs stages directly, core after core, without a machine. What the runtime and a machine do with time and packets is not
 //! here; what the stages compute is, to the bit. It shows what a format costs in accuracy, and serves the tests.
 
-use spidnn_core::command::{Command, Item, Patch, When, dma, loops, reg};
+use spidnn_core::command::{Command, Item, LINK_CYCLES, Patch, When, dma, loops, reg};
 use spidnn_graph::{Graph, Tensor as Values};
 use spidnn_kernels::KernelCall;
 use spinnaker_machine::SDRAM_USER_BASE;
@@ -34,6 +34,7 @@ impl Chips {
         let target = Target {
             samples_max: options.samples().div_ceil(cores.len()) as u32,
             replicas: cores.len() as u32,
+            link_cycles: LINK_CYCLES,
             exchange_slots: *cores.iter().min().unwrap(),
             base: SDRAM_USER_BASE,
         };

@@ -108,6 +108,8 @@ pub struct Target {
     pub replicas: u32,
     /// Cores of every chip that take part in exchanges.
     pub exchange_slots: u32,
+    /// Cycles that the slowest link between replicas takes for a word.
+    pub link_cycles: u32,
     /// First SDRAM address.
     pub base: u32,
 }
@@ -1347,6 +1349,7 @@ pub fn lower(graph: &Graph, options: &Options, target: Target) -> Result<Lowered
                     words: total,
                     slots: target.exchange_slots,
                     way,
+                    link_cycles: target.link_cycles,
                 };
                 if target.replicas > 1 {
                     pass.push(exchange("gradient sum", gradient_vector, Way::Up));

@@ -109,8 +109,9 @@ pub trait Core {
     async fn kernel(&self, call: &KernelCall);
     /// Sends one multicast packet; resolves when the communications controller took it.
     async fn send(&self, key: u32, payload: Option<u32>);
-    /// Sends `count` words from DTCM as packets with keys `key`, `key + 1`, ..
-    async fn send_words(&self, key: u32, dtcm: u32, count: u32);
+    /// Sends `count` words from DTCM as packets with keys `key`, `key + 1`, .., each `spacing_cycles` after the router has taken the one before.
+    /// Not while the core is at a barrier.
+    async fn send_words(&self, key: u32, dtcm: u32, count: u32, spacing_cycles: u32);
     /// Tells which packets to count instead of keeping them for [`Core::take`]; none are counted yet. A core that does not count
     /// leaves them to the runtime.
     fn expect(&self, _meeting: Meeting) {}

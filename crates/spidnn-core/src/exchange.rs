@@ -53,8 +53,6 @@ const BARRIER_PACKET_CYCLES: u32 = 31;
 const BARRIER_CYCLES: u32 = 15;
 /// Cycles for another packet: the handler, the ring, and what it asks for.
 const PACKET_CYCLES: u32 = 160;
-/// Cycles for each packet of a run with payload.
-const PAYLOAD_CYCLES: u32 = 12;
 /// What a core knows of its barriers and streams.
 #[derive(Debug)]
 pub(crate) struct Links {
@@ -200,7 +198,7 @@ impl Links {
         let key = arrival.key;
         core.charge(match key >> 12 & 7 {
             kind::ARRIVE | kind::RELEASE => packets * BARRIER_PACKET_CYCLES,
-            _ => PACKET_CYCLES + packets * PAYLOAD_CYCLES,
+            _ => PACKET_CYCLES,
         });
         let sender = key & SENDER_MASK;
         let low = key & 0xFFF;

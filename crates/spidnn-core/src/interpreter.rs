@@ -181,7 +181,7 @@ impl Interpreter {
         transfer: NO_TRANSFER,
         tag: 0,
         #[cfg(feature = "exchanges")]
-        exchange: Exchange { sdram: 0, words: 0, scratch: 0, scratch_bytes: 0 },
+        exchange: Exchange { sdram: 0, words: 0, scratch: 0, scratch_bytes: 0, spacing_cycles: 0 },
     };
 
     /// Begins a run.
@@ -349,12 +349,12 @@ impl Interpreter {
                 transfer(p, bad, &mut self.transfer).map(|some| if some { Deed::Transfer } else { Deed::Nothing })
             }
             #[cfg(feature = "exchanges")]
-            (opcode::REDUCE_UP, p) if count == 4 => exchange(p, bad).map(|exchange| {
+            (opcode::REDUCE_UP, p) if count == 5 => exchange(p, bad).map(|exchange| {
                 self.exchange = exchange;
                 Deed::ReduceUp
             }),
             #[cfg(feature = "exchanges")]
-            (opcode::BROADCAST_DOWN, p) if count == 4 => exchange(p, bad).map(|exchange| {
+            (opcode::BROADCAST_DOWN, p) if count == 5 => exchange(p, bad).map(|exchange| {
                 self.exchange = exchange;
                 Deed::BroadcastDown
             }),
@@ -458,11 +458,12 @@ impl Interpreter {
 
 #[cfg(feature = "exchanges")]
 fn exchange(p: &[u32], bad: Failure) -> Result<Exchange, Failure> {
-    let exchange = Exchange { sdram: p[0], words: p[1], scratch: p[2], scratch_bytes: p[3] };
+    let exchange = Exchange { sdram: p[0], words: p[1], scratch: p[2], scratch_bytes: p[3], spacing_cycles: p[4] };
     let scratch = u64::from(exchange.scratch) + u64::from(exchange.scratch_bytes);
     if !in_sdram(exchange.sdram, u64::from(exchange.words) * 4)
         || exchange.scratch_bytes < crate::command::EXCHANGE_SCRATCH_BYTES
         || !exchange.scratch.is_multiple_of(4)
+        || exchange.spacing_cycles > crate::command::SPACING_CYCLES_MAX
         || scratch > memory::BUFFERS_END.into()
     {
         return Err(bad);

@@ -15,7 +15,7 @@ use crate::command::reg;
 /// First word of an image: `SPDN`.
 pub const MAGIC: u32 = 0x4E44_5053;
 /// Version of the format of images and run blocks.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 /// Programs of an image.
 pub const PROGRAMS: usize = 3;
 /// Children of a chip in the tree of replicas at most (one for each link).
@@ -449,14 +449,14 @@ mod encode {
                 Command::Wait { .. } => 1,
                 Command::Kernel(call) => call.word_count(),
                 Command::Barrier => 0,
-                Command::ReduceUp(_) | Command::BroadcastDown(_) => 4,
+                Command::ReduceUp(_) | Command::BroadcastDown(_) => 5,
             };
             1 + words + 2 * self.patches.len()
         }
 
         fn encode(&self, out: &mut Vec<u32>) -> Result<(), EncodeError> {
             let mut words = [0; CALL_WORDS_MAX];
-            let exchange = |e: &Exchange| [e.sdram, e.words, e.scratch, e.scratch_bytes];
+            let exchange = |e: &Exchange| [e.sdram, e.words, e.scratch, e.scratch_bytes, e.spacing_cycles];
             let (opcode, n) = match &self.command {
                 Command::Dma(d) => {
                     let all = [
@@ -481,12 +481,12 @@ mod encode {
                 Command::Kernel(call) => (opcode::KERNEL + call.number(), call.encode(&mut words)),
                 Command::Barrier => (opcode::BARRIER, 0),
                 Command::ReduceUp(e) => {
-                    words[..4].copy_from_slice(&exchange(e));
-                    (opcode::REDUCE_UP, 4)
+                    words[..5].copy_from_slice(&exchange(e));
+                    (opcode::REDUCE_UP, 5)
                 }
                 Command::BroadcastDown(e) => {
-                    words[..4].copy_from_slice(&exchange(e));
-                    (opcode::BROADCAST_DOWN, 4)
+                    words[..5].copy_from_slice(&exchange(e));
+                    (opcode::BROADCAST_DOWN, 5)
                 }
             };
             let when = match self.when {

@@ -171,7 +171,7 @@ impl Core for Mock {
         self.world.borrow_mut().send(self.me, key, payload);
         self.settle().await;
     }
-    async fn send_words(&self, key: u32, dtcm: u32, count: u32) {
+    async fn send_words(&self, key: u32, dtcm: u32, count: u32, _: u32) {
         for i in 0..count {
             let payload = self.world.borrow().dtcm[self.me][(dtcm / 4 + i) as usize];
             self.world.borrow_mut().send(self.me, key + i, Some(payload));
@@ -296,6 +296,7 @@ fn exchange(parents: &[Option<usize>], cores: usize, words: u32, loss: f64, dupl
                 words,
                 scratch: 0x1000,
                 scratch_bytes: EXCHANGE_SCRATCH_BYTES,
+                spacing_cycles: 0,
             };
             let segment = vec![
                 step(Command::Barrier),

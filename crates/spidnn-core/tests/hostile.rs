@@ -28,8 +28,13 @@ fn sound_image() -> Vec<u32> {
         dtcm_stride: 64,
         tag: 1,
     };
-    let exchange =
-        Exchange { sdram: IMAGE + 0x20_0000, words: 300, scratch: 0x4000, scratch_bytes: EXCHANGE_SCRATCH_BYTES };
+    let exchange = Exchange {
+        sdram: IMAGE + 0x20_0000,
+        words: 300,
+        scratch: 0x4000,
+        scratch_bytes: EXCHANGE_SCRATCH_BYTES,
+        spacing_cycles: 9,
+    };
     let patch = Patch { word: 1, register: reg::loop_sample(0), scale: 64 };
     let body = vec![
         Item::Do(Step { command: Command::Dma(dma), when: When::Next, patches: vec![patch] }),

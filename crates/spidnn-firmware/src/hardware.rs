@@ -138,14 +138,13 @@ impl<K: Kernels> Core for Hardware<K> {
         }
     }
 
-    fn send_words(&self, key: u32, dtcm: u32, count: u32) {
+    fn send_words(&self, key: u32, dtcm: u32, count: u32, spacing_cycles: u32) {
         for i in 0..count {
             // SAFETY: as for `read`.
             let word = unsafe { words_at(dtcm).add(i as usize).read_volatile() };
-            if self.in_barrier.get() {
-                interrupt::masked(|| comms::send(key + i, Some(word)))
-            } else {
-                comms::send(key + i, Some(word))
+            comms::send(key + i, Some(word));
+            if spacing_cycles > 0 {
+                comms::rest(spacing_cycles);
             }
         }
     }

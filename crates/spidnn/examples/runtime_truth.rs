@@ -104,9 +104,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             ),
         ),
         (
-            "mantissas of a row of 4".into(),
+            "numbers for a row of 4, and their mantissas".into(),
             1,
-            small(ones, PrepWindow { x: 0, first: 0, rows: 1, limit: 1, row_words: 4, exp: 64 }.into()),
+            lists::repeated(
+                TURNS,
+                vec![
+                    fill(0, 4, ones),
+                    step(Command::Kernel(
+                        PrepWindow { x: 0, first: 0, rows: 1, limit: 1, row_words: 4, exp: 64 }.into(),
+                    )),
+                ],
+            ),
         ),
         ("a convolution of one pixel, 2 to 4 channels".into(), 1, small(mantissas, one_pixel.into())),
         (
@@ -126,6 +134,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ("DMA of 1 KiB on 17 cores".into(), 17, dma(1024, 1, 1024, 0)),
         ("DMA of 64 rows of 16 bytes on 17 cores".into(), 17, dma(16, 64, 256, 0)),
     ];
+    if std::env::args().any(|word| word == "exchanges") {
+        return exchanges(&mut cycle, &mut fast);
+    }
     println!("{:<42} {:>9} {:>9} {:>6}  (cycles for one)", "", "cycle", "fast", "ratio");
     for (name, cores, list) in cases {
         let chips = chip(cores, &list);
@@ -133,6 +144,35 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("{name:<42} {:>9.1} {:>9.1} {:>6.3}", measured[0], measured[1], measured[1] / measured[0]);
     }
     streams(&mut cycle, &mut fast)?;
+    exchanges(&mut cycle, &mut fast)
+}
+
+/// Vectors that go up between neighbouring chips and down again, on some cores at once: cycles of one turn.
+fn exchanges(cycle: &mut WireBoard<CycleLink>, fast: &mut VirtualBoard) -> Result<(), Box<dyn std::error::Error>> {
+    println!(
+        "\n{:<42} {:>9} {:>9} {:>6}  packets sent again, dropped",
+        "exchanges between neighbours", "cycle", "fast", "ratio"
+    );
+    for cores in [1, 4, 16] {
+        for words in lists::EXCHANGED_WORDS {
+            let name = format!("{words} words on {cores} cores");
+            let turns = lists::exchange_turns(words);
+            let mut took = [0.0; 2];
+            let mut again = [(0, 0); 2];
+            for (n, board) in [&mut *cycle as &mut dyn Board, fast].into_iter().enumerate() {
+                let before = board.counters();
+                let (cycles, wrong) = lists::exchange(board, cores, words, turns)?;
+                assert_eq!(wrong, 0, "words of {name}");
+                took[n] = cycles / f64::from(turns);
+                let after = board.counters();
+                again[n] = (
+                    after.packets_resent.wrapping_sub(before.packets_resent).cast_signed(),
+                    after.packets_dropped.wrapping_sub(before.packets_dropped).cast_signed(),
+                );
+            }
+            println!("{name:<42} {:>9.0} {:>9.0} {:>6.3}  {again:?}", took[0], took[1], took[1] / took[0]);
+        }
+    }
     Ok(())
 }
 

@@ -20,9 +20,9 @@ const TAG_PAGE: u8 = 13;
 /// Cycles from a core's start signal to its program, beyond what the runtime charges: its state shown, the run block and the first segment looked at
 /// (measured: an empty run takes 1,790 cycles on the firmware, and 17 cores together 2,380).
 const START_CYCLES: u64 = 1520;
-/// Cycles of an exchange beyond what its packets take: entering, credits, its end. (Measured between neighbours: 2,700 for 8 words; of long vectors
-/// the stream hides most of it, 300 for 128 words.)
-const EXCHANGE_CYCLES: u64 = 1500;
+/// Cycles of the loop that sends words, for each; and, where they are spaced, beyond the spacing: until the router has taken a word and that is seen.
+const WORD_CYCLES: u32 = 30;
+const SPACED_CYCLES: u32 = 85;
 /// Cycles to see whether the page of a kernel is there, when it is checked and when it runs.
 const PAGE_CYCLES: u64 = 100;
 
@@ -99,9 +99,6 @@ impl Core for NativeCore {
     }
 
     async fn code(&self, page: Page) {
-        if page == pages::EXCHANGES {
-            self.handle.charge(EXCHANGE_CYCLES);
-        }
         let mut shelf = self.shelf.get();
         let Some(bytes) = shelf.need(page) else { return };
         self.shelf.set(shelf);
@@ -135,8 +132,9 @@ impl Core for NativeCore {
         self.handle.send(key, payload).await;
     }
 
-    async fn send_words(&self, key: u32, dtcm: u32, count: u32) {
-        self.handle.send_words(key, dtcm, count).await;
+    async fn send_words(&self, key: u32, dtcm: u32, count: u32, spacing_cycles: u32) {
+        let cycles = if spacing_cycles == 0 { WORD_CYCLES } else { spacing_cycles + SPACED_CYCLES };
+        self.handle.send_words_spaced(key, dtcm, count, cycles).await;
     }
 
     fn take(&self) -> Option<Arrival<Words>> {

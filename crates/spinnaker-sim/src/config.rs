@@ -63,8 +63,8 @@ pub struct Timing {
     /// Fixed latency of each hardware DMA transfer, ns. (A transfer takes 0.15 to 0.25 us + 15 ns a word alone:
     /// fits the published planning figures.)
     pub dma_setup_ns: u64,
-    /// A hardware transfer that follows another takes no less, ns: it is submitted while the one before moves, so its latency is hidden,
-    /// but the core's handler comes in between (82 cycles a row, of which the handler and its registers are charged by themselves).
+    /// A hardware transfer that follows another takes no less, ns: the core's handler comes in between (86 cycles a row on the firmware, of
+    /// which its registers are charged by themselves).
     pub dma_row_ns: u64,
     /// One DMA engine alone, quarter nanoseconds a word. 60: 15 ns, 267 MB/s (workshop slides, S. Temple 2015).
     pub dma_word_quarter_ns: u64,
@@ -117,7 +117,7 @@ impl Default for Timing {
     fn default() -> Self {
         Self {
             dma_setup_ns: 200,
-            dma_row_ns: 245,
+            dma_row_ns: 365,
             dma_word_quarter_ns: 60,
             sdram_word_quarter_ns: 25,
             dma_submit_cycles: 8,

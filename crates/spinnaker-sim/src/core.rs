@@ -241,6 +241,20 @@ impl CoreInner {
         }
     }
 
+    /// Time of the handler for packets that came evenly from `head_ns` to `time_ns`: what the processor did meanwhile took longer by that,
+    /// and may not be over yet although it would be without.
+    pub fn interrupts(&mut self, head_ns: u64, time_ns: u64, cycles: u64) {
+        if self.local_ns > time_ns || self.local_ns <= head_ns {
+            return self.interrupt(time_ns, cycles);
+        }
+        self.busy_ns += cycles * CYCLE_NS;
+        let (handlers_ns, came_ns, work_ns) = (cycles * CYCLE_NS, time_ns - head_ns, self.local_ns - head_ns);
+        // While packets come the work goes on in what their handlers leave.
+        let end_ns = head_ns + work_ns + handlers_ns;
+        let slower_ns = work_ns * came_ns / came_ns.saturating_sub(handlers_ns).max(1);
+        self.debt_ns += end_ns.min(head_ns.saturating_add(slower_ns)).saturating_sub(time_ns);
+    }
+
     pub fn fail(&mut self, code: u32, detail: [u32; 2]) {
         if self.state == CoreState::Running {
             self.state = CoreState::Failed { code, detail };
@@ -435,6 +449,11 @@ impl CoreHandle {
 
     /// Sends `count` words of DTCM as packets with keys `key`, `key + 1`, ..; resolves when the controller has taken the last.
     pub async fn send_words(&self, key: u32, dtcm: u32, count: u32) {
+        self.send_words_spaced(key, dtcm, count, 0).await;
+    }
+
+    /// The same, with at least `spacing_cycles` of this core from packet to packet.
+    pub async fn send_words_spaced(&self, key: u32, dtcm: u32, count: u32, spacing_cycles: u32) {
         if count == 0 {
             return;
         }
@@ -446,7 +465,7 @@ impl CoreHandle {
                 return;
             };
             let words = self.cell.with_dtcm(inner, |all| all.get(range).map_or(Words::NONE, Words::shared));
-            let send_cycles = u64::from(self.cell.costs.send_cycles);
+            let send_cycles = u64::from(self.cell.costs.send_cycles.max(spacing_cycles));
             inner.local_ns = inner.local_ns.max(inner.send_free_ns);
             let time_ns = inner.local_ns + send_cycles * CYCLE_NS;
             inner.busy(send_cycles * u64::from(count));

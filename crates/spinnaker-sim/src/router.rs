@@ -76,6 +76,8 @@ pub(crate) struct LinkState {
     pub to: Option<u32>,
     /// When it has sent all that it was given.
     pub free_ns: u64,
+    /// When it has sent what fills it: words that their senders space leave room for others between them.
+    pub filled_ns: u64,
     /// Until when the router at the other end takes nothing.
     pub blocked_ns: u64,
     /// Packets so far: numbers the draws of losses.

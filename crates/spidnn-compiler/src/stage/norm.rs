@@ -143,8 +143,13 @@ impl NormPlan {
             e.push(wait(TAG_ONCE));
             let mark = e.mark();
             let scratch = e.alloc(EXCHANGE_SCRATCH_BYTES)?;
-            let exchange =
-                Exchange { sdram: self.exchange, words: count, scratch, scratch_bytes: EXCHANGE_SCRATCH_BYTES };
+            let exchange = Exchange {
+                sdram: self.exchange,
+                words: count,
+                scratch,
+                scratch_bytes: EXCHANGE_SCRATCH_BYTES,
+                spacing_cycles: 0,
+            };
             e.push(step(Command::ReduceUp(exchange)));
             e.push(step(Command::BroadcastDown(exchange)));
             e.release(mark);

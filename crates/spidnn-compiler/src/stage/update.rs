@@ -1,6 +1,6 @@
 //! The end of a training step: gradients summed over the replicas, the optimizer at the root, new parameters to every chip.
 
-use spidnn_core::command::{Command, EXCHANGE_SCRATCH_BYTES, Exchange, STREAM_BLOCK_WORDS};
+use spidnn_core::command::{Command, EXCHANGE_SCRATCH_BYTES, Exchange, spacing_cycles};
 use spidnn_graph::training::Clip;
 use spidnn_kernels::call::{self, Fill, NONE, Norms, OptimizerStep, SumParts};
 
@@ -8,14 +8,18 @@ use super::{CoreSlot, Stage, blocks, share};
 use crate::CompileError;
 use crate::emit::{Emit, SCALARS, TAG_ONCE, TAG_WEIGHTS, run, step, transfer, wait, words};
 
-/// The part of a vector that a slot takes in an exchange: whole stream blocks, dealt evenly.
+/// Words that a slot takes in an exchange, a multiple of it but for the end of the vector: a burst of a transfer, and less is not worth a core's
+/// way into the exchange.
+const SHARE_WORDS: u32 = 16;
+
+/// The part of a vector that a slot takes in an exchange. Even: cores share links by time, so who has less leaves the link idle.
 pub fn exchange_share(total_words: u32, slot: u32, slots: u32) -> (u32, u32) {
     if slot >= slots {
         return (0, 0);
     }
-    let (b0, b) = share(total_words.div_ceil(STREAM_BLOCK_WORDS), slot, slots);
-    let start = (b0 * STREAM_BLOCK_WORDS).min(total_words);
-    let end = ((b0 + b) * STREAM_BLOCK_WORDS).min(total_words);
+    let (b0, b) = share(total_words.div_ceil(SHARE_WORDS), slot, slots);
+    let start = (b0 * SHARE_WORDS).min(total_words);
+    let end = ((b0 + b) * SHARE_WORDS).min(total_words);
     (start, end - start)
 }
 
@@ -43,6 +47,8 @@ pub struct ExchangeStage {
     pub slots: u32,
     /// Direction.
     pub way: Way,
+    /// Cycles that the slowest link on the way takes for a word.
+    pub link_cycles: u32,
 }
 
 impl Stage for ExchangeStage {
@@ -65,8 +71,15 @@ impl Stage for ExchangeStage {
             return Ok(e);
         }
         let scratch = e.alloc(EXCHANGE_SCRATCH_BYTES)?;
-        let exchange =
-            Exchange { sdram: self.address + start * 4, words: count, scratch, scratch_bytes: EXCHANGE_SCRATCH_BYTES };
+        let senders = (0..self.slots).filter(|&slot| exchange_share(self.words, slot, self.slots).1 > 0).count();
+        let spacing_cycles = spacing_cycles(senders as u32, self.link_cycles);
+        let exchange = Exchange {
+            sdram: self.address + start * 4,
+            words: count,
+            scratch,
+            scratch_bytes: EXCHANGE_SCRATCH_BYTES,
+            spacing_cycles,
+        };
         e.push(step(match self.way {
             Way::Up => Command::ReduceUp(exchange),
             Way::Down => Command::BroadcastDown(exchange),

@@ -12,6 +12,11 @@ use crate::program::CHILDREN_MAX;
 
 /// Cycles a core waits before it asks (0.2 ms), doubled up to [`TIMEOUT_MAX_CYCLES`].
 const TIMEOUT_CYCLES: u64 = 40_000;
+/// Cycles to enter an exchange and to leave it, beyond its packets, kernels and transfers (measured: `runtime_truth exchanges`).
+const UP_CYCLES: u32 = 1650;
+const DOWN_CYCLES: u32 = 2650;
+/// Cycles for each block that is sent, beyond its words.
+const BLOCK_CYCLES: u32 = 600;
 /// Blocks a receiver has room for.
 const WINDOW: u32 = 2;
 const BLOCK: u32 = STREAM_BLOCK_WORDS;
@@ -128,6 +133,8 @@ struct Active {
     sent: u32,
     /// Towards the root.
     up: bool,
+    /// Cycles between words.
+    spacing_cycles: u32,
 }
 
 impl Active {
@@ -366,7 +373,8 @@ impl Links {
                     run += 1;
                 }
                 core.count(Counter::PacketsResent, run);
-                core.send_words(self.key(data, (number & 15) << 7 | i), place + i * 4, run).await;
+                core.send_words(self.key(data, (number & 15) << 7 | i), place + i * 4, run, active.spacing_cycles)
+                    .await;
                 i += run;
             }
         }
@@ -458,7 +466,8 @@ impl Links {
         let data = if up { kind::UP_DATA } else { kind::DOWN_DATA };
         let place = active.sent + Receiver::slot(number) as u32 * BLOCK * 4;
         if words > 0 {
-            core.send_words(self.key(data, (number & 15) << 7), place, words).await;
+            core.charge(BLOCK_CYCLES);
+            core.send_words(self.key(data, (number & 15) << 7), place, words, active.spacing_cycles).await;
         }
     }
 
@@ -474,7 +483,7 @@ impl Links {
         let own = |b: u32| e.scratch + (b % 2) * BLOCK * 4;
         let sums = e.scratch + 2 * BLOCK * 4;
         let received = e.scratch + 4 * BLOCK * 4;
-        self.begin(core, Active { words: e.words, received, sent: sums, up: true });
+        self.begin(core, Active { words: e.words, received, sent: sums, up: true, spacing_cycles: e.spacing_cycles });
         for child in 0..children {
             self.tell(core, true, child).await;
         }
@@ -531,7 +540,7 @@ impl Links {
         // Scratch: sent [2], received [2] (the places of `reduce_up`).
         let sent = e.scratch + 2 * BLOCK * 4;
         let received = e.scratch + 4 * BLOCK * 4;
-        self.begin(core, Active { words: e.words, received, sent, up: false });
+        self.begin(core, Active { words: e.words, received, sent, up: false, spacing_cycles: e.spacing_cycles });
         if parent {
             self.tell(core, false, 0).await;
         }
@@ -568,6 +577,7 @@ impl Links {
 
     /// Marks where the streams stand at the beginning of an exchange.
     fn begin<C: Core>(&mut self, core: &C, active: Active) {
+        core.charge(if active.up { UP_CYCLES } else { DOWN_CYCLES });
         self.streams.active = Some(active);
         for r in self.streams.from_children.iter_mut().chain([&mut self.streams.from_parent]) {
             r.first = r.next;

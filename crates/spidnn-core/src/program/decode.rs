@@ -149,11 +149,11 @@ fn command(code: u32, parameters: &[u32]) -> Option<Command> {
         }
         (opcode::WAIT, &[tag]) => Command::Wait { tag },
         (opcode::BARRIER, []) => Command::Barrier,
-        (opcode::REDUCE_UP, &[sdram, words, scratch, scratch_bytes]) => {
-            Command::ReduceUp(Exchange { sdram, words, scratch, scratch_bytes })
+        (opcode::REDUCE_UP, &[sdram, words, scratch, scratch_bytes, spacing_cycles]) => {
+            Command::ReduceUp(Exchange { sdram, words, scratch, scratch_bytes, spacing_cycles })
         }
-        (opcode::BROADCAST_DOWN, &[sdram, words, scratch, scratch_bytes]) => {
-            Command::BroadcastDown(Exchange { sdram, words, scratch, scratch_bytes })
+        (opcode::BROADCAST_DOWN, &[sdram, words, scratch, scratch_bytes, spacing_cycles]) => {
+            Command::BroadcastDown(Exchange { sdram, words, scratch, scratch_bytes, spacing_cycles })
         }
         (code, parameters) if code >= opcode::KERNEL => {
             Command::Kernel(KernelCall::decode(code - opcode::KERNEL, parameters).ok()?)

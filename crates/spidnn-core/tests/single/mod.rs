@@ -155,7 +155,7 @@ impl Core for Single {
         self.state.borrow_mut().deeds.push(Deed::Kernel(*call));
     }
     async fn send(&self, _: u32, _: Option<u32>) {}
-    async fn send_words(&self, _: u32, dtcm: u32, count: u32) {
+    async fn send_words(&self, _: u32, dtcm: u32, count: u32, _: u32) {
         assert!(u64::from(dtcm) + u64::from(count) * 4 <= 65536);
     }
     fn take(&self) -> Option<Arrival<Vec<u32>>> {

@@ -8,7 +8,7 @@ use spidnn::board::Board;
 use spidnn::cycle_link::CycleLink;
 use spidnn::wire_board::WireBoard;
 use spidnn_compiler::ChipImage;
-use spidnn_core::command::{Command, Exchange, Item, Loop, Step, When};
+use spidnn_core::command::{Command, Exchange, Item, LINK_CYCLES, Loop, Step, When, spacing_cycles};
 use spidnn_core::program::{CoreConfig, CoreImage, RunBlock, barrier, memory};
 use spinnaker_host::{Boards, BootOptions, Options, Transceiver};
 use spinnaker_machine::{ChipXy, Link as Direction, Machine, Route, RoutingEntry};
@@ -91,7 +91,13 @@ pub fn pair(cores: u8, words: u32, turns: u32, both: bool) -> BTreeMap<ChipXy, C
     let other = Route::NONE.with_link(Direction::E);
     let back = Route::NONE.with_link(Direction::W);
     for core in 1..=cores {
-        let exchange = Exchange { sdram: part(core, words), words, scratch: 0, scratch_bytes: 8192 };
+        let exchange = Exchange {
+            sdram: part(core, words),
+            words,
+            scratch: 0,
+            scratch_bytes: 8192,
+            spacing_cycles: spacing_cycles(cores.into(), LINK_CYCLES),
+        };
         let mut body = vec![step(Command::ReduceUp(exchange))];
         if both {
             body.push(step(Command::BroadcastDown(exchange)));
@@ -110,6 +116,14 @@ pub fn pair(cores: u8, words: u32, turns: u32, both: bool) -> BTreeMap<ChipXy, C
     parent.routes.push(RoutingEntry { key: 0, mask: 0xFFF0_0000, route: other });
     child.routes.push(RoutingEntry { key: key(1, 0), mask: 0xFFF0_0000, route: back });
     BTreeMap::from([(CHIP, parent), (NEIGHBOUR, child)])
+}
+
+/// Words of the vectors of exchanges whose times are held, fast against cycle.
+pub const EXCHANGED_WORDS: [u32; 5] = [16, 64, 128, 512, 2048];
+
+/// Turns of an exchange of so many words that make its start small.
+pub fn exchange_turns(words: u32) -> u32 {
+    (2048 / words).clamp(2, 8)
 }
 
 /// Runs what is loaded; the cycles of the core that took longest.

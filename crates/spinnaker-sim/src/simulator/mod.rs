@@ -308,6 +308,7 @@ impl Simulator {
                     LinkState {
                         to: machine.neighbour(xy, link).and_then(|to| chip_index.get(&to).copied()),
                         free_ns: 0,
+                        filled_ns: 0,
                         blocked_ns: 0,
                         packets: 0,
                         short_ns: if slow { timing.board_link_short_ns } else { timing.link_short_ns },

@@ -91,7 +91,11 @@ impl Simulator {
                 let packet_ns = if train.long() { state.long_ns } else { state.short_ns };
                 let slack_ns = packet_ns * self.config.timing.link_buffer_packets;
                 let stuck_ns = stalled_ns.saturating_sub(train.head_ns);
-                state.free_ns = state.free_ns.max(accepted_ns.saturating_sub(stuck_ns + slack_ns));
+                // (Words that their sender spaces do not hold the link between them.)
+                if accepted_ns > train.tail_ns + stuck_ns + slack_ns {
+                    state.free_ns = state.free_ns.max(accepted_ns - (stuck_ns + slack_ns));
+                    state.filled_ns = state.filled_ns.max(accepted_ns - (stuck_ns + slack_ns));
+                }
                 if stuck_ns > 0 {
                     state.blocked_ns = state.blocked_ns.max(stalled_ns.saturating_sub(slack_ns));
                 }
@@ -144,7 +148,10 @@ impl Simulator {
             self.counters.dropped_dead_link += u64::from(train.count);
             return self.stall(chip, head_ns, u64::from(train.count));
         };
-        let ready_ns = head_ns.max(state.free_ns);
+        // Spaced words leave room for each other and for single packets, as long as all together are no more than the link carries.
+        let spaced = train.count > 1 && tail_ns - head_ns > u64::from(train.count - 1) * packet_ns;
+        let fills = train.count > 1 && !spaced;
+        let ready_ns = head_ns.max(if fills { state.free_ns } else { state.filled_ns });
         let mut gone = 0;
         if state.blocked_ns > ready_ns + timing.router_wait_ns {
             // The router at the other end is stuck for longer than this one waits.
@@ -152,9 +159,13 @@ impl Simulator {
         }
         let count = u64::from(train.count - gone);
         let head_ns = ready_ns.max(state.blocked_ns.min(ready_ns + (u64::from(gone) + 1) * timing.router_wait_ns));
-        let tail_ns = if count == 0 { head_ns } else { tail_ns.max(head_ns + (count - 1) * packet_ns) };
+        let mut tail_ns = tail_ns.max(head_ns);
         if count > 0 {
-            state.free_ns = head_ns + count * packet_ns;
+            state.free_ns = head_ns.max(state.free_ns) + count * packet_ns;
+            state.filled_ns = if fills { state.free_ns } else { head_ns + packet_ns };
+            if count > 1 {
+                tail_ns = tail_ns.max(state.free_ns - packet_ns);
+            }
         }
         let number = state.packets;
         state.packets += count;
@@ -255,7 +266,7 @@ impl Simulator {
             }
         }
         for &(time_ns, count, cores) in &groups {
-            let part = Train { cores, words: train.words.part(0, count), count, ..*train };
+            let part = Train { cores, words: train.words.part(0, count), count, head_ns, ..*train };
             self.push_train(part, time_ns, kind::DELIVER);
         }
         self.groups = groups;
@@ -272,7 +283,11 @@ impl Simulator {
                 let inner = &mut *core.cell.inner.borrow_mut();
                 let alive = matches!(inner.state, CoreState::Running | CoreState::Ready);
                 if alive {
-                    inner.interrupt(self.now_ns, cycles);
+                    if train.count == 1 {
+                        inner.interrupt(self.now_ns, cycles);
+                    } else {
+                        inner.interrupts(train.head_ns, self.now_ns, cycles);
+                    }
                     inner.inbox.push_back(Arrival { key: train.key, words: train.words.clone() });
                 }
                 alive
