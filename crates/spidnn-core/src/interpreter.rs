@@ -19,21 +19,28 @@ const WORD_CYCLES: u32 = 8;
 const PATCH_CYCLES: u32 = 20;
 /// Cycles for the registers of a loop's turn.
 const TURN_CYCLES: u32 = 120;
-/// Cycles more for a kernel with so many parameters: the call is read, and every buffer that they name is checked. (Measured: `check` in
-/// `cargo run --release -p spidnn-truth --example kernels`, less the 240 that the measurement takes.)
-const fn kernel_cycles(number: u32, words: u32) -> u32 {
+/// Cycles more for a kernel with so many parameters: the call is read.
+const fn kernel_cycles(words: u32) -> u32 {
+    40 + 4 * words
+}
+/// Cycles more for one whose buffers are checked. (Measured: `check` in `cargo run --release -p spidnn-truth --example kernels`, less the 240
+/// that the measurement takes.)
+const fn check_cycles(number: u32, words: u32) -> u32 {
     match number {
-        call::Conv::NUMBER | call::ConvHalf::NUMBER => 3400,
-        call::ConvWgrad::NUMBER | call::ConvWgradHalf::NUMBER => 3300,
-        call::Pool::NUMBER | call::PoolGrad::NUMBER | call::Pool8::NUMBER => 2000,
-        call::OptimizerStep::NUMBER => 1250,
-        call::Product8::NUMBER => 900,
-        call::WidenWindow::NUMBER | call::WidenColumns::NUMBER => 650,
-        _ => 40 + 62 * words,
+        call::Conv::NUMBER | call::ConvHalf::NUMBER => 3250,
+        call::ConvWgrad::NUMBER | call::ConvWgradHalf::NUMBER => 3150,
+        call::Pool::NUMBER | call::PoolGrad::NUMBER | call::Pool8::NUMBER => 1960,
+        call::OptimizerStep::NUMBER => 1170,
+        call::Product8::NUMBER => 840,
+        call::WidenColumns::NUMBER => 750,
+        call::WidenWindow::NUMBER => 450,
+        _ => 100 + 50 * words,
     }
 }
 /// Cycles more for a transfer: rows clamped, memories checked, queued.
 const TRANSFER_CYCLES: u32 = 560;
+/// The same for one that has been found sound before.
+const SOUND_TRANSFER_CYCLES: u32 = 300;
 /// Processor time to charge: none on a real core, which takes it.
 #[derive(Debug)]
 struct Charge(u32);
@@ -153,6 +160,11 @@ pub(crate) struct Interpreter {
     parameters: [u32; CALL_WORDS_MAX],
     /// Cycles that the interpreter itself has taken, as far as they have not been charged.
     charged: Charge,
+    /// Commands outside of loops that say the same in every run (those without patches), a bit for each of the first 32 of a segment: whether
+    /// they have been found sound. The bit of the command at hand (0: it is none of them, or one too many), and that of the next one.
+    sound: u32,
+    bit: u32,
+    next_bit: u32,
     /// Why there is nothing to do.
     pub failure: Failure,
     /// What was read last for each kind of deed.
@@ -177,6 +189,9 @@ impl Interpreter {
         failure: Failure { code: ErrorCode::BadCommand, detail: [0; 2] },
         parameters: [0; CALL_WORDS_MAX],
         charged: Charge(0),
+        sound: 0,
+        bit: 0,
+        next_bit: 1,
         call: KernelCall::NOTHING,
         transfer: NO_TRANSFER,
         tag: 0,
@@ -190,9 +205,11 @@ impl Interpreter {
         self.commands = u32::try_from(commands_max).unwrap_or(u32::MAX);
     }
 
-    /// Begins a segment.
-    pub fn begin_segment(&mut self, segment: &[u32]) {
+    /// Begins a segment, of which the commands with these bits have been found sound (see [`Interpreter::sound`]).
+    pub fn begin_segment(&mut self, segment: &[u32], sound: u32) {
         self.depth = 0;
+        self.sound = sound;
+        self.next_bit = 1;
         // The first word is the length of the next segment.
         self.place = 1;
         self.words = segment.len() as u32;
@@ -218,8 +235,18 @@ impl Interpreter {
         core::mem::take(&mut self.charged.0)
     }
 
-    /// Checks the kernel call of the last [`Deed::Kernel`].
+    /// What has been found sound of the segment: a bit for each of its first commands that do not change.
+    pub fn sound(&self) -> u32 {
+        self.sound
+    }
+
+    /// Checks the kernel call of the last [`Deed::Kernel`], if it has not been found sound before.
     pub fn check_call<C: Core>(&mut self, core: &C) -> Result<(), Failure> {
+        if self.sound & self.bit != 0 {
+            return Ok(());
+        }
+        self.sound |= self.bit;
+        self.charged.add(check_cycles(self.call.number(), self.call.word_count() as u32));
         core.check_call(&self.call, memory::BUFFERS_END)
             .map_err(|code| Failure::new(code, self.call.number(), self.place))
     }
@@ -271,12 +298,17 @@ impl Interpreter {
                 continue;
             }
             self.charged.add(PATCH_CYCLES * patches as u32);
+            self.bit = 0;
+            if patches == 0 && self.depth == 0 {
+                self.bit = self.next_bit;
+                self.next_bit <<= 1;
+            }
             let mut at = place as usize + 1;
             let mut i = 0;
             let code = head & 0xFF;
             let is_kernel = code >= opcode::KERNEL;
             let parameters = if is_kernel {
-                self.charged.add(kernel_cycles(code - opcode::KERNEL, count as u32));
+                self.charged.add(kernel_cycles(count as u32));
                 if !self.take_call(code - opcode::KERNEL, &segment[at..at + count]) {
                     return Deed::Fail;
                 }
@@ -345,8 +377,16 @@ impl Interpreter {
         let bad = Failure::new(ErrorCode::BadCommand, head, place);
         let outcome = match (head & 0xFF, &self.parameters[..count]) {
             (opcode::DMA, p) => {
-                self.charged.add(TRANSFER_CYCLES);
-                transfer(p, bad, &mut self.transfer).map(|some| if some { Deed::Transfer } else { Deed::Nothing })
+                let sound = self.sound & self.bit != 0;
+                self.charged.add(if sound { SOUND_TRANSFER_CYCLES } else { TRANSFER_CYCLES });
+                transfer(p, bad, sound, &mut self.transfer).map(|some| {
+                    if some {
+                        self.sound |= self.bit;
+                        Deed::Transfer
+                    } else {
+                        Deed::Nothing
+                    }
+                })
             }
             #[cfg(feature = "exchanges")]
             (opcode::REDUCE_UP, p) if count == 4 => exchange(p, bad).map(|exchange| {
@@ -480,10 +520,16 @@ fn divided(a: u32, b: u32) -> (u32, u32) {
     }
 }
 
-/// A transfer with its rows clamped; `false` if there are none left.
+/// A transfer with its rows clamped; `false` if there are none left. Nothing is looked at again in a `sound` one whose rows need no clamping.
 #[inline(never)]
-fn transfer(p: &[u32], bad: Failure, t: &mut Transfer) -> Result<bool, Failure> {
+fn transfer(p: &[u32], bad: Failure, sound: bool, t: &mut Transfer) -> Result<bool, Failure> {
     let &[out, sdram, dtcm, row_bytes, first, rows, limit, sdram_stride, dtcm_stride, tag] = p else { return Err(bad) };
+    if sound && first == 0 && rows <= limit {
+        let direction = if out == 0 { Direction::In } else { Direction::Out };
+        let tag = tag as u8;
+        *t = Transfer { direction, sdram, dtcm, row_bytes, rows, sdram_stride, dtcm_stride, tag };
+        return Ok(true);
+    }
     let first = i64::from(first as i32);
     let from = first.max(0);
     let to = (first + i64::from(rows)).min(limit.into());

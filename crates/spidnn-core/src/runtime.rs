@@ -61,6 +61,7 @@ async fn serve<C: Core>(core: &C, image: u32, commands_max: u64) -> Result<(), F
         links: Links::EMPTY,
         interpreter: Interpreter::EMPTY,
         held: [(0, 0); 2],
+        sound: [0; 2],
     };
     runner.read_head().await?;
     loop {
@@ -86,6 +87,8 @@ struct Runner<'a, C: Core> {
     interpreter: Interpreter,
     /// Offset and words of the segments that the halves of the buffer hold.
     held: [(u32, u32); 2],
+    /// What the interpreter has found sound in them.
+    sound: [u32; 2],
 }
 
 #[maybe_async]
@@ -167,7 +170,9 @@ impl<C: Core> Runner<'_, C> {
             if next_words != 0 {
                 self.fetch(next_offset, next_words, 1 - parity, half).await?;
             }
+            self.interpreter.begin_segment(segment, self.sound[parity as usize]);
             self.segment(segment).await?;
+            self.sound[parity as usize] = self.interpreter.sound();
             (offset, words) = (next_offset, next_words);
             parity = 1 - parity;
         }
@@ -185,6 +190,7 @@ impl<C: Core> Runner<'_, C> {
         if held == (offset, words) {
             return Ok(());
         }
+        self.sound[parity as usize] = 0;
         if words > half || u64::from(offset) + u64::from(words) > u64::from(self.total) {
             return Err(Failure::new(ErrorCode::BadImage, offset, words));
         }
@@ -193,17 +199,16 @@ impl<C: Core> Runner<'_, C> {
         Ok(())
     }
 
-    /// Executes a segment.
+    /// Executes the segment that the interpreter has begun.
     #[inline(never)]
     async fn segment(&mut self, segment: &[u32]) -> Result<(), Failure> {
         let core = self.core;
-        self.interpreter.begin_segment(segment);
         loop {
             let deed = self.interpreter.next(segment);
-            core.charge(self.interpreter.take_charge());
             if let Deed::Kernel = deed {
                 self.interpreter.check_call(core)?;
             }
+            core.charge(self.interpreter.take_charge());
             let said = &self.interpreter;
             match deed {
                 Deed::End => return Ok(()),
