@@ -8,7 +8,7 @@ use crate::command::Exchange;
 use crate::command::{When, loops, reg};
 use crate::core_trait::{Core, Direction, Transfer};
 use crate::error::{ErrorCode, Failure};
-use crate::program::{in_sdram, memory, opcode};
+use crate::program::{RUN_BLOCK_WORDS, in_sdram, memory, opcode, set_registers};
 
 /// Cycles of every command, as the firmware takes them (measured: `cargo run --release -p spidnn --example runtime_truth`): fetch, condition,
 /// dispatch, a look at what has arrived.
@@ -160,8 +160,8 @@ pub(crate) struct Interpreter {
     parameters: [u32; CALL_WORDS_MAX],
     /// Cycles that the interpreter itself has taken, as far as they have not been charged.
     charged: Charge,
-    /// Commands outside of loops that say the same in every run (those without patches), a bit for each of the first 32 of a segment: whether
-    /// they have been found sound. The bit of the command at hand (0: it is none of them, or one too many), and that of the next one.
+    /// Kernels and transfers outside of loops that say the same in every run (those without patches), a bit for each of the first 32 of a
+    /// segment: whether they have been found sound. The bit of the command at hand (0: it is none of them), and that of the next one.
     sound: u32,
     bit: u32,
     next_bit: u32,
@@ -199,10 +199,10 @@ impl Interpreter {
         exchange: Exchange { sdram: 0, words: 0, scratch: 0, scratch_bytes: 0 },
     };
 
-    /// Begins a run.
-    pub fn begin_run(&mut self, registers: &[u32; reg::COUNT], commands_max: u64) {
-        self.registers = *registers;
+    /// Begins a run as its block says; the number of its program, `None` if it is not a run block of this version.
+    pub fn begin_run(&mut self, block: &[u32; RUN_BLOCK_WORDS], commands_max: u64) -> Option<u32> {
         self.commands = u32::try_from(commands_max).unwrap_or(u32::MAX);
+        set_registers(block, &mut self.registers)
     }
 
     /// Begins a segment, of which the commands with these bits have been found sound (see [`Interpreter::sound`]).
@@ -253,7 +253,9 @@ impl Interpreter {
 
     /// Takes a kernel's parameters as they are in the segment.
     #[inline(never)]
-    fn take_call(&mut self, number: u32, words: &[u32]) -> bool {
+    fn take_call(&mut self, head: u32, place: u32, segment: &[u32]) -> bool {
+        let number = (head & 0xFF) - opcode::KERNEL;
+        let words = words_of(head, place, segment).unwrap_or_default();
         let Err(error) = self.call.read(number, words) else { return true };
         let code = match error {
             DecodeError::UnknownKernel(_) => ErrorCode::NoKernel,
@@ -299,7 +301,7 @@ impl Interpreter {
             }
             self.charged.add(PATCH_CYCLES * patches as u32);
             self.bit = 0;
-            if patches == 0 && self.depth == 0 {
+            if patches == 0 && self.depth == 0 && count > 1 {
                 self.bit = self.next_bit;
                 self.next_bit <<= 1;
             }
@@ -309,20 +311,26 @@ impl Interpreter {
             let is_kernel = code >= opcode::KERNEL;
             let parameters = if is_kernel {
                 self.charged.add(kernel_cycles(count as u32));
-                if !self.take_call(code - opcode::KERNEL, &segment[at..at + count]) {
+                if !self.take_call(head, place, segment) {
                     return Deed::Fail;
                 }
-                at += count;
                 self.call.parameters_mut()
             } else {
+                // A transfer that does not change is read where it lies.
+                if code == opcode::DMA && patches == 0 {
+                    match self.deed(head, place, segment) {
+                        Deed::Nothing => continue,
+                        deed => return deed,
+                    }
+                }
                 self.charged.add(WORD_CYCLES * count as u32);
                 while i < count {
-                    self.parameters[i] = segment[at];
-                    at += 1;
+                    self.parameters[i] = segment[at + i];
                     i += 1;
                 }
                 &mut self.parameters
             };
+            at += count;
             i = 0;
             while i < patches {
                 let patch = segment[at];
@@ -349,7 +357,7 @@ impl Interpreter {
                         return self.bad(head, place);
                     }
                 }
-                _ => match self.deed(head, place, count) {
+                _ => match self.deed(head, place, &[]) {
                     Deed::Nothing => {}
                     deed => return deed,
                 },
@@ -371,22 +379,20 @@ impl Interpreter {
         Deed::Fail
     }
 
-    /// What a transfer or an exchange asks for, whose parameters are patched.
+    /// What a transfer or an exchange asks for: with its parameters as they are in the segment, or (no segment) those that were patched.
     #[inline(never)]
-    fn deed(&mut self, head: u32, place: u32, count: usize) -> Deed {
+    fn deed(&mut self, head: u32, place: u32, segment: &[u32]) -> Deed {
         let bad = Failure::new(ErrorCode::BadCommand, head, place);
-        let outcome = match (head & 0xFF, &self.parameters[..count]) {
+        let count = (head >> 8 & 0xFF) as usize;
+        let patched = self.parameters.get(..count);
+        let parameters = words_of(head, place, segment).or(patched).unwrap_or_default();
+        let outcome = match (head & 0xFF, parameters) {
             (opcode::DMA, p) => {
+                // One that moves nothing is as good as sound.
                 let sound = self.sound & self.bit != 0;
+                self.sound |= self.bit;
                 self.charged.add(if sound { SOUND_TRANSFER_CYCLES } else { TRANSFER_CYCLES });
-                transfer(p, bad, sound, &mut self.transfer).map(|some| {
-                    if some {
-                        self.sound |= self.bit;
-                        Deed::Transfer
-                    } else {
-                        Deed::Nothing
-                    }
-                })
+                transfer(p, bad, sound, &mut self.transfer).map(|some| if some { Deed::Transfer } else { Deed::Nothing })
             }
             #[cfg(feature = "exchanges")]
             (opcode::REDUCE_UP, p) if count == 4 => exchange(p, bad).map(|exchange| {
@@ -472,17 +478,14 @@ impl Interpreter {
         let (mut sample, mut block) = (r[base + 5], r[base + 6]);
         (r[base], r[base + 1], r[base + 2], r[base + 3]) = (index, sample, block, frame.parity);
         r[count] = r[count + 1];
-        if index > u32::MAX - frame.step {
-            let f = *frame;
-            return self.set_turn(&f, NEXT, index.wrapping_add(f.step), 1 - f.parity);
-        }
         sample = sample.wrapping_add(frame.step_sample);
         block += frame.step_block;
         if block >= frame.divisor {
             block -= frame.divisor;
             sample = sample.wrapping_add(1);
         }
-        let next = index + frame.step;
+        // Beyond the end where there is no next turn: nobody asks.
+        let next = index.wrapping_add(frame.step);
         (r[base + 4], r[base + 5], r[base + 6], r[base + 7]) = (next, sample, block, 1 - frame.parity);
         r[count + 1] = frame.items_at(next);
     }
@@ -494,6 +497,11 @@ impl Interpreter {
         self.registers[base..base + NEXT].copy_from_slice(&[index, sample, block, parity]);
         self.registers[usize::from(reg::loop_count(f.depth)) + offset / NEXT] = f.items_at(index);
     }
+}
+
+/// The parameters of the command that begins at a place of a segment.
+fn words_of(head: u32, place: u32, segment: &[u32]) -> Option<&[u32]> {
+    segment.get(place as usize + 1..)?.get(..(head >> 8 & 0xFF) as usize)
 }
 
 #[cfg(feature = "exchanges")]
@@ -528,7 +536,7 @@ fn transfer(p: &[u32], bad: Failure, sound: bool, t: &mut Transfer) -> Result<bo
         let direction = if out == 0 { Direction::In } else { Direction::Out };
         let tag = tag as u8;
         *t = Transfer { direction, sdram, dtcm, row_bytes, rows, sdram_stride, dtcm_stride, tag };
-        return Ok(true);
+        return Ok(rows != 0 && row_bytes != 0);
     }
     let first = i64::from(first as i32);
     let from = first.max(0);

@@ -10,7 +10,6 @@ use crate::interpreter::{Deed, Interpreter};
 use crate::pages;
 use crate::program::{
     CONFIG_WORDS, CoreConfig, HEADER_WORDS, MAGIC, PROGRAMS, RUN_BLOCK_WORDS, SEGMENT_WORDS_MAX, VERSION, in_sdram,
-    registers_of,
 };
 
 /// Commands that one run may execute, those passed over included: far more than any batch takes. So a damaged list ends, too.
@@ -141,12 +140,11 @@ impl<C: Core> Runner<'_, C> {
         if self.held[1].1 > self.half() - RUN_BLOCK_WORDS as u32 {
             self.held[1] = (0, 0);
         }
-        let mut block = [0; RUN_BLOCK_WORDS];
-        core.read(place, &mut block);
-        let (program, registers) =
-            registers_of(&block).ok_or(Failure::new(ErrorCode::BadRunBlock, block[0], config.run_block))?;
+        let block = core.segment(place, RUN_BLOCK_WORDS as u32);
+        let bad = |found| Failure::new(ErrorCode::BadRunBlock, found, config.run_block);
+        let block = block.as_ref().first_chunk().ok_or(bad(0))?;
+        let program = self.interpreter.begin_run(block, commands_max).ok_or(bad(block[0]))?;
         core.write(config.scalars, &block[16..]);
-        self.interpreter.begin_run(&registers, commands_max);
         Ok(program)
     }
 

@@ -103,7 +103,7 @@ pub fn widen(call: &Widen) -> u64 {
 /// orr  p, p, t, lsl #8         1        orr  q, q, t, lsr #16       1
 ///                                       stm  dst!, {p, q}           2
 /// ```
-/// A turn of four words SUBS, BNE (4); a row: pointers and counters (15). Before, all is filled with the border (5 for four words). The shifted copy: in a turn
+/// A turn of four words SUBS, BNE (4); a row: pointers and counters (15). Before, all is filled with the border (5 for four words), unless the bytes take all of it. The shifted copy: in a turn
 /// of four words LDM, STM (8), two operations a word (8), SUBS, BNE (4), for a row [`COPY`]. Rows that do not begin at a word, or hold no whole number
 /// of words, are taken one by one ([`ROW`]): where they begin at a word all but the last bytes as above (with a call, 85), else byte by byte ([`BYTE`]).
 pub fn widen_window(call: &WidenWindow) -> u64 {
@@ -121,7 +121,8 @@ pub fn widen_window(call: &WidenWindow) -> u64 {
     };
     let apart = if whole && !copied { 0 } else { rows * ROW };
     let copy = if copied { rows * (COPY + 11 * row / 2) } else { 0 };
-    CALL + WINDOW + filled(rows * row) + held * held_row + apart + copy
+    let border = if call.covers((from, to)) { 0 } else { filled(rows * row) };
+    CALL + WINDOW + border + held * held_row + apart + copy
 }
 
 /// Words set to the border: 20 for sixteen, 5 for each that is left over.
