@@ -314,6 +314,9 @@ impl Interpreter {
                 if !self.take_call(head, place, segment) {
                     return Deed::Fail;
                 }
+                if patches == 0 {
+                    return Deed::Kernel;
+                }
                 self.call.parameters_mut()
             } else {
                 // A transfer that does not change is read where it lies.

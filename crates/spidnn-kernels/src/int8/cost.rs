@@ -11,8 +11,8 @@ use crate::num::cycles as op;
 /// Around a tile: pointers, counters and the way into the unrolled loop (14), pointers and constants of the finish (7), pointers of the next tile
 /// and loop (14), with what the end of the last segment takes (10).
 const TILE: u64 = 45;
-/// From a segment to the next: end of the loop (9), branch (3), pointers and counters (8), the way into the loop (5).
-const SEGMENT: u64 = 25;
+/// From a segment to the next: end of the loop (9), branch (3), pointers and counters (6), the way into the loop (4).
+const SEGMENT: u64 = 22;
 /// From a turn of the unrolled loop to the next.
 const TURN: u64 = 11;
 /// What all lines share: steps and addresses.
