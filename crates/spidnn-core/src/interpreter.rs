@@ -1,6 +1,7 @@
 //! What a command list says, one deed after the other: loops, conditions and patches are resolved here, without waiting for anything.
 
 use spidnn_kernels::call::{self, CALL_WORDS_MAX};
+use spidnn_kernels::dtcm::times;
 use spidnn_kernels::{DecodeError, KernelCall};
 
 #[cfg(feature = "exchanges")]
@@ -541,38 +542,32 @@ fn transfer(p: &[u32], bad: Failure, sound: bool, t: &mut Transfer) -> Result<bo
         *t = Transfer { direction, sdram, dtcm, row_bytes, rows, sdram_stride, dtcm_stride, tag };
         return Ok(rows != 0 && row_bytes != 0);
     }
-    let first = i64::from(first as i32);
-    let from = first.max(0);
-    let to = (first + i64::from(rows)).min(limit.into());
+    let first = first as i32;
+    let (from, skipped) = (first.max(0) as u32, first.min(0).unsigned_abs());
+    let to = from.saturating_add(rows.saturating_sub(skipped)).min(limit);
     if from >= to || row_bytes == 0 {
         return Ok(false);
     }
     if out > 1 || tag >= 16 {
         return Err(bad);
     }
-    // Products of two words: nothing overflows. (Those of short ones take an instruction of a core where others call a function.)
-    let product = |a: u32, b: u32| match (a | b) >> 16 {
-        0 => u64::from(a * b),
-        _ => u64::from(a) * u64::from(b),
-    };
-    let (count, skipped) = ((to - from) as u32, (from - first) as u32);
-    let sdram_at = u64::from(sdram) + product(from as u32, sdram_stride);
-    let dtcm_at = u64::from(dtcm) + product(skipped, dtcm_stride);
-    let behind = |stride: u32| product(count - 1, stride) + u64::from(row_bytes);
-    let aligned = (sdram_at as u32 | dtcm_at as u32 | row_bytes | sdram_stride | dtcm_stride).is_multiple_of(4);
+    // What is beyond 32 bits is beyond any memory: all of this saturates.
+    let count = to - from;
+    let sdram_at = sdram.saturating_add(times(from, sdram_stride));
+    let dtcm_at = dtcm.saturating_add(times(skipped, dtcm_stride));
+    let behind = |stride: u32| times(count - 1, stride).saturating_add(row_bytes);
+    let aligned = (sdram_at | dtcm_at | row_bytes | sdram_stride | dtcm_stride).is_multiple_of(4);
     // Rows may lie upon each other, but nothing moves more than fits into a program's part of DTCM.
-    let dtcm_bytes = u64::from(memory::BUFFERS_END);
-    let sound = u32::try_from(sdram_at).is_ok_and(|at| in_sdram(at, behind(sdram_stride)))
-        && dtcm_at <= dtcm_bytes
-        && dtcm_at + behind(dtcm_stride) <= dtcm_bytes
-        && product(count, row_bytes) <= dtcm_bytes;
+    let sound = in_sdram(sdram_at, behind(sdram_stride).into())
+        && dtcm_at.saturating_add(behind(dtcm_stride)) <= memory::BUFFERS_END
+        && times(count, row_bytes) <= memory::BUFFERS_END;
     if !aligned || !sound {
-        return Err(Failure::new(ErrorCode::BadTransfer, sdram_at as u32, dtcm_at as u32));
+        return Err(Failure::new(ErrorCode::BadTransfer, sdram_at, dtcm_at));
     }
     *t = Transfer {
         direction: if out == 0 { Direction::In } else { Direction::Out },
-        sdram: sdram_at as u32,
-        dtcm: dtcm_at as u32,
+        sdram: sdram_at,
+        dtcm: dtcm_at,
         row_bytes,
         rows: count,
         sdram_stride,
