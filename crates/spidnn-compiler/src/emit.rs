@@ -497,8 +497,7 @@ impl Emit {
         if self.samples_max != 1 {
             return false;
         }
-        Self::turns_of_one(header, patches)
-            .is_some_and(|turns| header.start.saturating_add(header.step) >= turns)
+        Self::turns_of_one(header, patches).is_some_and(|turns| header.start.saturating_add(header.step) >= turns)
     }
 
     /// What a loop over samples counts to where there is one; `None` for other loops.
@@ -564,7 +563,9 @@ impl Emit {
         if ins.is_empty() || !fixed || (by_sample && !there) {
             return false;
         }
-        let Some(steps) = ins.iter().map(|t| t.first(header, self.unasked)).collect::<Option<Vec<_>>>() else { return false };
+        let Some(steps) = ins.iter().map(|t| t.first(header, self.unasked)).collect::<Option<Vec<_>>>() else {
+            return false;
+        };
         steps.into_iter().for_each(|step| self.push(step));
         if self.ahead_at == 0 {
             self.ahead_at = self.items.len();

@@ -41,7 +41,7 @@ const fn check_cycles(number: u32, words: u32) -> u32 {
 /// Cycles more for a transfer: rows clamped, memories checked, queued.
 const TRANSFER_CYCLES: u32 = 560;
 /// The same for one that has been found sound before.
-const SOUND_TRANSFER_CYCLES: u32 = 300;
+const SOUND_TRANSFER_CYCLES: u32 = 330;
 /// Processor time to charge: none on a real core, which takes it.
 #[derive(Debug)]
 struct Charge(u32);
@@ -266,6 +266,23 @@ impl Interpreter {
         false
     }
 
+    /// Takes a transfer that was found sound, if its rows need no clamping.
+    #[inline(never)]
+    fn take_transfer(&mut self, head: u32, place: u32, segment: &[u32]) -> bool {
+        let Some(&[out, sdram, dtcm, row_bytes, first, rows, limit, sdram_stride, dtcm_stride, tag]) =
+            words_of(head, place, segment)
+        else {
+            return false;
+        };
+        if first != 0 || rows > limit || rows == 0 || row_bytes == 0 {
+            return false;
+        }
+        let direction = if out == 0 { Direction::In } else { Direction::Out };
+        let tag = tag as u8;
+        self.transfer = Transfer { direction, sdram, dtcm, row_bytes, rows, sdram_stride, dtcm_stride, tag };
+        true
+    }
+
     /// The next deed of the segment that was begun. Every command goes through here, so on a core this is ARM code, plainly written: what
     /// the standard library's adaptors do would be calls of Thumb code.
     #[inline(never)]
@@ -322,6 +339,10 @@ impl Interpreter {
             } else {
                 // A transfer that does not change is read where it lies.
                 if code == opcode::DMA && patches == 0 {
+                    if self.sound & self.bit != 0 && self.take_transfer(head, place, segment) {
+                        self.charged.add(SOUND_TRANSFER_CYCLES);
+                        return Deed::Transfer;
+                    }
                     match self.deed(head, place, segment) {
                         Deed::Nothing => continue,
                         deed => return deed,
@@ -393,10 +414,9 @@ impl Interpreter {
         let outcome = match (head & 0xFF, parameters) {
             (opcode::DMA, p) => {
                 // One that moves nothing is as good as sound.
-                let sound = self.sound & self.bit != 0;
                 self.sound |= self.bit;
-                self.charged.add(if sound { SOUND_TRANSFER_CYCLES } else { TRANSFER_CYCLES });
-                transfer(p, bad, sound, &mut self.transfer).map(|some| if some { Deed::Transfer } else { Deed::Nothing })
+                self.charged.add(TRANSFER_CYCLES);
+                transfer(p, bad, &mut self.transfer).map(|some| if some { Deed::Transfer } else { Deed::Nothing })
             }
             #[cfg(feature = "exchanges")]
             (opcode::REDUCE_UP, p) if count == 4 => exchange(p, bad).map(|exchange| {
@@ -532,16 +552,10 @@ fn divided(a: u32, b: u32) -> (u32, u32) {
     }
 }
 
-/// A transfer with its rows clamped; `false` if there are none left. Nothing is looked at again in a `sound` one whose rows need no clamping.
+/// A transfer with its rows clamped; `false` if there are none left.
 #[inline(never)]
-fn transfer(p: &[u32], bad: Failure, sound: bool, t: &mut Transfer) -> Result<bool, Failure> {
+fn transfer(p: &[u32], bad: Failure, t: &mut Transfer) -> Result<bool, Failure> {
     let &[out, sdram, dtcm, row_bytes, first, rows, limit, sdram_stride, dtcm_stride, tag] = p else { return Err(bad) };
-    if sound && first == 0 && rows <= limit {
-        let direction = if out == 0 { Direction::In } else { Direction::Out };
-        let tag = tag as u8;
-        *t = Transfer { direction, sdram, dtcm, row_bytes, rows, sdram_stride, dtcm_stride, tag };
-        return Ok(rows != 0 && row_bytes != 0);
-    }
     let first = first as i32;
     let (from, skipped) = (first.max(0) as u32, first.min(0).unsigned_abs());
     let to = from.saturating_add(rows.saturating_sub(skipped)).min(limit);

@@ -345,7 +345,8 @@ impl RunBlock {
 
 /// Sets the registers as a run block says; its program, or `None` if it is not a run block of this version.
 pub(crate) fn set_registers(block: &[u32; RUN_BLOCK_WORDS], registers: &mut [u32; reg::COUNT]) -> Option<u32> {
-    let [magic, program, samples, first_sample, seed, seed_high, step, input_buffer, inverse_batch, fetch_kept, ..] = *block;
+    let [magic, program, samples, first_sample, seed, seed_high, step, input_buffer, inverse_batch, fetch_kept, ..] =
+        *block;
     if magic != MAGIC ^ VERSION {
         return None;
     }
