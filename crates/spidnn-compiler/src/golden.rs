@@ -88,7 +88,7 @@ fn predictions() {
     predictions_within("f32", |_| 1e-5);
 }
 
-/// Mantissas of 16 bits: an error of 2^-16 of the largest of a block in every operand, over some layers.
+/// Mantissas of at most 23,079: an error of 2^-14.5 of the largest of a block in every operand, or half of it, over some layers.
 #[test]
 fn predictions_with_halves() {
     predictions_within("bfp16", |_| 2e-3);

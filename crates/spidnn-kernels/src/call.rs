@@ -26,10 +26,12 @@
 //! ## Format `bfp16`
 //!
 //! As format `f32`, with shorter mantissas: *halves*, 16 bits with sign, two to a word, the first one in the low half;
-//! `|m| < 2^15`, and an exponent `e` gives a half the value `m * 2^(e - 15)`. With `X` the largest magnitude of a block, `E` is the smallest
-//! integer such that `X` rounded to 15 bits is less than `2^E`, and `m = round(x * 2^(15 - E))`, halves of a unit away from zero. The two halves of a
+//! `|m| <=` [`HALF_MAX`] (23,079), and an exponent `e` gives a half the value `m * 2^(e - 15)`. With `X` the largest magnitude of a block, `E` is the
+//! smallest integer such that `X`, rounded to a multiple of `2^(E - 15)`, is at most [`HALF_MAX`] of these, and `m = round(x * 2^(15 - E))`, halves of a
+//! unit away from zero. So four products fit 32 bits, which on an ARM are two instructions of one cycle (SMLAxy) for a word of each side, and two more for
+//! the upper bits of a sum after every second word. The two halves of a
 //! word are neighbours along the summed dimension (rows of a matrix product's left side, columns of its right; channels of a pixel), and where their number
-//! is odd the last word has a zero above. Products are summed exactly in 64 bits (SMLALxy; at most [`HALF_TERMS_MAX`] terms would fit, 30 + 32),
+//! is odd the last word has a zero above. Products are summed exactly (at most two times [`BLOCK_TERMS_MAX`]: 29 + 12 bits),
 //! and rounded once to binary32. So a kernel of this format is the one of format `f32` on words, each the sum of two products, and its
 //! parameters count words where those count mantissas.
 //!
@@ -55,10 +57,12 @@ pub const EXPONENT_NAN: i32 = 0x7FFF;
 pub const MANTISSA_BITS: u32 = 26;
 /// Terms that a 64-bit accumulator takes exactly.
 pub const BLOCK_TERMS_MAX: u32 = 2048;
-/// Terms of halves that a 64-bit accumulator takes exactly.
-pub const HALF_TERMS_MAX: u64 = 1 << 32;
 /// Fraction bits of a half.
 pub const HALF_BITS: u32 = 15;
+/// Largest magnitude of a half: four products and 24 bits that are left of those before fit 32 bits with sign.
+/// (What a product makes of larger ones, which no preparation gives, differs from form to form.)
+pub const HALF_MAX: u32 = 23_079;
+const _: () = assert!(4 * HALF_MAX.pow(2) + (1 << 24) <= 1 << 31 && 4 * (HALF_MAX + 1).pow(2) + (1 << 24) > 1 << 31);
 /// Terms of bytes that a 32-bit accumulator takes exactly: 65,536 * 255 * 127 is less than 2^31.
 pub const BYTE_TERMS_MAX: u32 = 1 << 16;
 /// Columns of a panel of weights (see [`Product8`]).

@@ -45,8 +45,12 @@ const FINISH: u64 = 20;
 /// Addition of a finished sum to what is there: LDR, LDR, BL 3, STR, CMP, BNE 3 and the routine.
 const ACCUMULATE: u64 = 10 + op::ADD;
 
-/// More for a finished sum of halves: shifted up by 20 (3), the test for an empty high word left out.
+/// More for a finished sum of halves: shifted up by 22 (3), the test for an empty high word left out.
 const FINISH_HALVES: u64 = 2;
+
+/// More for a sum without terms, whose way is out of line.
+const FINISH_EMPTY: u64 = 19;
+const FINISH_EMPTY_HALVES: u64 = 40;
 
 /// Around a tile of four columns: sums cleared (8), width by columns (3), counters and pointers (9), the way into the unrolled loop (4), end of
 /// the last segment (4), registers of the finish (8), pointers to the next tile (17).
@@ -65,7 +69,7 @@ const ROW: u64 = 31;
 /// A call for several rows: registers, steps copied, what tiles of four columns need (25), return; and its description, compiled code.
 const ROWS: u64 = 75;
 
-/// Inner loops, cycles for one term of a row with so many columns; two registers for each sum.
+/// Inner loops, cycles for terms of a row with so many columns; two registers for each sum.
 ///
 /// ```text
 /// ldr   a, [pa], #4           1        smlal c2, a, b1        3
@@ -74,14 +78,14 @@ const ROWS: u64 = 75;
 /// smlal c3, a, b0             3        smlal c0, a, b1        3
 /// ldr   b0, [pb, #4]          1                          = 17
 /// ```
-/// With one column the load before the SMLAL stalls. A word of two halves takes SMLALBB and SMLALTT, 2 each: 21.
-const fn term(columns: u64, operands: Operands) -> u64 {
-    let multiply = match operands {
-        Operands::Mantissas => 3,
-        Operands::Halves => 4,
-    };
-    let loads = if columns == 1 { 3 } else { 1 + columns };
-    loads + multiply * columns
+/// With one column the load before the SMLAL stalls. A word of two halves takes SMLABB and SMLATT (13), and every second one ADD and BIC for each
+/// column (21; with one column a stall more).
+const fn terms(count: u64, columns: u64, operands: Operands) -> u64 {
+    let (loads, stall) = if columns == 1 { (3, 1) } else { (1 + columns, 0) };
+    match operands {
+        Operands::Mantissas => count * (loads + 3 * columns),
+        Operands::Halves => count * (loads + 2 * columns) + count.div_ceil(2) * (2 * columns + stall),
+    }
 }
 
 /// Segments of terms that a sum is made of: `x` side by side, `y` times.
@@ -93,23 +97,28 @@ struct Segments {
 }
 
 impl Segments {
-    /// Their cycles in a tile. Four columns: turns of 16 terms, whose end is compared with the pointer (LDR, CMP, BNE 3); others: turns of 4 that
-    /// are counted (SUBS, BNE 3). The last branch is not taken.
+    /// Their cycles in a tile. Four columns: turns of 16 terms (8 words of halves), whose end is compared with the pointer (LDR, CMP, BNE 3); others:
+    /// turns of 4 that are counted (SUBS, BNE 3). The last branch is not taken.
     fn cycles(self, columns: u64, operands: Operands) -> u64 {
         let Segments { x, y, terms } = self;
         if x * y * terms == 0 {
             return 0;
         }
-        let turns = if columns == 4 { 5 * terms.div_ceil(16) } else { 4 * terms.div_ceil(4) };
+        let turn = if operands == Operands::Halves { 8 } else { 16 };
+        let turns = if columns == 4 { 5 * terms.div_ceil(turn) } else { 4 * terms.div_ceil(4) };
         let next = NEXT_SEGMENT + if columns == 4 { NEXT_OF_FOUR } else { 0 };
-        x * y * (term(columns, operands) * terms + turns - 2) + (x * y - 1) * next + (x - 1) * y * NEXT_X
+        x * y * (self::terms(terms, columns, operands) + turns - 2) + (x * y - 1) * next + (x - 1) * y * NEXT_X
     }
 }
 
 /// A row of results, in tiles of four columns (three, if left operands do not lie side by side) and one of the rest.
 fn row(columns: u64, side_by_side: bool, segments: Segments, operands: Operands, accumulate: bool) -> u64 {
     let wide = if side_by_side { 4 } else { 3 };
-    let finish = FINISH + if operands == Operands::Halves { FINISH_HALVES } else { 0 };
+    let empty = segments.x * segments.y * segments.terms == 0;
+    let finish = match operands {
+        Operands::Mantissas => FINISH + if empty { FINISH_EMPTY } else { 0 },
+        Operands::Halves => FINISH + FINISH_HALVES + if empty { FINISH_EMPTY_HALVES } else { 0 },
+    };
     let tile = |columns: u64| {
         let added = if accumulate { TILE_ACCUMULATE + columns * ACCUMULATE } else { 0 };
         let around = if columns == 4 { TILE } else { TILE_NARROW };

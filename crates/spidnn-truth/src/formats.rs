@@ -24,10 +24,14 @@ pub const KERNELS: &[u32] = &[
     Dequantise8::NUMBER,
 ];
 
-/// Words of halves below 2^15 in magnitude.
+/// Words of halves; now and then none but the largest, whose sums are the largest that there are.
 fn halves(random: &mut Random, words: &mut [u32]) {
+    let largest = random.between(0, 7) == 0;
     for word in words {
-        let mut half = || (random.between(0, 0xFFFE) as i32 - 0x7FFF) as u32 & 0xFFFF;
+        let mut half = || {
+            let half = if largest { 2 * HALF_MAX } else { random.between(0, 2 * HALF_MAX) };
+            (half as i32 - HALF_MAX as i32) as u32 & 0xFFFF
+        };
         *word = half() | half() << 16;
     }
 }
@@ -499,6 +503,7 @@ pub fn named() -> Vec<Named> {
         ..pool
     };
     plain("Pool8 average of a picture, 32 channels", Pool8::NUMBER, global.into(), "cell", 49 * 32);
+    add_convolutions(&mut all);
     let gradient = ConvWgradHalf {
         x: 8,
         x_exp: 0,
@@ -526,4 +531,52 @@ pub fn named() -> Vec<Named> {
     (case.memory[0], case.memory[1]) = (3, 5);
     all.push(Named { name: "ConvWgradHalf LeNet 2, 5 rows", case, unit: "MAC", units: 5 * 10 * 150 * 16 });
     all
+}
+
+/// Convolutions of halves as LeNet-5 has them.
+fn add_convolutions(all: &mut Vec<Named>) {
+    // Size of the picture, its channels in words, output channels, size of the output, border.
+    for (name, (size, in_c, co, out, pad)) in
+        [("ConvHalf LeNet 1, 2 rows", (28, 1, 6, 28, 2)), ("ConvHalf LeNet 2, 2 rows", (14, 3, 16, 10, 0))]
+    {
+        let w = 8 + 4 * size * size * in_c;
+        let w_exps = w + 4 * 25 * in_c * co;
+        let call = ConvHalf {
+            x: 8,
+            in_h: size,
+            in_w: size,
+            in_c,
+            w,
+            w_stride: co,
+            w_exps,
+            kh: 5,
+            kw: 5,
+            ci_group: in_c,
+            co_group: co,
+            co_tile: co,
+            y: w_exps + 4 * co,
+            oy0: 4,
+            rows: 2,
+            out_h: out,
+            out_w: out,
+            stride_y: 1,
+            stride_x: 1,
+            dilation_y: 1,
+            dilation_x: 1,
+            pad_y: pad,
+            pad_x: pad,
+            up_y: 1,
+            up_x: 1,
+            ..Default::default()
+        };
+        let mut memory = random(GemmHalf::NUMBER, 2).memory;
+        let mut r = Random::new(7);
+        halves(&mut r, &mut memory[2..w_exps as usize / 4]);
+        exponents(&mut r, &mut memory[..2], false);
+        exponents(&mut r, &mut memory[w_exps as usize / 4..][..co as usize], false);
+        // Of one channel the second halves are zero.
+        let channels = if in_c == 1 { 1 } else { 2 * in_c };
+        let units = u64::from(2 * out * 25 * channels * co);
+        all.push(Named { name, case: Case { call: call.into(), memory }, unit: "MAC", units });
+    }
 }

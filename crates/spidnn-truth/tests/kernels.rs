@@ -191,8 +191,7 @@ fn a_matrix_product_takes_five_cycles_a_multiplication() {
 #[test]
 fn shorter_numbers_take_fewer_cycles_a_multiplication() {
     let mut bench = Bench::formats();
-    // Halves: 21 cycles for 8 products, and 26 of a result's rounding over 64 terms.
-    for (name, most) in [("Product8 64x64x64", 1.6), ("GemmHalf 64x64x64", 3.4), ("GemmHalf 16x400x7", 3.0)] {
+    for (name, most) in [("Product8 64x64x64", 1.6), ("GemmHalf 64x64x64", 3.0), ("GemmHalf 16x400x7", 3.0)] {
         let product = formats::named().into_iter().find(|named| named.name == name).expect("it is there");
         let Verdict::Done { run_cycles, .. } = bench.run(&product.case.call, &mut product.case.memory.clone()) else {
             panic!("{name} did not run")

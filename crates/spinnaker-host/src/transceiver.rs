@@ -156,6 +156,7 @@ impl<L: Link> Transceiver<L> {
             if self.window.is_empty() && held.is_none() {
                 return Ok(());
             }
+            self.window.probe(self.link.now())?;
             let Some(event) = self.step(held).await? else { continue };
             let (Event::Silent { token, .. } | Event::Reply { token, .. }) = &event;
             let Some(at) = expected.iter().position(|e| e.0 as u64 == *token) else { continue };

@@ -32,8 +32,10 @@ pub struct WindowConfig {
     pub timeout_min: Duration,
     /// The longest wait.
     pub timeout_max: Duration,
-    /// A request that has been waited for so long has failed.
+    /// A request has failed when the board has said nothing at all for so long since then.
     pub give_up_after: Duration,
+    /// A request that has been waited for so long has failed, whatever else the board answers: its chip may be slow to reach, not its Ethernet.
+    pub give_up_chip_after: Duration,
     /// The pause before a request is sent again because of its return code.
     pub retry_pause: Duration,
     /// For how long a datagram may be under way. A request that changes something waits so long for the late copies of an earlier
@@ -49,6 +51,7 @@ impl Default for WindowConfig {
             timeout_min: Duration::from_millis(20),
             timeout_max: Duration::from_millis(1000),
             give_up_after: Duration::from_millis(4400),
+            give_up_chip_after: Duration::from_secs(20),
             retry_pause: Duration::from_millis(100),
             datagram_life: Duration::from_millis(250),
         }
@@ -126,9 +129,14 @@ pub struct Window {
     /// Indices into `pending` have to be sent; by sequence number, since indices move.
     to_send: VecDeque<u16>,
     round_trip: Option<RoundTrip>,
+    /// When the board last answered something.
+    heard: Duration,
     strays: Strays,
     counts: WindowCounts,
 }
+
+/// What [`Window::probe`] calls its request.
+const PROBE: u64 = u64::MAX;
 
 #[derive(Clone, Copy)]
 struct RoundTrip {
@@ -145,6 +153,7 @@ impl Window {
             pending: Vec::new(),
             to_send: VecDeque::new(),
             round_trip: None,
+            heard: Duration::ZERO,
             strays: Strays::default(),
             counts: WindowCounts::default(),
         }
@@ -208,6 +217,19 @@ impl Window {
         Ok(())
     }
 
+    /// Asks the board itself for a sign of life, if its other chips have been silent for long. The event's token is of no request.
+    ///
+    /// # Errors
+    /// As [`Window::submit`].
+    pub fn probe(&mut self, now: Duration) -> Result<(), WireError> {
+        let quiet = |p: &Pending| now.saturating_sub(p.first_sent.max(self.heard)) >= self.config.give_up_after / 4;
+        let is_due = self.pending.iter().any(|p| p.destination.chip != ChipAddress::ROOT && quiet(p));
+        if is_due && self.pending.iter().all(|p| p.token != PROBE) {
+            self.submit(now, Endpoint::core(ChipAddress::ROOT, 0), &Command::Version, PROBE)?;
+        }
+        Ok(())
+    }
+
     fn free_seq(&self) -> u16 {
         let mut seq = self.next_seq;
         while self.pending.iter().any(|p| p.seq == seq) {
@@ -256,7 +278,10 @@ impl Window {
         let index = self.pending.iter().position(|p| p.due <= now)?;
         let pending = &mut self.pending[index];
         let limit = self.config.give_up_after.max(pending.wait_min * 2);
-        let over = now.saturating_sub(pending.first_sent) >= limit;
+        let waited = now.saturating_sub(pending.first_sent);
+        // A code that should have passed by now is an answer, if not the one that is wanted.
+        let silent = if pending.code.is_some() { waited } else { waited.min(now.saturating_sub(self.heard)) };
+        let over = silent >= limit || waited >= self.config.give_up_chip_after.max(limit);
         if pending.repeatable && !over {
             pending.due = Duration::MAX;
             self.to_send.push_back(pending.seq);
@@ -294,6 +319,7 @@ impl Window {
         if !answers(pending.destination, source) {
             return None;
         }
+        self.heard = now;
         let code = reply.return_code();
         if code.is_retriable() && pending.repeatable {
             if pending.code.is_none() {

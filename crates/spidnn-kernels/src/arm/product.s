@@ -1,7 +1,9 @@
 @ Products of mantissas, or of words of two halves: rows of results, each in tiles of four, three, two and one columns. See
 @ `ProductRows` in mod.rs. Both forms are made by the macro `products` with \k = words or halves.
 @
-@ Sums are in r0-r7, the last column in r6, r7. In the loops r8: left operand, r9, r10: right operands, r11, r12: pointers,
+@ Sums are in r0-r7, the last column in r6, r7: of words 64 bits. Of halves the high register counts 2^24, and the low one has room for four
+@ products beside the 24 bits that are left in it: what is above goes to the high one after every second word of a segment, and always after the
+@ last (`carry`). A loop is entered where so many words are left; so its words come in pairs, the second with the carry. In the loops r8: left operand, r9, r10: right operands, r11, r12: pointers,
 @ r14: step of the right pointer; in tiles of less than four columns also r0: step of the left pointer, r1: turns.
 
     .equ A_STEP, 0
@@ -79,8 +81,31 @@
     .previous
     .endm
 
-@ A tile of less than four columns; \length: instructions of a term.
-    .macro tile k, width, length
+@ \to = \skipped * instructions of a term, which are 4 \width + 1 for halves: as many less \width in the first word of a pair, more in the second.
+@ Changes \skipped.
+    .macro instructions k, width, to, skipped
+    .ifc \k, halves
+    tst   \skipped, #1
+    .if \width == 3
+    add   \to, \skipped, \skipped, lsl #1
+    add   \to, \skipped, \to, lsl #2
+    .else
+    add   \to, \skipped, \skipped, lsl #\width / 2 + 2
+    .endif
+    subne \to, \to, #\width
+    .elseif \width == 3
+    rsb   \to, \skipped, \skipped, lsl #3
+    .elseif \width == 2
+    add   \to, \skipped, \skipped, lsl #2
+    .elseif \width == 1
+    add   \to, \skipped, \skipped, lsl #1
+    .else
+    add   \to, \skipped, \skipped, lsl #3
+    .endif
+    .endm
+
+@ A tile of less than four columns.
+    .macro tile k, width
 tile_\width\()_\k:
     first \width
     ldr   r0, [r14, #A_STEP]
@@ -91,26 +116,15 @@ tile_\width\()_\k:
     str   r1, [sp, #TURNS]
     rsb   r10, r10, #0
     and   r10, r10, #3
-    .if \length == 7
-    rsb   r10, r10, r10, lsl #3
-    .elseif \length == 5 || \length == 10
-    add   r10, r10, r10, lsl #2
-    .elseif \length == 3
-    add   r10, r10, r10, lsl #1
-    .endif
+    instructions \k, \width, r8, r10
     adr   r9, loop_\width\()_\k
-    .if \length == 10
-    add   r9, r9, r10, lsl #3
-    .elseif \length == 4
-    add   r9, r9, r10, lsl #4
-    .else
-    add   r9, r9, r10, lsl #2
-    .endif
+    add   r9, r9, r8, lsl #2
     str   r9, [sp, #ENTRY]
     mov   pc, r9
 loop_\width\()_\k:
-    .rept 4
-    term_\width \k
+    .rept 2
+    term_\width \k, 0
+    term_\width \k, 1
     .endr
     subs  r1, r1, #1
     bne   loop_\width\()_\k
@@ -125,58 +139,78 @@ loop_\width\()_\k:
     smlal \low, \high, \a, \b
     .endm
     .macro mac_halves low, high, a, b
-    smlalbb \low, \high, \a, \b
-    smlaltt \low, \high, \a, \b
+    smlabb \low, \a, \b, \low
+    smlatt \low, \a, \b, \low
     .endm
 
-    .macro term_4 k, last
+@ Brings what is above the 24 bits of a low register to the high one, in the second word of a pair of halves. Not directly after a product of it.
+    .macro carry k, second, low, high
+    .ifc \k, halves
+    .if \second
+    add   \high, \high, \low, asr #24
+    bic   \low, \low, #0xFF000000
+    .endif
+    .endif
+    .endm
+
+    .macro term_4 k, second, last
     ldr   r8, [r11], #4
     ldr   r9, [r12, #12]
     ldr   r10, [r12, #8]
     mac_\k r6, r7, r8, r9
     ldr   r9, [r12, #4]
+    carry \k, \second, r6, r7
     mac_\k r4, r5, r8, r10
     ldr   r10, [r12], r14
+    carry \k, \second, r4, r5
     mac_\k r2, r3, r8, r9
     .ifnb \last
     ldr   r9, [sp, #A_END]
     .endif
     mac_\k r0, r1, r8, r10
+    carry \k, \second, r2, r3
+    carry \k, \second, r0, r1
     .endm
 
-    .macro term_3 k
+    .macro term_3 k, second
     ldr   r8, [r11], r0
     ldr   r9, [r12, #8]
     ldr   r10, [r12, #4]
     mac_\k r6, r7, r8, r9
     ldr   r9, [r12], r14
     mac_\k r4, r5, r8, r10
+    carry \k, \second, r6, r7
     mac_\k r2, r3, r8, r9
+    carry \k, \second, r4, r5
+    carry \k, \second, r2, r3
     .endm
 
-    .macro term_2 k
+    .macro term_2 k, second
     ldr   r8, [r11], r0
     ldr   r9, [r12, #4]
     ldr   r10, [r12], r14
     mac_\k r6, r7, r8, r9
     mac_\k r4, r5, r8, r10
+    carry \k, \second, r6, r7
+    carry \k, \second, r4, r5
     .endm
 
-    .macro term_1 k
+    .macro term_1 k, second
     ldr   r8, [r11], r0
     ldr   r9, [r12], r14
     mac_\k r6, r7, r8, r9
+    carry \k, \second, r6, r7
     .endm
 
-@ Rounds a sum and stores it: to 24 bits, half to even, if the result is an ordinary number. Sums of halves are below 2^42 and mostly below
-@ 2^32: they are shifted up by 20, so that few have an empty high word. What is below zero is cut to 32 bits before it is turned to a magnitude: this
+@ Rounds a sum and stores it: to 24 bits, half to even, if the result is an ordinary number. Sums of halves are below 2^41 and mostly below
+@ 2^32: they are shifted up by 22, so that few have an empty high word. What is below zero is cut to 32 bits before it is turned to a magnitude: this
 @ may be too large by less than one, which matters where no bit below the 24 and their successor is set.
 @ r8: results, r9: exponents of the columns, r10: exponent of the row.
     .macro finish_one k, low, high
     .ifc \k, halves
-    mov   \high, \high, lsl #20
-    orr   \high, \high, \low, lsr #12
-    mov   \low, \low, lsl #20
+    mov   \high, \high, lsl #14
+    orr   \high, \high, \low, lsr #10
+    mov   \low, \low, lsl #22
     .endif
     eors  r11, \high, \high, asr #31
     ldr   r12, [r9], #4
@@ -224,16 +258,12 @@ loop_\width\()_\k:
     ldr   r9, [sp, #TILE + 4]
     ldr   r10, [r11, #A_EXP]
     ldr   r12, [r11, #ACCUMULATE]
-    .ifc \k, halves
-    add   r10, r10, #139              @ as below, and 22 fraction bits less, less 20
-    .else
-    add   r10, r10, #137              @ 63 + 127 - 52 - 1: see finish_one
-    .endif
+    add   r10, r10, #137              @ 63 + 127 - 52 - 1: see finish_one; halves have 22 fraction bits less, and are shifted up
     cmp   r12, #0
     addne r8, sp, #RESULTS
     .endm
 
-    .macro products k, length_3, length_2, length_1
+    .macro products k
     .arm
     .balign 4
     .global spidnn_product_rows_\k
@@ -301,22 +331,29 @@ next_tile_\k:
     mov   pc, r9
 prepare_four_\k:
     rsb   r10, r9, #0
-    and   r10, r10, #15
     .ifc \k, halves
-    add   r8, r10, r10, lsl #1        @ 13 instructions a term
-    add   r10, r10, r8, lsl #2
+    and   r10, r10, #7
     .else
-    add   r10, r10, r10, lsl #3
+    and   r10, r10, #15
     .endif
+    instructions \k, 4, r8, r10
     adr   r9, loop_4_\k
-    add   r9, r9, r10, lsl #2
+    add   r9, r9, r8, lsl #2
     str   r9, [sp, #ENTRY_FOUR]
     b     next_row_\k
 loop_4_\k:
-    .rept 15
-    term_4 \k
+    .ifc \k, words
+    .rept 4
+    term_4 \k, 0
+    term_4 \k, 1
     .endr
-    term_4 \k, last
+    .endif
+    .rept 3
+    term_4 \k, 0
+    term_4 \k, 1
+    .endr
+    term_4 \k, 0
+    term_4 \k, 1, last
     cmp   r11, r9
     bne   loop_4_\k
     ldr   r9, [sp, #LEFT]
@@ -398,9 +435,9 @@ finish_\k:
     beq   finish_2_\k
     b     finish_3_\k
 
-    tile  \k, 3, \length_3
-    tile  \k, 2, \length_2
-    tile  \k, 1, \length_1
+    tile  \k, 3
+    tile  \k, 2
+    tile  \k, 1
 
 @ Adds the results on the stack, r4 of them, to those in memory.
 accumulate_\k:
@@ -426,9 +463,9 @@ accumulate_\k:
 rare_\k:
     stmfd sp!, {r0-r3, r11, lr}
     .ifc \k, halves
-    mov   r11, r11, lsr #20
-    orr   r11, r11, r12, lsl #12
-    mov   r12, r12, asr #20
+    mov   r11, r11, lsr #22
+    orr   r11, r11, r12, lsl #10
+    mov   r12, r12, asr #22
     .endif
     ldr   r3, [r9, #-4]
     orrs  r0, r11, r12
@@ -438,17 +475,13 @@ rare_\k:
     blt   2f
 1:  mov   r0, r11
     mov   r1, r12
-    .ifc \k, halves
-    sub   r2, r10, #139
-    .else
     sub   r2, r10, #137
-    .endif
     bl    spidnn_product_rare_\k
     mov   r12, r0
 2:  ldmfd sp!, {r0-r3, r11, pc}
     .endm
 
     .section .text.spidnn_product_rows_words, "ax", %progbits
-    products words, 7, 5, 3
+    products words
     .section .text.spidnn_product_rows_halves, "ax", %progbits
-    products halves, 10, 7, 4
+    products halves

@@ -1,7 +1,8 @@
 @ Gradients of a convolution's weights from halves: for a tap, products of pairs of input channels (words of x) by pairs of output channels (words of
 @ dy), summed over pixels, rounded and added to what is there. See `GradientRows` in mod.rs.
 @
-@ r0-r7: sums of the four products of two halves, r8, r9: words, r10, r14: steps, r11, r12: pointers.
+@ r0-r7: sums of the four products of two halves, as in product.s, r8, r9: words, r10, r14: steps, r11, r12: pointers. Low registers have room for
+@ four pixels; one after the other is brought up to date before a pixel, while words are loaded, and all after the last of a row.
 
     .equ W_A_STEP, 0
     .equ W_B_STEP, 4
@@ -31,6 +32,16 @@
     .equ W_RESULTS, 44
     .equ W_EXPS, 60
     .equ W_FRAME, 76
+
+    .macro pixel low, high
+    ldr   r8, [r11], r10
+    ldr   r9, [r12], r14
+    carry halves, 1, \low, \high
+    smlabb r0, r8, r9, r0
+    smlabt r2, r8, r9, r2
+    smlatb r4, r8, r9, r4
+    smlatt r6, r8, r9, r6
+    .endm
 
     .section .text.spidnn_gradient_halves, "ax", %progbits
     .arm
@@ -84,24 +95,25 @@ gradient_tile:
     str   r8, [sp, #W_BYTES]
     add   r8, r8, r12
     str   r8, [sp, #W_END]
-    add   r9, r9, r9, lsl #1          @ six instructions a pixel
     adr   r8, gradient_loop
-    add   r9, r8, r9, lsl #3
+    add   r9, r8, r9, lsl #5          @ eight instructions a pixel
     str   r9, [sp, #W_ENTRY]
     mov   pc, r9
 gradient_loop:
-    .rept 8
-    ldr   r8, [r11], r10
-    ldr   r9, [r12], r14
-    smlalbb r0, r1, r8, r9
-    smlalbt r2, r3, r8, r9
-    smlaltb r4, r5, r8, r9
-    smlaltt r6, r7, r8, r9
+    .rept 2
+    pixel r0, r1
+    pixel r2, r3
+    pixel r4, r5
+    pixel r6, r7
     .endr
     ldr   r8, [sp, #W_END]
     ldr   r9, [sp, #W_LEFT]
     cmp   r12, r8
     bne   gradient_loop
+    carry halves, 1, r0, r1
+    carry halves, 1, r2, r3
+    carry halves, 1, r4, r5
+    carry halves, 1, r6, r7
     subs  r9, r9, #1
     beq   gradient_sums
     str   r9, [sp, #W_LEFT]
@@ -122,7 +134,7 @@ gradient_sums:
     add   r9, sp, #W_EXPS
     ldr   r10, [r14, #W_A_EXP]
     nop
-    add   r10, r10, #139              @ as in product.s
+    add   r10, r10, #137              @ as in product.s
     finish_one halves, r0, r1
     finish_one halves, r2, r3
     finish_one halves, r4, r5

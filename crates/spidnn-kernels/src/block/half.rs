@@ -812,8 +812,6 @@ mod tests {
         let gemm = GemmHalf { m: 64, k: 64, n: 64, ..Default::default() };
         let per_mac = gemm.cycles() as f64 / (64.0 * 64.0 * 64.0);
         println!("GemmHalf 64x64x64: {per_mac:.3} cycles per multiply-accumulate");
-        // Rounding a result and what is around a tile are 0.7 cycles each of 64 terms.
-        let inner = GemmHalf { m: 64, k: 512, n: 64, ..Default::default() }.cycles() as f64 / (64.0 * 64.0 * 512.0);
-        assert!(inner <= 3.0, "{inner}");
+        assert!(per_mac <= 3.0, "{per_mac}");
     }
 }

@@ -3,7 +3,7 @@
 //! The integer forms are the specification; a core without a floating-point unit runs them. The
 //! `native` forms use the host's IEEE arithmetic and give the same bits (the tests compare them).
 
-use crate::call::{EXPONENT_NAN, EXPONENT_ZERO, HALF_BITS, MANTISSA_BITS};
+use crate::call::{EXPONENT_NAN, EXPONENT_ZERO, HALF_BITS, HALF_MAX, MANTISSA_BITS};
 use crate::num;
 
 /// How the operands of a product lie in words.
@@ -39,17 +39,18 @@ impl Operands {
     }
 }
 
-/// Exponent of a block of halves: see [`block_exponent`]; the largest magnitude must not round up to `2^15`.
+/// Exponent of a block of halves: see [`block_exponent`]; the largest magnitude must not round to more than [`HALF_MAX`] units.
 pub fn half_exponent(max_bits: u32) -> i32 {
+    // From the first significand (24 bits) that rounds to more than `HALF_MAX` up to the next power of two.
+    const ABOVE: u32 = (1 << 24) - ((2 * HALF_MAX + 1) << (23 - HALF_BITS));
     match max_bits {
         0 => EXPONENT_ZERO,
         1..0x0080_0000 => {
             let length = 32 - max_bits.leading_zeros();
-            let rounded = if length > HALF_BITS { max_bits + (1 << (length - HALF_BITS - 1)) } else { max_bits };
-            32 - rounded.leading_zeros() as i32 - 149
+            let significand = max_bits << (24 - length);
+            length as i32 - 149 + ((significand + ABOVE) >> 24) as i32
         }
-        // Nine of 24 bits go.
-        0x0080_0000..0x7F80_0000 => ((max_bits + 0x100) >> 23) as i32 - 126,
+        0x0080_0000..0x7F80_0000 => ((max_bits + ABOVE) >> 23) as i32 - 126,
         _ => EXPONENT_NAN,
     }
 }
@@ -202,24 +203,26 @@ mod tests {
     }
 
     #[test]
-    fn halves_stay_below_their_end() {
-        for bits in [
-            1u32,
-            3,
-            0x7FFF,
-            0xFFFF,
-            0x1_FFFF,
-            0x7F_FFFF,
-            0x0080_0000,
-            0x3F7F_FFFF,
-            0x3F7F_FEFF,
-            0x3F7F_FF00,
-            0x7F7F_FFFF,
-            0x4000_0000,
+    fn halves_fill_their_range() {
+        // 23,079.5 / 2^15 is 0x3F34_4F00: half a unit above the largest half. Of subnormals the bits are the units.
+        assert_eq!(f64::from(f32::from_bits(0x3F34_4F00)), 23_079.5 / 32_768.0);
+        for (bits, expected) in [
+            (0x3F34_4EFF, 23_079),
+            (0x3F34_4F00, 11_540),
+            (0x3F7F_FFFF, 16_384),
+            (0x3F00_0000, 16_384),
+            (1, 16_384),
+            (23_079, 23_079),
+            (23_080, 11_540),
+            (46_158, 23_079),
+            (46_159, 11_540),
+            (0x007F_FFFF, 16_384),
+            (0x0080_0000, 16_384),
+            (0x7F7F_FFFF, 16_384),
         ] {
             let e = half_exponent(bits);
             let m = mantissa(bits, half_as_mantissa(e));
-            assert!((1 << 14..1 << 15).contains(&m), "{bits:#x}: {m} with {e}");
+            assert_eq!(m, expected, "{bits:#x} with {e}");
             let (x, value) = (f64::from(f32::from_bits(bits)), f64::from(m) * 2f64.powi(e - 15));
             assert!((x - value).abs() <= 2f64.powi(e - 16), "{bits:#x}: {x:e} {value:e}");
         }

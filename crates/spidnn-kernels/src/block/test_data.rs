@@ -4,7 +4,7 @@ use proptest::test_runner::TestCaseError;
 
 use super::product::Level;
 use super::round::Operands;
-use crate::call::{EXPONENT_NAN, EXPONENT_ZERO};
+use crate::call::{EXPONENT_NAN, EXPONENT_ZERO, HALF_MAX};
 
 /// A stream of test operands from a seed.
 pub struct Mantissas(u64);
@@ -38,8 +38,11 @@ impl Mantissas {
         for word in out {
             let mut half = || {
                 let r = self.next();
-                let m =
-                    if (r >> 50).is_multiple_of(16) { 0x7FFF } else { (r as u32 & 0x7FFF) as i32 >> ((r >> 40) % 16) };
+                let m = if (r >> 50).is_multiple_of(16) {
+                    HALF_MAX as i32
+                } else {
+                    (r as u32 % (HALF_MAX + 1)) as i32 >> ((r >> 40) % 16)
+                };
                 (if r >> 63 == 1 { -m } else { m }) as u32 & 0xFFFF
             };
             *word = half() | half() << 16;

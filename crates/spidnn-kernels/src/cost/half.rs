@@ -12,9 +12,10 @@ const NEXT_SEGMENT: u64 = 19;
 /// From one pair of input channels to the next.
 const CHANNELS: u64 = 22;
 
-/// Pixels of a row: two LDR, a stall, and SMLALxy of 2 cycles for each output; a turn of eight LDR, LDR, CMP, BNE 3, the last branch not taken.
+/// Pixels of a row: two LDR, ADD and BIC for one of the sums, and SMLAxy for each; a turn of eight LDR, LDR, CMP, BNE 3, the last branch not taken; at
+/// the end ADD and BIC for all sums.
 fn segment(pixels: u64) -> u64 {
-    11 * pixels + 6 * pixels.div_ceil(8) - 2
+    8 * pixels + 6 * pixels.div_ceil(8) - 2 + 8
 }
 
 /// Cycles of [`crate::call::ConvWgradHalf`]: for each tap pairs of input channels by pairs of output channels, a segment for each row of pixels.
@@ -53,6 +54,11 @@ fn largest(numbers: u64) -> u64 {
     numbers.saturating_mul(4).saturating_add(LARGEST)
 }
 
+/// The exponent of numbers that lie together, in compiled code; of none nothing is looked for.
+fn exponent(numbers: u64) -> u64 {
+    if numbers == 0 { 60 } else { BLOCK + largest(numbers) }
+}
+
 /// Around a line: a call of assembly with seven parameters; of a matrix' row a little more.
 const LINE: u64 = 165;
 const SINGLE: u64 = 150;
@@ -81,8 +87,8 @@ pub fn prep_half(call: &PrepHalf) -> u64 {
             (1, _) => rows * (BLOCK + ROW + largest(cols) + line(cols)),
             (0, 0) => BLOCK + rows * (ROW + largest(cols) + line(cols)),
             (0, _) => BLOCK + rows * largest(cols) + cols * (40 + column),
-            (_, 0) => cols * (BLOCK + largest(rows)) + rows * cols * ALONE,
-            _ => cols * (BLOCK + largest(rows) + column),
+            (_, 0) => cols * exponent(rows) + rows * cols * ALONE,
+            _ => cols * (exponent(rows) + column),
         }
 }
 

@@ -87,6 +87,38 @@ fn silence_is_repeated_with_longer_waits_and_then_ends() {
     assert_eq!(end, (ms(4500), silent));
 }
 
+/// Until the request to the chip ends: the time, and what it was. `root_answers`: the board itself does.
+fn end_of_a_silent_chip(root_answers: bool) -> (Duration, Event) {
+    let mut window = Window::new(WindowConfig::default(), 0);
+    window.submit(ms(0), Endpoint::core(CHIP, 0), &read(0), 9).unwrap();
+    let mut now = ms(0);
+    loop {
+        window.probe(now).unwrap();
+        for request in sent(&mut window, now) {
+            // By its destination: the chip that a frame reached.
+            if request[6..8] == ChipAddress::ROOT.0.to_le_bytes() && root_answers {
+                let reply = reply_to(&request, ReturnCode::Ok, &[]);
+                assert!(matches!(window.on_datagram(now, &reply), Some(Event::Reply { .. })));
+            }
+        }
+        now = window.deadline().unwrap();
+        match window.on_time(now) {
+            Some(event @ Event::Silent { token: 9, .. }) => return (now, event),
+            Some(Event::Silent { .. }) | None => {}
+            Some(event) => panic!("{event:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_chip_may_be_slow_for_as_long_as_its_board_answers() {
+    let (dead, _) = end_of_a_silent_chip(false);
+    assert!(dead <= ms(5000), "{dead:?}");
+    let (slow, Event::Silent { destination, .. }) = end_of_a_silent_chip(true) else { panic!("an answer") };
+    assert_eq!(destination, Endpoint::core(CHIP, 0));
+    assert!((ms(20_000)..ms(21_500)).contains(&slow), "{slow:?}");
+}
+
 #[test]
 fn the_wait_follows_the_replies() {
     let mut window = Window::new(WindowConfig::default(), 0);

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use spinnaker_machine::ChipXy;
 use spinnaker_wire::{CorePort, boot, iptag, scp, sdp};
 
-use super::pacing::Pacing;
+use super::pacing::{Pacing, Sender};
 use super::{BOOT_PORT, Bmp, Datagram, LogLine, SCP_PORT, VirtualBoard};
 
 /// How machine time follows the wall's clock.
@@ -304,7 +304,7 @@ struct Run<'a, B> {
     /// When it began.
     epoch: Instant,
     /// What waits to be handed to the machine, by board and sender.
-    pacing: Pacing<(usize, SocketAddrV4), Incoming>,
+    pacing: Pacing<Vec<u8>>,
     /// Who has sent what where, for the log.
     clients: BTreeSet<(SocketAddrV4, ChipXy, u16)>,
     log: &'a mut dyn FnMut(&LogLine),
@@ -388,8 +388,8 @@ impl<B: VirtualBoard> Run<'_, B> {
     fn run_until(&mut self, end_ns: u64, to_output: bool, open: &mut Open<'_, '_>) {
         loop {
             let now_ns = self.board.now_ns();
-            while let Some(datagram) = self.pacing.pop(now_ns) {
-                self.hand_over(datagram, open);
+            while let Some((sender, data)) = self.pacing.pop(now_ns) {
+                self.hand_over(sender, data, open);
             }
             if now_ns >= end_ns {
                 return;
@@ -410,20 +410,21 @@ impl<B: VirtualBoard> Run<'_, B> {
     /// A datagram has come in.
     fn come(&mut self, datagram: Incoming, open: &mut Open<'_, '_>) {
         let from = datagram.from;
-        let number = match datagram.port {
+        let sender = match datagram.port {
             Port::Bmp => return self.manage(&datagram.data, from, open),
-            Port::Board(number, _) => number,
+            Port::Board(board, port) => Sender { board, port, host: from },
         };
         let came_ns = datagram.at.saturating_duration_since(self.epoch).as_nanos() as u64;
-        let waits = self.pacing.push((number, from), came_ns, self.board.now_ns(), datagram);
+        let seq = question(sender.port, &datagram.data);
+        let waits = self.pacing.push(sender, came_ns, self.board.now_ns(), seq, datagram.data);
         if !waits && self.packets {
             self.say(format!("{from}: lost, too many datagrams wait for the machine"));
         }
     }
 
     /// A datagram goes to the machine.
-    fn hand_over(&mut self, datagram: Incoming, open: &mut Open<'_, '_>) {
-        let Incoming { port: Port::Board(number, port), from, data, .. } = datagram else { return };
+    fn hand_over(&mut self, sender: Sender, data: Vec<u8>, open: &mut Open<'_, '_>) {
+        let Sender { board: number, port, host: from } = sender;
         let ports = self.server.boards[number].ports;
         self.note_client(from, port, ports.chip);
         match port {
@@ -503,7 +504,11 @@ impl<B: VirtualBoard> Run<'_, B> {
                 continue;
             }
             any = true;
-            self.pacing.answered((number, datagram.host), self.board.now_ns());
+            let sender = Sender { board: number, port: datagram.port, host: datagram.host };
+            let seq = sdp::Packet::from_udp(&datagram.data)
+                .and_then(|packet| scp::Packet::new_checked(packet.body))
+                .map(|reply| reply.seq());
+            self.pacing.answered(sender, self.board.now_ns(), seq.ok());
             if self.packets
                 && let Ok(packet) = sdp::Packet::from_udp(&datagram.data)
                 && let Ok(reply) = scp::Packet::new_checked(packet.body)
@@ -522,6 +527,13 @@ impl<B: VirtualBoard> Run<'_, B> {
         }
         any
     }
+}
+
+/// The sequence number of an SCP request that wants an answer.
+fn question(port: u16, data: &[u8]) -> Option<u16> {
+    let packet =
+        sdp::Packet::from_udp(data).ok().filter(|packet| port == SCP_PORT && packet.repr().flags.wants_reply())?;
+    scp::Packet::new_checked(packet.body).ok().map(|request| request.seq())
 }
 
 /// What machine time should be.
