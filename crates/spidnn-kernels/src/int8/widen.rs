@@ -47,7 +47,7 @@ impl WidenWindow {
 
     /// Whether the bytes take all of every row, if these are the rows that exist: there is no border.
     pub(super) fn covers(&self, (from, to): (u32, u32)) -> bool {
-        self.columns == 2 * self.dst_row && to - from == self.rows
+        self.columns.is_multiple_of(2) && self.columns / 2 == self.dst_row && to - from == self.rows
     }
 
     fn source(&self, d: &Bounds) -> Result<Span, BadCall> {
