@@ -173,6 +173,13 @@ fn exchanges(cycle: &mut WireBoard<CycleLink>, fast: &mut VirtualBoard) -> Resul
             println!("{name:<42} {:>9.0} {:>9.0} {:>6.3}  {again:?}", took[0], took[1], took[1] / took[0]);
         }
     }
+    println!("\nexchanges along four chips");
+    for (cores, words) in lists::CHAINS {
+        let chips = lists::chain(cores, words, 2);
+        let [a, b] = [measure(cycle, &chips)?, measure(fast, &chips)?].map(|cycles| cycles / 2.0);
+        let name = format!("{words} words on {cores} cores");
+        println!("{name:<42} {a:>9.0} {b:>9.0} {:>6.3}", b / a);
+    }
     Ok(())
 }
 

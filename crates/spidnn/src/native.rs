@@ -22,7 +22,7 @@ const TAG_PAGE: u8 = 13;
 const START_CYCLES: u64 = 1520;
 /// Cycles of the loop that sends words, for each; and, where they are spaced, beyond the spacing: until the router has taken a word and that is seen.
 const WORD_CYCLES: u32 = 30;
-const SPACED_CYCLES: u32 = 85;
+const SPACED_CYCLES: u32 = 65;
 /// Cycles to see whether the page of a kernel is there, when it is checked and when it runs.
 const PAGE_CYCLES: u64 = 100;
 

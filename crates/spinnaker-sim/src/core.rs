@@ -161,6 +161,8 @@ pub(crate) struct CoreInner {
     pub wake_ns: u64,
     /// Interrupts that came while the processor was busy; paid when it would be free.
     pub debt_ns: u64,
+    /// Until when it lets time pass between words that it sends: handlers of interrupts fit in between.
+    pub resting_ns: u64,
     /// Time in which the processor was active.
     pub busy_ns: u64,
     /// What the program waits for, as bits of [`wait`].
@@ -199,6 +201,7 @@ pub(crate) struct CoreInner {
 pub(crate) struct Costs {
     dma_submit_cycles: u32,
     send_cycles: u32,
+    receive_cycles: u32,
     send_long_ns: u32,
 }
 
@@ -209,6 +212,7 @@ impl Costs {
         Self {
             dma_submit_cycles: narrow(timing.dma_submit_cycles),
             send_cycles: narrow(timing.send_cycles),
+            receive_cycles: narrow(timing.receive_cycles),
             send_long_ns: narrow(timing.core_long_ns),
         }
     }
@@ -236,7 +240,7 @@ impl CoreInner {
     /// Time of an interrupt handler: free for a waiting processor, paid later by a busy one.
     pub fn interrupt(&mut self, time_ns: u64, cycles: u64) {
         self.busy_ns += cycles * CYCLE_NS;
-        if self.local_ns > time_ns {
+        if self.local_ns > time_ns.max(self.resting_ns) {
             self.debt_ns += cycles * CYCLE_NS;
         }
     }
@@ -274,6 +278,7 @@ impl CoreCell {
             now_ns,
             local_ns: now_ns,
             debt_ns: 0,
+            resting_ns: 0,
             gone: false,
             inbox: VecDeque::new(),
             queued_packets: 0,
@@ -469,6 +474,9 @@ impl CoreHandle {
             inner.local_ns = inner.local_ns.max(inner.send_free_ns);
             let time_ns = inner.local_ns + send_cycles * CYCLE_NS;
             inner.busy(send_cycles * u64::from(count));
+            if spacing_cycles > self.cell.costs.send_cycles + self.cell.costs.receive_cycles {
+                inner.resting_ns = inner.local_ns;
+            }
             let spacing_ns = (send_cycles * CYCLE_NS).max(self.cell.costs.send_long_ns.into());
             inner.sends_queued += 1;
             inner.requests.push(Request::Send { key, words, count, time_ns, spacing_ns });

@@ -118,6 +118,57 @@ pub fn pair(cores: u8, words: u32, turns: u32, both: bool) -> BTreeMap<ChipXy, C
     BTreeMap::from([(CHIP, parent), (NEIGHBOUR, child)])
 }
 
+/// Cores and words of the chains whose times are held.
+pub const CHAINS: [(u8, u32); 6] = [(4, 64), (4, 256), (4, 1024), (16, 64), (16, 256), (16, 1024)];
+
+/// Four chips one behind the other, whose cores exchange vectors of `words` words, up and down again.
+pub fn chain(cores: u8, words: u32, turns: u32) -> BTreeMap<ChipXy, ChipImage> {
+    let steps = [Direction::E, Direction::N, Direction::W];
+    let places = [CHIP, NEIGHBOUR, ChipXy::new(1, 1), ChipXy::new(0, 1)];
+    let spacing_cycles = spacing_cycles(cores.into(), LINK_CYCLES);
+    let mut chips = BTreeMap::new();
+    for (number, xy) in (0..).zip(places) {
+        let mut image = ChipImage { sdram: Vec::new(), routes: Vec::new(), cores: Vec::new() };
+        for core in 1..=cores {
+            let exchange =
+                Exchange { sdram: part(core, words), words, scratch: 0, scratch_bytes: 8192, spacing_cycles };
+            let list = repeated(
+                turns,
+                vec![step(Command::ReduceUp(exchange)), step(Command::Barrier), step(Command::BroadcastDown(exchange))],
+            );
+            let mut config = config(number, core, cores);
+            let here = Route::NONE.with_core(core);
+            if number > 0 {
+                config.parent = Some(key(number - 1, core));
+                image.routes.push(RoutingEntry { key: key(number - 1, core), mask: !0x7FFF, route: here });
+            }
+            if number < 3 {
+                (config.child_count, config.children[0]) = (1, key(number + 1, core));
+                image.routes.push(RoutingEntry { key: key(number + 1, core), mask: !0x7FFF, route: here });
+            }
+            add_core(&mut image, core, config, list);
+        }
+        // Barriers, then what goes to the parent (kinds 2 and 3) and to the child (4 and 5).
+        let mut all = Route::NONE;
+        (1..=cores).for_each(|core| all = all.with_core(core));
+        image.routes.push(RoutingEntry { key: key(number, 1) | 0x1000, mask: !0xFFF, route: all });
+        for core in (1..=cores).step_by(barrier::GROUP as usize) {
+            let route = Route::NONE.with_core(core);
+            image.routes.push(RoutingEntry { key: key(number, core), mask: !0xFFF, route });
+        }
+        if number > 0 {
+            let route = Route::NONE.with_link(steps[number as usize - 1].opposite());
+            image.routes.push(RoutingEntry { key: key(number, 0) | 0x2000, mask: 0xFFF0_6000, route });
+        }
+        if number < 3 {
+            let route = Route::NONE.with_link(steps[number as usize]);
+            image.routes.push(RoutingEntry { key: key(number, 0) | 0x4000, mask: 0xFFF0_6000, route });
+        }
+        chips.insert(xy, image);
+    }
+    chips
+}
+
 /// Words of the vectors of exchanges whose times are held, fast against cycle.
 pub const EXCHANGED_WORDS: [u32; 5] = [16, 64, 128, 512, 2048];
 
