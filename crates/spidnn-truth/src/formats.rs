@@ -133,51 +133,47 @@ pub fn usual_gemm_half(seed: u64, (m, k, n): (u32, u32, u32)) -> Case {
 
 /// A convolution of halves: `channels` input channels of a group.
 fn conv_half(random: &mut Random, any: bool) -> Case {
-    let mut memory = vec![0; PROGRAM_WORDS];
     let (kh, kw, ci, groups, per_group) =
         (random.between(1, 3), random.between(1, 3), random.between(1, 3), random.between(1, 2), random.between(1, 5));
     let (in_h, in_w) = (random.between(3, 8), random.between(3, 8));
     let (stride, pad) = (random.between(1, 2), random.between(0, 1) as i32);
     let out = |input: u32, k: u32| (input + 2 * pad as u32).saturating_sub(k) / stride + 1;
-    let co = groups * per_group;
-    let x_words = in_h * in_w * groups * ci;
-    let w = 8 + 4 * x_words;
-    let w_exps = w + 4 * kh * kw * ci * co;
-    let y = w_exps + 4 * co;
-    halves(random, &mut memory);
-    exponents(random, &mut memory[..2], any);
-    exponents(random, &mut memory[w_exps as usize / 4..][..co as usize], any);
-    numbers(random, &mut memory[y as usize / 4..], false);
-    let call = ConvHalf {
-        x: 8,
-        x_exp: 0,
+    let sizes = ConvHalf {
         in_h,
         in_w,
         in_c: groups * ci,
-        w,
-        w_stride: co,
-        w_exps,
         kh,
         kw,
         ci_group: ci,
         co_group: per_group,
-        co_tile: co,
-        y,
-        rows: random.between(1, 8),
+        co_tile: groups * per_group,
         out_h: out(in_h, kh),
         out_w: out(in_w, kw),
         stride_y: stride,
         stride_x: stride,
-        dilation_y: 1,
-        dilation_x: 1,
         pad_y: pad,
         pad_x: pad,
-        up_y: 1,
-        up_x: 1,
-        accumulate: random.between(0, 1),
         ..Default::default()
     };
-    Case { call: call.into(), memory }
+    let (call, memory) = conv_half_of(random, sizes, any);
+    let (rows, accumulate) = (random.between(1, 8), random.between(0, 1));
+    Case { call: ConvHalf { rows, accumulate, ..call }.into(), memory }
+}
+
+/// A convolution with these sizes, its buffers one behind the other, and what they hold.
+fn conv_half_of(random: &mut Random, sizes: ConvHalf, any: bool) -> (ConvHalf, Vec<u32>) {
+    let mut memory = vec![0; PROGRAM_WORDS];
+    let columns = sizes.co_tile;
+    let w = 8 + 4 * sizes.in_h * sizes.in_w * sizes.in_c;
+    let w_exps = w + 4 * sizes.kh * sizes.kw * sizes.ci_group * columns;
+    let y = w_exps + 4 * columns;
+    halves(random, &mut memory);
+    exponents(random, &mut memory[..2], any);
+    exponents(random, &mut memory[w_exps as usize / 4..][..columns as usize], any);
+    numbers(random, &mut memory[y as usize / 4..], false);
+    let (dilation_y, dilation_x, up_y, up_x) = (1, 1, 1, 1);
+    let call = ConvHalf { x: 8, w, w_stride: columns, w_exps, y, dilation_y, dilation_x, up_y, up_x, ..sizes };
+    (call, memory)
 }
 
 fn wgrad_half(random: &mut Random, any: bool) -> Case {
@@ -539,41 +535,26 @@ fn add_convolutions(all: &mut Vec<Named>) {
     for (name, (size, in_c, co, out, pad)) in
         [("ConvHalf LeNet 1, 2 rows", (28, 1, 6, 28, 2)), ("ConvHalf LeNet 2, 2 rows", (14, 3, 16, 10, 0))]
     {
-        let w = 8 + 4 * size * size * in_c;
-        let w_exps = w + 4 * 25 * in_c * co;
-        let call = ConvHalf {
-            x: 8,
+        let sizes = ConvHalf {
             in_h: size,
             in_w: size,
             in_c,
-            w,
-            w_stride: co,
-            w_exps,
             kh: 5,
             kw: 5,
             ci_group: in_c,
             co_group: co,
             co_tile: co,
-            y: w_exps + 4 * co,
             oy0: 4,
             rows: 2,
             out_h: out,
             out_w: out,
             stride_y: 1,
             stride_x: 1,
-            dilation_y: 1,
-            dilation_x: 1,
             pad_y: pad,
             pad_x: pad,
-            up_y: 1,
-            up_x: 1,
             ..Default::default()
         };
-        let mut memory = random(GemmHalf::NUMBER, 2).memory;
-        let mut r = Random::new(7);
-        halves(&mut r, &mut memory[2..w_exps as usize / 4]);
-        exponents(&mut r, &mut memory[..2], false);
-        exponents(&mut r, &mut memory[w_exps as usize / 4..][..co as usize], false);
+        let (call, memory) = conv_half_of(&mut Random::new(7), sizes, false);
         // Of one channel the second halves are zero.
         let channels = if in_c == 1 { 1 } else { 2 * in_c };
         let units = u64::from(2 * out * 25 * channels * co);

@@ -64,18 +64,36 @@ fn add_core(image: &mut ChipImage, core: u8, config: CoreConfig, list: Vec<Item>
 
 /// A chip whose `cores` cores run the same list.
 pub fn chip(cores: u8, list: &[Item]) -> BTreeMap<ChipXy, ChipImage> {
-    let mut image = ChipImage { sdram: Vec::new(), routes: Vec::new(), cores: Vec::new() };
-    let mut all = Route::NONE;
+    let mut image = empty();
     for core in 1..=cores {
         add_core(&mut image, core, config(0, core, cores), list.to_vec());
-        all = all.with_core(core);
     }
-    // The leader's release goes to everybody, arrivals to the core that their keys name.
-    image.routes.push(RoutingEntry { key: key(0, 1) | 0x1000, mask: !0xFFF, route: all });
-    for core in (1..=cores).step_by(barrier::GROUP as usize) {
-        image.routes.push(RoutingEntry { key: key(0, core), mask: !0xFFF, route: Route::NONE.with_core(core) });
-    }
+    add_barriers(&mut image, 0, cores);
     BTreeMap::from([(CHIP, image)])
+}
+
+fn empty() -> ChipImage {
+    ChipImage { sdram: Vec::new(), routes: Vec::new(), cores: Vec::new() }
+}
+
+/// The routes of barriers: the leader's release goes to everybody, arrivals to the core that their keys name.
+fn add_barriers(image: &mut ChipImage, chip: u32, cores: u8) {
+    let all = (1..=cores).fold(Route::NONE, |all, core| all.with_core(core));
+    image.routes.push(RoutingEntry { key: key(chip, 1) | 0x1000, mask: !0xFFF, route: all });
+    for core in (1..=cores).step_by(barrier::GROUP as usize) {
+        image.routes.push(RoutingEntry { key: key(chip, core), mask: !0xFFF, route: Route::NONE.with_core(core) });
+    }
+}
+
+/// An exchange of the vector of one of `cores` cores that share a link.
+fn exchange_of(core: u8, cores: u8, words: u32) -> Exchange {
+    Exchange {
+        sdram: part(core, words),
+        words,
+        scratch: 0,
+        scratch_bytes: 8192,
+        spacing_cycles: spacing_cycles(cores.into(), LINK_CYCLES),
+    }
 }
 
 /// Words of the vector of each core of [`pair`] are here.
@@ -86,18 +104,11 @@ pub fn part(core: u8, words: u32) -> u32 {
 /// Two neighbouring chips whose cores exchange vectors of `words` words: `turns` times the second chip's vector goes up and is added
 /// to that of the first (and, if `both`, the sum comes down again).
 pub fn pair(cores: u8, words: u32, turns: u32, both: bool) -> BTreeMap<ChipXy, ChipImage> {
-    let empty = || ChipImage { sdram: Vec::new(), routes: Vec::new(), cores: Vec::new() };
     let (mut parent, mut child) = (empty(), empty());
     let other = Route::NONE.with_link(Direction::E);
     let back = Route::NONE.with_link(Direction::W);
     for core in 1..=cores {
-        let exchange = Exchange {
-            sdram: part(core, words),
-            words,
-            scratch: 0,
-            scratch_bytes: 8192,
-            spacing_cycles: spacing_cycles(cores.into(), LINK_CYCLES),
-        };
+        let exchange = exchange_of(core, cores, words);
         let mut body = vec![step(Command::ReduceUp(exchange))];
         if both {
             body.push(step(Command::BroadcastDown(exchange)));
@@ -125,13 +136,11 @@ pub const CHAINS: [(u8, u32); 6] = [(4, 64), (4, 256), (4, 1024), (16, 64), (16,
 pub fn chain(cores: u8, words: u32, turns: u32) -> BTreeMap<ChipXy, ChipImage> {
     let steps = [Direction::E, Direction::N, Direction::W];
     let places = [CHIP, NEIGHBOUR, ChipXy::new(1, 1), ChipXy::new(0, 1)];
-    let spacing_cycles = spacing_cycles(cores.into(), LINK_CYCLES);
     let mut chips = BTreeMap::new();
     for (number, xy) in (0..).zip(places) {
-        let mut image = ChipImage { sdram: Vec::new(), routes: Vec::new(), cores: Vec::new() };
+        let mut image = empty();
         for core in 1..=cores {
-            let exchange =
-                Exchange { sdram: part(core, words), words, scratch: 0, scratch_bytes: 8192, spacing_cycles };
+            let exchange = exchange_of(core, cores, words);
             let list = repeated(
                 turns,
                 vec![step(Command::ReduceUp(exchange)), step(Command::Barrier), step(Command::BroadcastDown(exchange))],
@@ -148,14 +157,8 @@ pub fn chain(cores: u8, words: u32, turns: u32) -> BTreeMap<ChipXy, ChipImage> {
             }
             add_core(&mut image, core, config, list);
         }
-        // Barriers, then what goes to the parent (kinds 2 and 3) and to the child (4 and 5).
-        let mut all = Route::NONE;
-        (1..=cores).for_each(|core| all = all.with_core(core));
-        image.routes.push(RoutingEntry { key: key(number, 1) | 0x1000, mask: !0xFFF, route: all });
-        for core in (1..=cores).step_by(barrier::GROUP as usize) {
-            let route = Route::NONE.with_core(core);
-            image.routes.push(RoutingEntry { key: key(number, core), mask: !0xFFF, route });
-        }
+        add_barriers(&mut image, number, cores);
+        // What goes to the parent (kinds 2 and 3), and to the child (4 and 5).
         if number > 0 {
             let route = Route::NONE.with_link(steps[number as usize - 1].opposite());
             image.routes.push(RoutingEntry { key: key(number, 0) | 0x2000, mask: 0xFFF0_6000, route });

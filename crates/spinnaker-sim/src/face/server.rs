@@ -505,14 +505,10 @@ impl<B: VirtualBoard> Run<'_, B> {
             }
             any = true;
             let sender = Sender { board: number, port: datagram.port, host: datagram.host };
-            let seq = sdp::Packet::from_udp(&datagram.data)
-                .and_then(|packet| scp::Packet::new_checked(packet.body))
-                .map(|reply| reply.seq());
-            self.pacing.answered(sender, self.board.now_ns(), seq.ok());
-            if self.packets
-                && let Ok(packet) = sdp::Packet::from_udp(&datagram.data)
-                && let Ok(reply) = scp::Packet::new_checked(packet.body)
-            {
+            let reply =
+                sdp::Packet::from_udp(&datagram.data).and_then(|packet| scp::Packet::new_checked(packet.body)).ok();
+            self.pacing.answered(sender, self.board.now_ns(), reply.as_ref().map(|reply| reply.seq()));
+            if let Some(reply) = reply.filter(|_| self.packets) {
                 (self.log)(&LogLine { time_ns: datagram.time_ns, text: format!("to {}: {reply}", datagram.host) });
             }
             let sockets = &self.server.boards[number];
