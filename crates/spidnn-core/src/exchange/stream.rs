@@ -10,7 +10,7 @@ use crate::core_trait::{Core, Counter, Direction, Transfer};
 use crate::error::Failure;
 use crate::program::CHILDREN_MAX;
 
-/// Cycles a core waits before it asks (0.2 ms), doubled up to [`TIMEOUT_MAX_CYCLES`].
+/// Cycles a core waits before it asks (0.2 ms, and the time of a block whose words are spaced), doubled up to [`TIMEOUT_MAX_CYCLES`].
 const TIMEOUT_CYCLES: u64 = 40_000;
 /// Cycles to enter an exchange and to leave it, beyond its packets, kernels and transfers (measured: `runtime_truth exchanges`).
 const UP_CYCLES: u32 = 1650;
@@ -400,10 +400,15 @@ impl Links {
         }
     }
 
+    /// How long to wait before asking: a block may be on its way for as long as its words are spaced.
+    fn patience_cycles(&self) -> u64 {
+        TIMEOUT_CYCLES + self.streams.active.map_or(0, |a| u64::from(BLOCK * a.spacing_cycles))
+    }
+
     /// Waits until a receiver's word makes `enough` true, asking when it takes long.
     async fn wait_told<C: Core>(&mut self, core: &C, up: bool, enough: impl Fn(&Self) -> bool) -> Result<(), Failure> {
         let peer = if up { self.config.parent.unwrap_or_default() } else { self.config.children[0] };
-        let mut watch = Watch::new(core, peer, self.used(up), TIMEOUT_CYCLES);
+        let mut watch = Watch::new(core, peer, self.used(up), self.patience_cycles());
         while !enough(self) {
             if self.wait(core, &mut watch).await? {
                 // About the oldest block that is not acknowledged, or the next one.
@@ -429,7 +434,7 @@ impl Links {
     /// Waits until the next block of a child (or of the parent) is complete.
     async fn wait_block<C: Core>(&mut self, core: &C, up: bool, child: usize) -> Result<(), Failure> {
         let peer = if up { self.config.children[child] } else { self.config.parent.unwrap_or_default() };
-        let mut watch = Watch::new(core, peer, 0, TIMEOUT_CYCLES);
+        let mut watch = Watch::new(core, peer, 0, self.patience_cycles());
         let receiver = if up { &self.streams.from_children[child] } else { &self.streams.from_parent };
         let number = receiver.next;
         let length = self.streams.active.map_or(0, |a| a.block_words(number, receiver.first));
