@@ -109,7 +109,11 @@ pub fn compile(graph: &Graph, machine: &Machine, options: &Options) -> Result<Co
         let mut next = lowered.memory.end();
         let who = CoreSlot::new(0, own.len() as u32, samples_max, xy == root);
         let samples = own_samples.each_ref().map(|shares| (shares[index] as u32).max(1));
-        let of = |program: Program| CoreSlot { samples_max: samples[program as usize], ..who };
+        let of = |program: Program| CoreSlot {
+            samples_max: samples[program as usize],
+            unasked: program == Program::Predict,
+            ..who
+        };
         let key = (who, samples);
         let slots = match lists.get(&key) {
             Some(slots) => Rc::clone(slots),

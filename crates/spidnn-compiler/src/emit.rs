@@ -100,6 +100,13 @@ pub fn rows(
     Dma { out: out.into(), sdram, dtcm, row_bytes, first: 0, rows, limit: rows, sdram_stride, dtcm_stride, tag }
 }
 
+/// A loop around what is done when the run says that what is kept must be fetched anew.
+pub fn when_kept_is_stale(steps: Vec<Step>) -> Item {
+    let header = Loop { depth: 0, start: 0, step: 1, total: 0, total_divisor: 1, divisor: 1, end: Loop::NO_END };
+    let total = vec![Patch { word: loops::TOTAL, register: reg::FETCH_KEPT, scale: 1 }];
+    Item::Loop(header, total, steps.into_iter().map(Item::Do).collect())
+}
+
 /// A transfer as a step.
 pub fn transfer(dma: Dma) -> Step {
     step(Command::Dma(dma))
@@ -114,10 +121,12 @@ fn next_register(register: u8) -> u8 {
     }
 }
 
-/// What a register has in the first turn of a loop, if it counts that loop's turns.
-fn first_value(header: &Loop, register: u8) -> Option<u32> {
+/// What a register has in the first turn of a loop, if it counts that loop's turns; or the samples, where there is one, unasked.
+fn first_value(header: &Loop, unasked: bool, register: u8) -> Option<u32> {
     let depth = header.depth as u8;
-    if register == reg::loop_index(depth) {
+    if unasked && register == reg::SAMPLES {
+        Some(1)
+    } else if register == reg::loop_index(depth) {
         Some(header.start)
     } else if register == reg::loop_sample(depth) {
         Some(header.start / header.divisor)
@@ -133,15 +142,31 @@ fn first_value(header: &Loop, register: u8) -> Option<u32> {
 }
 
 /// A step of a loop's first turn, patches by what the loop counts already applied.
-fn counted(step: Step, header: &Loop) -> Step {
+fn counted(step: Step, header: &Loop, unasked: bool) -> Step {
     let mut counted = Step { patches: Vec::new(), ..step.clone() };
     for patch in step.patches {
-        let added = first_value(header, patch.register).map(|value| value.wrapping_mul(patch.scale as u32));
+        let added = first_value(header, unasked, patch.register).map(|value| value.wrapping_mul(patch.scale as u32));
         if !added.is_some_and(|added| add_to(&mut counted.command, patch.word, added)) {
             counted.patches.push(patch);
         }
     }
+    clamp_fixed(&mut counted);
     counted
+}
+
+/// Cuts a transfer's rows to its limit in advance, where both are known.
+fn clamp_fixed(step: &mut Step) {
+    let fixed = |p: &Patch| matches!(p.word, dma::SDRAM | dma::DTCM | dma::TAG);
+    let Command::Dma(dma) = &mut step.command else { return };
+    if !step.patches.iter().all(fixed) {
+        return;
+    }
+    let skipped = u32::try_from(-i64::from(dma.first)).unwrap_or(0).min(dma.rows);
+    let first = dma.first.max(0) as u32;
+    dma.rows = (dma.rows - skipped).min(dma.limit.saturating_sub(first));
+    dma.sdram = dma.sdram.wrapping_add(first.wrapping_mul(dma.sdram_stride));
+    dma.dtcm = dma.dtcm.wrapping_add(skipped.wrapping_mul(dma.dtcm_stride));
+    (dma.first, dma.limit) = (0, dma.rows);
 }
 
 /// Adds to a word of a command, as a patch does; false where that cannot be done in advance.
@@ -200,10 +225,10 @@ impl UnitTransfer {
         self.step(depth, false, tag)
     }
     /// The transfer in the first turn of a loop, before the loop has begun; `None` if it depends on what the loop counts.
-    fn first(&self, header: &Loop) -> Option<Step> {
+    fn first(&self, header: &Loop, unasked: bool) -> Option<Step> {
         let mut step = transfer(Dma { tag: header.depth * 4, ..self.dma });
         for patch in &self.patches {
-            match first_value(header, patch.register) {
+            match first_value(header, unasked, patch.register) {
                 Some(value) => {
                     let Command::Dma(dma) = &mut step.command else { return None };
                     dma.add(patch.word, value.wrapping_mul(patch.scale as u32));
@@ -212,6 +237,7 @@ impl UnitTransfer {
                 None => return None,
             }
         }
+        clamp_fixed(&mut step);
         Some(step)
     }
     fn step(&self, depth: u8, next: bool, tag: u32) -> Step {
@@ -266,6 +292,10 @@ pub struct Emit {
     peak: u32,
     end: u32,
     samples_max: u32,
+    /// There is one sample, and nobody asks whether it is there (see [`CoreSlot::unasked`]).
+    unasked: bool,
+    /// What is done when the run says that what is kept must be fetched anew.
+    pub kept: Vec<Step>,
 }
 
 impl Emit {
@@ -282,6 +312,8 @@ impl Emit {
             peak: top,
             end,
             samples_max: core.samples_max,
+            unasked: core.unasked && core.samples_max == 1,
+            kept: Vec::new(),
         }
     }
 
@@ -349,7 +381,7 @@ impl Emit {
             Some(Fetched::Kept) => {
                 steps.push(wait(tag));
                 steps.extend(then);
-                self.only_when_kept_is_stale(steps);
+                self.kept.extend(steps);
             }
             Some(Fetched::Ahead(_)) => {
                 self.ahead.extend(steps);
@@ -362,12 +394,6 @@ impl Emit {
                 then.into_iter().for_each(|step| self.push(step));
             }
         }
-    }
-
-    fn only_when_kept_is_stale(&mut self, steps: Vec<Step>) {
-        let header = Loop { depth: 0, start: 0, step: 1, total: 0, total_divisor: 1, divisor: 1, end: Loop::NO_END };
-        let total = vec![Patch { word: loops::TOTAL, register: reg::FETCH_KEPT, scale: 1 }];
-        self.items.push(Item::Loop(header, total, steps.into_iter().map(Item::Do).collect()));
     }
 
     /// Adds a command.
@@ -471,10 +497,14 @@ impl Emit {
         if self.samples_max != 1 {
             return false;
         }
-        let [Patch { word: loops::TOTAL, register: reg::SAMPLES, scale }] = *patches else { return false };
-        let Ok(each) = u32::try_from(scale) else { return false };
-        let total = header.total.saturating_add(each);
-        header.start.saturating_add(header.step) >= total.div_ceil(header.total_divisor).min(header.end)
+        Self::turns_of_one(header, patches).is_some_and(|turns| header.start.saturating_add(header.step) >= turns)
+    }
+
+    /// What a loop over samples counts to where there is one; `None` for other loops.
+    fn turns_of_one(header: &Loop, patches: &[Patch]) -> Option<u32> {
+        let [Patch { word: loops::TOTAL, register: reg::SAMPLES, scale }] = *patches else { return None };
+        let total = header.total.saturating_add(u32::try_from(scale).ok()?);
+        Some(total.div_ceil(header.total_divisor).min(header.end))
     }
 
     /// A loop that has one turn or none: nothing is fetched for a next one, one buffer of each is in use, and what the loop counts is
@@ -491,6 +521,10 @@ impl Emit {
             UnitTransfer { buffer_bytes: 0, ..t.clone() }.step(header.depth as u8, false, tag)
         };
         let (in_tag, out_tag) = (header.depth * 4, header.depth * 4 + 2);
+        if self.unasked && header.start >= Self::turns_of_one(&header, &patches).unwrap_or(0) {
+            self.items.append(&mut self.held);
+            return;
+        }
         let early = self.fetch_first(&header, &patches, ins);
         self.items.append(&mut self.held);
         let mut body = Vec::new();
@@ -502,8 +536,14 @@ impl Emit {
         }
         body.extend(compute);
         body.extend(outs.iter().map(|t| single(t, out_tag)));
-        let body = body.into_iter().map(|step| Item::Do(counted(step, &header))).collect();
-        self.items.push(Item::Loop(header, patches, body));
+        let unasked = self.unasked;
+        let body = body.into_iter().map(|step| Item::Do(counted(step, &header, unasked)));
+        if unasked {
+            self.items.extend(body);
+        } else {
+            let body = body.collect();
+            self.items.push(Item::Loop(header, patches, body));
+        }
         if !outs.is_empty() {
             self.push(wait(out_tag));
         }
@@ -523,7 +563,9 @@ impl Emit {
         if ins.is_empty() || !fixed || (by_sample && !there) {
             return false;
         }
-        let Some(steps) = ins.iter().map(|t| t.first(header)).collect::<Option<Vec<_>>>() else { return false };
+        let Some(steps) = ins.iter().map(|t| t.first(header, self.unasked)).collect::<Option<Vec<_>>>() else {
+            return false;
+        };
         steps.into_iter().for_each(|step| self.push(step));
         if self.ahead_at == 0 {
             self.ahead_at = self.items.len();

@@ -1,12 +1,15 @@
 //! Where weights are in local memory, and when they come there: kept from run to run, or fetched while an earlier phase
 //! multiplies.
 
-use spidnn_core::command::Item;
+use spidnn_core::command::{Item, Step};
 
-use crate::emit::{BUFFER_BYTES, Emit, TAGS_AHEAD, tally};
+use crate::emit::{BUFFER_BYTES, Emit, TAGS_AHEAD, tally, when_kept_is_stale};
 use crate::report::memory_cycles;
 use crate::stage::phase::Phase;
 use crate::stage::{CoreSlot, Fetched, Stage, Weights};
+
+/// Words of commands that weights of several stages are fetched by in one loop: such a loop stays in one segment.
+const KEPT_WORDS_MAX: usize = 512;
 
 /// The phases of a core with their weights at the top of local memory; `None` if something does not fit.
 pub fn emit_keeping(phases: &[Phase], core: CoreSlot) -> Option<Vec<Vec<Item>>> {
@@ -18,16 +21,30 @@ pub fn emit_keeping(phases: &[Phase], core: CoreSlot) -> Option<Vec<Vec<Item>>> 
     }
     let buffers = (0, BUFFER_BYTES - all as u32);
     let mut at = buffers.1;
-    let mut emitted = Vec::new();
+    let (mut emitted, mut kept, mut kept_at): (Vec<Vec<Item>>, Vec<Vec<Step>>, usize) = Default::default();
     for phase in phases {
         let mut items = Vec::new();
         for stage in &phase.stages {
             let bytes = size(stage.as_ref());
             let weights = (bytes > 0).then_some(Weights { at, fetched: Fetched::Kept });
-            items.extend(stage.emit(CoreSlot { weights, buffers, ..core }).ok()?.items);
+            let own = stage.emit(CoreSlot { weights, buffers, ..core }).ok()?;
+            if emitted.is_empty() && items.is_empty() {
+                kept_at = own.ahead_at;
+            }
+            let words = |steps: &[Step]| steps.iter().map(Step::word_count).sum::<usize>();
+            match kept.last_mut() {
+                Some(last) if words(last) + words(&own.kept) <= KEPT_WORDS_MAX => last.extend(own.kept),
+                _ if own.kept.is_empty() => {}
+                _ => kept.push(own.kept),
+            }
+            items.extend(own.items);
             at += bytes;
         }
         emitted.push(items);
+    }
+    // Before the first stage computes, behind what it fetches.
+    if let Some(first) = emitted.first_mut() {
+        first.splice(kept_at..kept_at, kept.into_iter().map(when_kept_is_stale));
     }
     Some(emitted)
 }

@@ -216,7 +216,7 @@ pub const SPACING_CYCLES_MAX: u32 = 4096;
 /// Spacing of the words of an exchange in which `cores` cores of a chip send over one link, which takes a word in `link_cycles`.
 ///
 /// Without it all of them stand before the router all the time, and what comes by the link behind them: of two routers that wait for each
-/// other one drops a packet after 1.8 us, and its absence is noticed 0.2 ms later. A core needs some cycles for a word besides, so the link
+/// other one drops a packet after 1.8 us, and its absence is noticed 0.2 ms later. A core needs `WORD_CYCLES` for a word besides, so the link
 /// is busy.
 pub const fn spacing_cycles(cores: u32, link_cycles: u32) -> u32 {
     (cores * link_cycles).saturating_sub(WORD_CYCLES)

@@ -1,6 +1,7 @@
 //! What a command list says, one deed after the other: loops, conditions and patches are resolved here, without waiting for anything.
 
 use spidnn_kernels::call::{self, CALL_WORDS_MAX};
+use spidnn_kernels::dtcm::times;
 use spidnn_kernels::{DecodeError, KernelCall};
 
 #[cfg(feature = "exchanges")]
@@ -8,7 +9,7 @@ use crate::command::Exchange;
 use crate::command::{When, loops, reg};
 use crate::core_trait::{Core, Direction, Transfer};
 use crate::error::{ErrorCode, Failure};
-use crate::program::{in_sdram, memory, opcode};
+use crate::program::{RUN_BLOCK_WORDS, in_sdram, memory, opcode, set_registers};
 
 /// Cycles of every command, as the firmware takes them (measured: `cargo run --release -p spidnn --example runtime_truth`): fetch, condition,
 /// dispatch, a look at what has arrived.
@@ -19,21 +20,28 @@ const WORD_CYCLES: u32 = 8;
 const PATCH_CYCLES: u32 = 20;
 /// Cycles for the registers of a loop's turn.
 const TURN_CYCLES: u32 = 120;
-/// Cycles more for a kernel with so many parameters: the call is read, and every buffer that they name is checked. (Measured: `check` in
-/// `cargo run --release -p spidnn-truth --example kernels`, less the 240 that the measurement takes.)
-const fn kernel_cycles(number: u32, words: u32) -> u32 {
+/// Cycles more for a kernel with so many parameters: the call is read.
+const fn kernel_cycles(words: u32) -> u32 {
+    40 + 4 * words
+}
+/// Cycles more for one whose buffers are checked. (Measured: `check` in `cargo run --release -p spidnn-truth --example kernels`, less the 240
+/// that the measurement takes.)
+const fn check_cycles(number: u32, words: u32) -> u32 {
     match number {
-        call::Conv::NUMBER | call::ConvHalf::NUMBER => 3400,
-        call::ConvWgrad::NUMBER | call::ConvWgradHalf::NUMBER => 3300,
-        call::Pool::NUMBER | call::PoolGrad::NUMBER | call::Pool8::NUMBER => 2000,
-        call::OptimizerStep::NUMBER => 1250,
-        call::Product8::NUMBER => 900,
-        call::WidenWindow::NUMBER | call::WidenColumns::NUMBER => 650,
-        _ => 40 + 62 * words,
+        call::Conv::NUMBER | call::ConvHalf::NUMBER => 3250,
+        call::ConvWgrad::NUMBER | call::ConvWgradHalf::NUMBER => 3150,
+        call::Pool::NUMBER | call::PoolGrad::NUMBER | call::Pool8::NUMBER => 1960,
+        call::OptimizerStep::NUMBER => 1170,
+        call::Product8::NUMBER => 840,
+        call::WidenColumns::NUMBER => 750,
+        call::WidenWindow::NUMBER => 450,
+        _ => 100 + 50 * words,
     }
 }
 /// Cycles more for a transfer: rows clamped, memories checked, queued.
 const TRANSFER_CYCLES: u32 = 560;
+/// The same for one that has been found sound before.
+const SOUND_TRANSFER_CYCLES: u32 = 330;
 /// Processor time to charge: none on a real core, which takes it.
 #[derive(Debug)]
 struct Charge(u32);
@@ -153,6 +161,11 @@ pub(crate) struct Interpreter {
     parameters: [u32; CALL_WORDS_MAX],
     /// Cycles that the interpreter itself has taken, as far as they have not been charged.
     charged: Charge,
+    /// Kernels and transfers outside of loops that say the same in every run (those without patches), a bit for each of the first 32 of a
+    /// segment: whether they have been found sound. The bit of the command at hand (0: it is none of them), and that of the next one.
+    sound: u32,
+    bit: u32,
+    next_bit: u32,
     /// Why there is nothing to do.
     pub failure: Failure,
     /// What was read last for each kind of deed.
@@ -177,6 +190,9 @@ impl Interpreter {
         failure: Failure { code: ErrorCode::BadCommand, detail: [0; 2] },
         parameters: [0; CALL_WORDS_MAX],
         charged: Charge(0),
+        sound: 0,
+        bit: 0,
+        next_bit: 1,
         call: KernelCall::NOTHING,
         transfer: NO_TRANSFER,
         tag: 0,
@@ -184,15 +200,17 @@ impl Interpreter {
         exchange: Exchange { sdram: 0, words: 0, scratch: 0, scratch_bytes: 0, spacing_cycles: 0 },
     };
 
-    /// Begins a run.
-    pub fn begin_run(&mut self, registers: &[u32; reg::COUNT], commands_max: u64) {
-        self.registers = *registers;
+    /// Begins a run as its block says; the number of its program, `None` if it is not a run block of this version.
+    pub fn begin_run(&mut self, block: &[u32; RUN_BLOCK_WORDS], commands_max: u64) -> Option<u32> {
         self.commands = u32::try_from(commands_max).unwrap_or(u32::MAX);
+        set_registers(block, &mut self.registers)
     }
 
-    /// Begins a segment.
-    pub fn begin_segment(&mut self, segment: &[u32]) {
+    /// Begins a segment, of which the commands with these bits have been found sound (see [`Interpreter::sound`]).
+    pub fn begin_segment(&mut self, segment: &[u32], sound: u32) {
         self.depth = 0;
+        self.sound = sound;
+        self.next_bit = 1;
         // The first word is the length of the next segment.
         self.place = 1;
         self.words = segment.len() as u32;
@@ -218,15 +236,27 @@ impl Interpreter {
         core::mem::take(&mut self.charged.0)
     }
 
-    /// Checks the kernel call of the last [`Deed::Kernel`].
+    /// What has been found sound of the segment: a bit for each of its first commands that do not change.
+    pub fn sound(&self) -> u32 {
+        self.sound
+    }
+
+    /// Checks the kernel call of the last [`Deed::Kernel`], if it has not been found sound before.
     pub fn check_call<C: Core>(&mut self, core: &C) -> Result<(), Failure> {
+        if self.sound & self.bit != 0 {
+            return Ok(());
+        }
+        self.sound |= self.bit;
+        self.charged.add(check_cycles(self.call.number(), self.call.word_count() as u32));
         core.check_call(&self.call, memory::BUFFERS_END)
             .map_err(|code| Failure::new(code, self.call.number(), self.place))
     }
 
     /// Takes a kernel's parameters as they are in the segment.
     #[inline(never)]
-    fn take_call(&mut self, number: u32, words: &[u32]) -> bool {
+    fn take_call(&mut self, head: u32, place: u32, segment: &[u32]) -> bool {
+        let number = (head & 0xFF) - opcode::KERNEL;
+        let words = words_of(head, place, segment).unwrap_or_default();
         let Err(error) = self.call.read(number, words) else { return true };
         let code = match error {
             DecodeError::UnknownKernel(_) => ErrorCode::NoKernel,
@@ -234,6 +264,23 @@ impl Interpreter {
         };
         self.failure = Failure::new(code, number, self.place);
         false
+    }
+
+    /// Takes a transfer that was found sound, if its rows need no clamping.
+    #[inline(never)]
+    fn take_transfer(&mut self, head: u32, place: u32, segment: &[u32]) -> bool {
+        let Some(&[out, sdram, dtcm, row_bytes, first, rows, limit, sdram_stride, dtcm_stride, tag]) =
+            words_of(head, place, segment)
+        else {
+            return false;
+        };
+        if first != 0 || rows > limit || rows == 0 || row_bytes == 0 {
+            return false;
+        }
+        let direction = if out == 0 { Direction::In } else { Direction::Out };
+        let tag = tag as u8;
+        self.transfer = Transfer { direction, sdram, dtcm, row_bytes, rows, sdram_stride, dtcm_stride, tag };
+        true
     }
 
     /// The next deed of the segment that was begun. Every command goes through here, so on a core this is ARM code, plainly written: what
@@ -271,26 +318,44 @@ impl Interpreter {
                 continue;
             }
             self.charged.add(PATCH_CYCLES * patches as u32);
+            self.bit = 0;
+            if patches == 0 && self.depth == 0 && count > 1 {
+                self.bit = self.next_bit;
+                self.next_bit <<= 1;
+            }
             let mut at = place as usize + 1;
             let mut i = 0;
             let code = head & 0xFF;
             let is_kernel = code >= opcode::KERNEL;
             let parameters = if is_kernel {
-                self.charged.add(kernel_cycles(code - opcode::KERNEL, count as u32));
-                if !self.take_call(code - opcode::KERNEL, &segment[at..at + count]) {
+                self.charged.add(kernel_cycles(count as u32));
+                if !self.take_call(head, place, segment) {
                     return Deed::Fail;
                 }
-                at += count;
+                if patches == 0 {
+                    return Deed::Kernel;
+                }
                 self.call.parameters_mut()
             } else {
+                // A transfer that does not change is read where it lies.
+                if code == opcode::DMA && patches == 0 {
+                    if self.sound & self.bit != 0 && self.take_transfer(head, place, segment) {
+                        self.charged.add(SOUND_TRANSFER_CYCLES);
+                        return Deed::Transfer;
+                    }
+                    match self.deed(head, place, segment) {
+                        Deed::Nothing => continue,
+                        deed => return deed,
+                    }
+                }
                 self.charged.add(WORD_CYCLES * count as u32);
                 while i < count {
-                    self.parameters[i] = segment[at];
-                    at += 1;
+                    self.parameters[i] = segment[at + i];
                     i += 1;
                 }
                 &mut self.parameters
             };
+            at += count;
             i = 0;
             while i < patches {
                 let patch = segment[at];
@@ -317,7 +382,7 @@ impl Interpreter {
                         return self.bad(head, place);
                     }
                 }
-                _ => match self.deed(head, place, count) {
+                _ => match self.deed(head, place, &[]) {
                     Deed::Nothing => {}
                     deed => return deed,
                 },
@@ -339,12 +404,17 @@ impl Interpreter {
         Deed::Fail
     }
 
-    /// What a transfer or an exchange asks for, whose parameters are patched.
+    /// What a transfer or an exchange asks for: with its parameters as they are in the segment, or (no segment) those that were patched.
     #[inline(never)]
-    fn deed(&mut self, head: u32, place: u32, count: usize) -> Deed {
+    fn deed(&mut self, head: u32, place: u32, segment: &[u32]) -> Deed {
         let bad = Failure::new(ErrorCode::BadCommand, head, place);
-        let outcome = match (head & 0xFF, &self.parameters[..count]) {
+        let count = (head >> 8 & 0xFF) as usize;
+        let patched = self.parameters.get(..count);
+        let parameters = words_of(head, place, segment).or(patched).unwrap_or_default();
+        let outcome = match (head & 0xFF, parameters) {
             (opcode::DMA, p) => {
+                // One that moves nothing is as good as sound.
+                self.sound |= self.bit;
                 self.charged.add(TRANSFER_CYCLES);
                 transfer(p, bad, &mut self.transfer).map(|some| if some { Deed::Transfer } else { Deed::Nothing })
             }
@@ -432,17 +502,14 @@ impl Interpreter {
         let (mut sample, mut block) = (r[base + 5], r[base + 6]);
         (r[base], r[base + 1], r[base + 2], r[base + 3]) = (index, sample, block, frame.parity);
         r[count] = r[count + 1];
-        if index > u32::MAX - frame.step {
-            let f = *frame;
-            return self.set_turn(&f, NEXT, index.wrapping_add(f.step), 1 - f.parity);
-        }
         sample = sample.wrapping_add(frame.step_sample);
         block += frame.step_block;
         if block >= frame.divisor {
             block -= frame.divisor;
             sample = sample.wrapping_add(1);
         }
-        let next = index + frame.step;
+        // Beyond the end where there is no next turn: nobody asks.
+        let next = index.wrapping_add(frame.step);
         (r[base + 4], r[base + 5], r[base + 6], r[base + 7]) = (next, sample, block, 1 - frame.parity);
         r[count + 1] = frame.items_at(next);
     }
@@ -454,6 +521,11 @@ impl Interpreter {
         self.registers[base..base + NEXT].copy_from_slice(&[index, sample, block, parity]);
         self.registers[usize::from(reg::loop_count(f.depth)) + offset / NEXT] = f.items_at(index);
     }
+}
+
+/// The parameters of the command that begins at a place of a segment.
+fn words_of(head: u32, place: u32, segment: &[u32]) -> Option<&[u32]> {
+    segment.get(place as usize + 1..)?.get(..(head >> 8 & 0xFF) as usize)
 }
 
 #[cfg(feature = "exchanges")]
@@ -485,38 +557,32 @@ fn divided(a: u32, b: u32) -> (u32, u32) {
 #[inline(never)]
 fn transfer(p: &[u32], bad: Failure, t: &mut Transfer) -> Result<bool, Failure> {
     let &[out, sdram, dtcm, row_bytes, first, rows, limit, sdram_stride, dtcm_stride, tag] = p else { return Err(bad) };
-    let first = i64::from(first as i32);
-    let from = first.max(0);
-    let to = (first + i64::from(rows)).min(limit.into());
+    let first = first as i32;
+    let (from, skipped) = (first.max(0) as u32, first.min(0).unsigned_abs());
+    let to = from.saturating_add(rows.saturating_sub(skipped)).min(limit);
     if from >= to || row_bytes == 0 {
         return Ok(false);
     }
     if out > 1 || tag >= 16 {
         return Err(bad);
     }
-    // Products of two words: nothing overflows. (Those of short ones take an instruction of a core where others call a function.)
-    let product = |a: u32, b: u32| match (a | b) >> 16 {
-        0 => u64::from(a * b),
-        _ => u64::from(a) * u64::from(b),
-    };
-    let (count, skipped) = ((to - from) as u32, (from - first) as u32);
-    let sdram_at = u64::from(sdram) + product(from as u32, sdram_stride);
-    let dtcm_at = u64::from(dtcm) + product(skipped, dtcm_stride);
-    let behind = |stride: u32| product(count - 1, stride) + u64::from(row_bytes);
-    let aligned = (sdram_at as u32 | dtcm_at as u32 | row_bytes | sdram_stride | dtcm_stride).is_multiple_of(4);
+    // What is beyond 32 bits is beyond any memory: all of this saturates.
+    let count = to - from;
+    let sdram_at = sdram.saturating_add(times(from, sdram_stride));
+    let dtcm_at = dtcm.saturating_add(times(skipped, dtcm_stride));
+    let behind = |stride: u32| times(count - 1, stride).saturating_add(row_bytes);
+    let aligned = (sdram_at | dtcm_at | row_bytes | sdram_stride | dtcm_stride).is_multiple_of(4);
     // Rows may lie upon each other, but nothing moves more than fits into a program's part of DTCM.
-    let dtcm_bytes = u64::from(memory::BUFFERS_END);
-    let sound = u32::try_from(sdram_at).is_ok_and(|at| in_sdram(at, behind(sdram_stride)))
-        && dtcm_at <= dtcm_bytes
-        && dtcm_at + behind(dtcm_stride) <= dtcm_bytes
-        && product(count, row_bytes) <= dtcm_bytes;
+    let sound = in_sdram(sdram_at, behind(sdram_stride).into())
+        && dtcm_at.saturating_add(behind(dtcm_stride)) <= memory::BUFFERS_END
+        && times(count, row_bytes) <= memory::BUFFERS_END;
     if !aligned || !sound {
-        return Err(Failure::new(ErrorCode::BadTransfer, sdram_at as u32, dtcm_at as u32));
+        return Err(Failure::new(ErrorCode::BadTransfer, sdram_at, dtcm_at));
     }
     *t = Transfer {
         direction: if out == 0 { Direction::In } else { Direction::Out },
-        sdram: sdram_at as u32,
-        dtcm: dtcm_at as u32,
+        sdram: sdram_at,
+        dtcm: dtcm_at,
         row_bytes,
         rows: count,
         sdram_stride,

@@ -343,21 +343,23 @@ impl RunBlock {
     }
 }
 
-/// The registers that a run block sets, and its program; `None` if it is not a run block of this version.
-pub(crate) fn registers_of(words: &[u32; RUN_BLOCK_WORDS]) -> Option<(u32, [u32; reg::COUNT])> {
-    if words[0] != MAGIC ^ VERSION {
+/// Sets the registers as a run block says; its program, or `None` if it is not a run block of this version.
+pub(crate) fn set_registers(block: &[u32; RUN_BLOCK_WORDS], registers: &mut [u32; reg::COUNT]) -> Option<u32> {
+    let [magic, program, samples, first_sample, seed, seed_high, step, input_buffer, inverse_batch, fetch_kept, ..] =
+        *block;
+    if magic != MAGIC ^ VERSION {
         return None;
     }
-    let mut registers = [0; reg::COUNT];
-    registers[usize::from(reg::SAMPLES)] = words[2];
-    registers[usize::from(reg::FIRST_SAMPLE)] = words[3];
-    registers[usize::from(reg::SEED)] = words[4];
-    registers[usize::from(reg::SEED_HIGH)] = words[5];
-    registers[usize::from(reg::STEP)] = words[6];
-    registers[usize::from(reg::INPUT_BUFFER)] = words[7];
-    registers[usize::from(reg::INVERSE_BATCH)] = words[8];
-    registers[usize::from(reg::FETCH_KEPT)] = words[9];
-    Some((words[1], registers))
+    *registers = [0; reg::COUNT];
+    registers[usize::from(reg::SAMPLES)] = samples;
+    registers[usize::from(reg::FIRST_SAMPLE)] = first_sample;
+    registers[usize::from(reg::SEED)] = seed;
+    registers[usize::from(reg::SEED_HIGH)] = seed_high;
+    registers[usize::from(reg::STEP)] = step;
+    registers[usize::from(reg::INPUT_BUFFER)] = input_buffer;
+    registers[usize::from(reg::INVERSE_BATCH)] = inverse_batch;
+    registers[usize::from(reg::FETCH_KEPT)] = fetch_kept;
+    Some(program)
 }
 
 /// First byte of SDRAM, and its size.

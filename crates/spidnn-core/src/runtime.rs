@@ -10,7 +10,6 @@ use crate::interpreter::{Deed, Interpreter};
 use crate::pages;
 use crate::program::{
     CONFIG_WORDS, CoreConfig, HEADER_WORDS, MAGIC, PROGRAMS, RUN_BLOCK_WORDS, SEGMENT_WORDS_MAX, VERSION, in_sdram,
-    registers_of,
 };
 
 /// Commands that one run may execute, those passed over included: far more than any batch takes. So a damaged list ends, too.
@@ -61,6 +60,7 @@ async fn serve<C: Core>(core: &C, image: u32, commands_max: u64) -> Result<(), F
         links: Links::EMPTY,
         interpreter: Interpreter::EMPTY,
         held: [(0, 0); 2],
+        sound: [0; 2],
     };
     runner.read_head().await?;
     loop {
@@ -86,6 +86,8 @@ struct Runner<'a, C: Core> {
     interpreter: Interpreter,
     /// Offset and words of the segments that the halves of the buffer hold.
     held: [(u32, u32); 2],
+    /// What the interpreter has found sound in them.
+    sound: [u32; 2],
 }
 
 #[maybe_async]
@@ -138,12 +140,11 @@ impl<C: Core> Runner<'_, C> {
         if self.held[1].1 > self.half() - RUN_BLOCK_WORDS as u32 {
             self.held[1] = (0, 0);
         }
-        let mut block = [0; RUN_BLOCK_WORDS];
-        core.read(place, &mut block);
-        let (program, registers) =
-            registers_of(&block).ok_or(Failure::new(ErrorCode::BadRunBlock, block[0], config.run_block))?;
+        let block = core.segment(place, RUN_BLOCK_WORDS as u32);
+        let bad = |found| Failure::new(ErrorCode::BadRunBlock, found, config.run_block);
+        let block = block.as_ref().first_chunk().ok_or(bad(0))?;
+        let program = self.interpreter.begin_run(block, commands_max).ok_or(bad(block[0]))?;
         core.write(config.scalars, &block[16..]);
-        self.interpreter.begin_run(&registers, commands_max);
         Ok(program)
     }
 
@@ -167,7 +168,9 @@ impl<C: Core> Runner<'_, C> {
             if next_words != 0 {
                 self.fetch(next_offset, next_words, 1 - parity, half).await?;
             }
+            self.interpreter.begin_segment(segment, self.sound[parity as usize]);
             self.segment(segment).await?;
+            self.sound[parity as usize] = self.interpreter.sound();
             (offset, words) = (next_offset, next_words);
             parity = 1 - parity;
         }
@@ -185,6 +188,7 @@ impl<C: Core> Runner<'_, C> {
         if held == (offset, words) {
             return Ok(());
         }
+        self.sound[parity as usize] = 0;
         if words > half || u64::from(offset) + u64::from(words) > u64::from(self.total) {
             return Err(Failure::new(ErrorCode::BadImage, offset, words));
         }
@@ -193,17 +197,16 @@ impl<C: Core> Runner<'_, C> {
         Ok(())
     }
 
-    /// Executes a segment.
+    /// Executes the segment that the interpreter has begun.
     #[inline(never)]
     async fn segment(&mut self, segment: &[u32]) -> Result<(), Failure> {
         let core = self.core;
-        self.interpreter.begin_segment(segment);
         loop {
             let deed = self.interpreter.next(segment);
-            core.charge(self.interpreter.take_charge());
             if let Deed::Kernel = deed {
                 self.interpreter.check_call(core)?;
             }
+            core.charge(self.interpreter.take_charge());
             let said = &self.interpreter;
             match deed {
                 Deed::End => return Ok(()),

@@ -334,6 +334,37 @@ fn a_program_in_many_segments_runs_whole_and_again() {
 }
 
 #[test]
+fn a_list_that_stays_does_the_same_again_in_less_time() {
+    let dma = Dma { sdram: SDRAM, row_bytes: 8, rows: 2, limit: 2, sdram_stride: 8, dtcm_stride: 8, ..Dma::default() };
+    // One that is clamped, and one that has nothing left to move, besides.
+    let clamped = Dma { first: -1, ..dma };
+    let nothing = Dma { limit: 0, ..dma };
+    let transfers = [dma, clamped, nothing, Dma { out: 1, ..dma }].map(|dma| Item::Do(step(Command::Dma(dma))));
+    let image = image(vec![transfers.to_vec(), vec![Item::Do(fill_step(0, 1))]]);
+    let [once, thrice] = [1, 3].map(|starts| run(&image, &block(), starts, u64::MAX));
+    assert_eq!((once.failed, once.deeds.len()), (None, 4));
+    assert_eq!(thrice.deeds, [&once.deeds[..]; 3].concat());
+    assert!(thrice.cycles < 3 * once.cycles, "{} and {} cycles", once.cycles, thrice.cycles);
+}
+
+#[test]
+fn what_comes_to_the_place_of_a_sound_list_is_checked() {
+    // The third segment comes to the place of the first: what was sound there says nothing of it.
+    let dma = Dma { sdram: SDRAM, row_bytes: 4, rows: 1, limit: 1, sdram_stride: 4, dtcm_stride: 4, ..Dma::default() };
+    let transfer = |sdram| vec![Item::Do(step(Command::Dma(Dma { sdram, ..dma })))];
+    let fill = |dst| vec![Item::Do(fill_step(dst, 2))];
+    for (good, bad, code) in [
+        (fill(0), fill(0xFFFC), ErrorCode::BadKernel),
+        (transfer(SDRAM), transfer(0x5FFF_FFFC), ErrorCode::BadTransfer),
+    ] {
+        let whole = image(vec![good.clone(), good.clone(), good.clone()]);
+        assert_eq!(run(&whole, &block(), 2, u64::MAX).failed, None);
+        let end = run(&image(vec![good.clone(), good, bad]), &block(), 1, u64::MAX);
+        assert_eq!(end.failed.map(|f| f.0), Some(code as u32));
+    }
+}
+
+#[test]
 fn an_empty_program_does_nothing() {
     let end = run(&image(vec![]), &block(), 2, u64::MAX);
     assert!(end.failed.is_none() && end.deeds.is_empty());

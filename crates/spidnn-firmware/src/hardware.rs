@@ -97,10 +97,8 @@ impl<K: Kernels> Core for Hardware<K> {
     }
 
     fn write(&self, dtcm: u32, words: &[u32]) {
-        for (i, word) in words.iter().enumerate() {
-            // SAFETY: as for `read`.
-            unsafe { words_at(dtcm).add(i).write_volatile(*word) }
-        }
+        // SAFETY: as for `read`.
+        unsafe { words_at(dtcm).copy_from_nonoverlapping(words.as_ptr(), words.len()) }
     }
 
     fn dma(&self, transfer: Transfer) {

@@ -30,6 +30,9 @@ pub struct CoreSlot {
     pub samples_max: u32,
     /// Whether the chip is the root of the replicas.
     pub root: bool,
+    /// What is computed of samples that a run does not have is looked at by nobody: so where a chip takes one sample, commands need not ask
+    /// whether it is there.
+    pub unasked: bool,
     /// Where the stage's weights are fetched to before it begins, if they are (see [`Stage::weight_bytes`]).
     pub weights: Option<Weights>,
     /// DTCM offsets between which the stage has its buffers.
@@ -39,7 +42,7 @@ pub struct CoreSlot {
 impl CoreSlot {
     /// A core with all of the memory for buffers.
     pub fn new(slot: u32, cores: u32, samples_max: u32, root: bool) -> CoreSlot {
-        CoreSlot { slot, cores, samples_max, root, weights: None, buffers: (0, BUFFER_BYTES) }
+        CoreSlot { slot, cores, samples_max, root, unasked: false, weights: None, buffers: (0, BUFFER_BYTES) }
     }
 
     /// Bytes for buffers.

@@ -82,18 +82,33 @@ unsafe extern "C" {
     static spidnn_pairs_14: u32;
 }
 
-/// A form of the tile: its function, its loop, the bytes of a pair in it, and the logarithm of the pairs in a turn.
-type Form = (unsafe extern "C" fn(), *const u32, u32, u32);
+/// A form of the tile.
+struct Form {
+    function: unsafe extern "C" fn(),
+    /// Its loop.
+    pairs: &'static u32,
+    /// Bytes of a pair in it.
+    bytes: u32,
+    /// Logarithm of the pairs in a turn.
+    log: u32,
+}
+
+/// Those of two pixels by so many columns, and that of one pixel by a whole panel.
+static FORMS: [Form; 5] = {
+    // SAFETY: they are instructions, which do not change.
+    unsafe {
+        [
+            Form { function: spidnn_panel_21, pairs: &spidnn_pairs_21, bytes: 28, log: 2 },
+            Form { function: spidnn_panel_22, pairs: &spidnn_pairs_22, bytes: 48, log: 4 },
+            Form { function: spidnn_panel_23, pairs: &spidnn_pairs_23, bytes: 68, log: 2 },
+            Form { function: spidnn_panel_24, pairs: &spidnn_pairs_24, bytes: 88, log: 5 },
+            Form { function: spidnn_panel_14, pairs: &spidnn_pairs_14, bytes: 52, log: 4 },
+        ]
+    }
+};
 
 /// The whole product. The call was checked.
 pub fn product8(call: &Product8, dtcm: &[Cell<u32>]) {
-    let forms: [Form; 5] = [
-        (spidnn_panel_21, &raw const spidnn_pairs_21, 28, 2),
-        (spidnn_panel_22, &raw const spidnn_pairs_22, 48, 4),
-        (spidnn_panel_23, &raw const spidnn_pairs_23, 68, 2),
-        (spidnn_panel_24, &raw const spidnn_pairs_24, 88, 5),
-        (spidnn_panel_14, &raw const spidnn_pairs_14, 52, 4),
-    ];
     let pairs = call.terms / 2;
     let all = call.segments * pairs;
     let x = address(dtcm, call.x);
@@ -114,11 +129,11 @@ pub fn product8(call: &Product8, dtcm: &[Cell<u32>]) {
     panel.shift = call.shift;
     let (w, scales, y) = (address(dtcm, call.w), address(dtcm, call.scales), address(dtcm, call.y));
     let mut run = |form: usize, row: u32, pixel: u32, count: u32, j0: u32, alone: bool| {
-        let (function, pairs_at, bytes, log) = forms[form];
-        let unroll = 1 << log;
+        let form = &FORMS[form];
+        let unroll = 1 << form.log;
         // Pairs of the first turn, and turns after it.
-        panel.turns = pairs - 1 >> log;
-        panel.entry = pairs_at as u32 + (unroll - 1 - (pairs - 1 & (unroll - 1))) * bytes;
+        panel.turns = pairs - 1 >> form.log;
+        panel.entry = (&raw const *form.pairs) as u32 + (unroll - 1 - (pairs - 1 & (unroll - 1))) * form.bytes;
         panel.x = x.wrapping_add(2 * (row * call.x_row + pixel * call.x_pixel));
         panel.y = y + row * call.y_row + pixel * call.y_pixel + j0;
         // Weights and scales of the panels before.
@@ -127,7 +142,7 @@ pub fn product8(call: &Product8, dtcm: &[Cell<u32>]) {
         (panel.dx, panel.dy) = if alone { (0, 0) } else { (dx, call.y_pixel) };
         panel.count = count;
         // SAFETY: the call was checked.
-        unsafe { function() }
+        unsafe { (form.function)() }
     };
     for row in 0..call.rows {
         let mut j0 = 0;

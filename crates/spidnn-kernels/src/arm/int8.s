@@ -148,7 +148,6 @@ spidnn_panel_\p\w:
     mov   r7, r3
     .endif
     .endif
-2:
     str   r9, [r8, #LEFT]
     mov   pc, r10
 4:
@@ -202,7 +201,8 @@ spidnn_pairs_\p\w:
     add   r13, r13, r11
     .endif
     ldr   r10, [r8, #ENTRY]
-    b     2b
+    str   r9, [r8, #LEFT]
+    mov   pc, r10
     .ltorg
     .endm
 

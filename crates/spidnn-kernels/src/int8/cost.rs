@@ -11,8 +11,8 @@ use crate::num::cycles as op;
 /// Around a tile: pointers, counters and the way into the unrolled loop (14), pointers and constants of the finish (7), pointers of the next tile
 /// and loop (14), with what the end of the last segment takes (10).
 const TILE: u64 = 45;
-/// From a segment to the next: end of the loop (9), branch (3), pointers and counters (8), the way into the loop (5).
-const SEGMENT: u64 = 25;
+/// From a segment to the next: end of the loop (9), branch (3), pointers and counters (6), the way into the loop (4).
+const SEGMENT: u64 = 22;
 /// From a turn of the unrolled loop to the next.
 const TURN: u64 = 11;
 /// What all lines share: steps and addresses.
@@ -103,7 +103,7 @@ pub fn widen(call: &Widen) -> u64 {
 /// orr  p, p, t, lsl #8         1        orr  q, q, t, lsr #16       1
 ///                                       stm  dst!, {p, q}           2
 /// ```
-/// A turn of four words SUBS, BNE (4); a row: pointers and counters (15). Before, all is filled with the border (5 for four words). The shifted copy: in a turn
+/// A turn of four words SUBS, BNE (4); a row: pointers and counters (15). Before, all is filled with the border (5 for four words), unless the bytes take all of it. The shifted copy: in a turn
 /// of four words LDM, STM (8), two operations a word (8), SUBS, BNE (4), for a row [`COPY`]. Rows that do not begin at a word, or hold no whole number
 /// of words, are taken one by one ([`ROW`]): where they begin at a word all but the last bytes as above (with a call, 85), else byte by byte ([`BYTE`]).
 pub fn widen_window(call: &WidenWindow) -> u64 {
@@ -121,7 +121,8 @@ pub fn widen_window(call: &WidenWindow) -> u64 {
     };
     let apart = if whole && !copied { 0 } else { rows * ROW };
     let copy = if copied { rows * (COPY + 11 * row / 2) } else { 0 };
-    CALL + WINDOW + filled(rows * row) + held * held_row + apart + copy
+    let border = if call.covers((from, to)) { 0 } else { filled(rows * row) };
+    CALL + WINDOW + border + held * held_row + apart + copy
 }
 
 /// Words set to the border: 20 for sixteen, 5 for each that is left over.

@@ -45,6 +45,11 @@ impl WidenWindow {
         if from >= to { (0, 0) } else { ((from - first) as u32, (to - first) as u32) }
     }
 
+    /// Whether the bytes take all of every row, if these are the rows that exist: there is no border.
+    pub(super) fn covers(&self, (from, to): (u32, u32)) -> bool {
+        self.columns.is_multiple_of(2) && self.columns / 2 == self.dst_row && to - from == self.rows
+    }
+
     fn source(&self, d: &Bounds) -> Result<Span, BadCall> {
         let (from, to) = self.held();
         if from == to || self.columns == 0 {
@@ -79,7 +84,9 @@ impl Kernel for WidenWindow {
         let (row, columns, left) = (self.dst_row as usize, self.columns as usize, self.left as usize);
         let border = self.zero | self.zero << 16;
         let (from, to) = self.held();
-        fill(dtcm::words(dtcm, self.dst, self.rows as usize * row), border);
+        if !self.covers((from, to)) {
+            fill(dtcm::words(dtcm, self.dst, self.rows as usize * row), border);
+        }
         #[cfg(target_arch = "arm")]
         let whole = left % 2 == 0 && columns % 4 == 0;
         #[cfg(target_arch = "arm")]

@@ -88,7 +88,7 @@ fn the_monitor_outlives_transfers_that_are_cut_short_at_any_moment() {
     let places = chips.map(|chip| Place { chip, address: 0x6100_0000, length_bytes: data.len() });
     let (mut over, mut written, mut read) = (0, 0, 0);
     runtime.block_on(async {
-        for round in 0..std::env::var("ROUNDS").map_or(24, |v| v.parse().unwrap()) {
+        for round in 0..24 {
             let mut turns = |below: u32| rng.next_u32() % below;
             if round % 6 == 5 {
                 // While it is loaded and greeted.
@@ -117,15 +117,10 @@ fn the_monitor_outlives_transfers_that_are_cut_short_at_any_moment() {
             assert_eq!(boards.applications().await.unwrap(), BTreeMap::new(), "round {round}");
         }
     });
-    assert!(over < 200, "{over} were over before");
+    assert!(over < 8, "{over} were over before");
     assert!(written > 0 && read > 0, "{written} and {read} bytes by the gates: nothing was cut there");
     let (bits, ..) = predict(machine(on_wires(runtime, boards)));
     assert!(bits == expected());
-}
-
-async fn tags<L: Link>(boards: &mut Boards<L>) -> usize {
-    let tags = boards.root().ip_tags(ChipAddress::new(0, 0)).await.unwrap();
-    tags.iter().filter(|tag| tag.is_valid()).count()
 }
 
 #[test]
@@ -140,10 +135,6 @@ fn what_a_killed_load_has_left_is_cleared_by_the_next_session() {
     });
     let left = runtime.block_on(boards.applications()).unwrap();
     assert_eq!(left, BTreeMap::from([(BULK_APP, 4)]));
-    // Its tag stays for as long as somebody may still come back, and then goes by itself.
-    assert_eq!(runtime.block_on(tags(&mut boards)), 1);
-    runtime.block_on(boards.pause(Duration::from_secs(2))).unwrap();
-    assert_eq!(runtime.block_on(tags(&mut boards)), 0, "the tag of a killed load stays");
     runtime.block_on(boards.look_again()).unwrap();
     let lease = Lease::take("the board of a killed load").unwrap();
     let board = WireBoard::new(runtime, boards, Some(lease)).unwrap();

@@ -73,7 +73,7 @@ impl fmt::Display for Progress {
             Phase::Ready => f.write_str("ready"),
             Phase::Over(error) => error.fmt(f),
         }?;
-        if self.connected || matches!(self.phase, Phase::Over(_)) {
+        if self.connected || self.job.is_none() || matches!(self.phase, Phase::Over(_)) {
             return Ok(());
         }
         f.write_str(" (the server is not reached)")
@@ -277,7 +277,10 @@ pub(super) async fn keep(
                 orders,
                 progress: &progress,
             };
-            keeper.progress.send_modify(|progress| progress.job = Some(keeper.id.clone()));
+            keeper.progress.send_modify(|progress| {
+                progress.job = Some(keeper.id.clone());
+                progress.connected = true;
+            });
             keeper.run().await
         }
     };
@@ -414,6 +417,7 @@ impl Keeper<'_> {
         if new {
             self.phase_since = Instant::now();
             self.progress.send_modify(|progress| {
+                progress.connected = true;
                 progress.phase = phase.clone();
                 progress.power = status.power;
                 progress.machine = machine.or(progress.machine.take());

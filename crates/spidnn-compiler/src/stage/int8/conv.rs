@@ -66,6 +66,21 @@ struct Part {
     channels: u32,
 }
 
+/// Neighbouring pixels of an input row that some of an output row's need.
+#[derive(Debug, Clone, Copy)]
+struct Strip {
+    /// Output pixels.
+    pixels: u32,
+    /// First of the picture's pixels, which begins at a word, and how many are there.
+    start: u32,
+    width: u32,
+    /// Pixels of border before and behind them.
+    left: u32,
+    right: u32,
+    /// Pixels, those of the border included, before the first that is needed: whole words of halves.
+    skip: u32,
+}
+
 /// The window of a block of rows in local memory.
 #[derive(Debug, Clone, Copy)]
 struct Window {
@@ -138,52 +153,81 @@ impl ByteConv {
         }
     }
 
-    /// Pixels that lie beside a picture, before and behind, when it is taken column by column; words of a row.
-    fn columns(&self) -> (u32, u32, u32) {
-        let s = &self.shape;
-        let left = s.x.pad.max(0) as u32;
-        let needed = (s.x.output - 1) * s.x.stride + s.x.kernel;
-        let right = needed.saturating_sub(left + s.x.input);
-        let halves = (left + s.x.input + right) * s.y.kernel * s.in_channels;
-        // One more, so that pairs at odd halves stay in the row.
-        (left, right, halves.div_ceil(2) + 1)
+    /// Halves of a pixel in a row of the window.
+    fn pixel_halves(&self) -> u32 {
+        self.shape.in_channels * if Self::by_columns(&self.shape) { self.shape.y.kernel } else { 1 }
     }
 
-    fn window(&self, block: u32) -> Window {
+    /// Whole rows.
+    fn whole(&self) -> Strip {
+        let axis = &self.shape.x;
+        let left = axis.pad.max(0) as u32;
+        let needed = (axis.output - 1) * axis.stride + axis.kernel;
+        let right = needed.saturating_sub(left + axis.input);
+        Strip { pixels: axis.output, start: 0, width: axis.input, left, right, skip: 0 }
+    }
+
+    /// What `pixels` output pixels from `first` on need, `first` the beginning of a cell.
+    fn strip(&self, first: u32, pixels: u32) -> Strip {
+        let axis = &self.shape.x;
+        let whole = Strip { pixels, skip: first * axis.stride, ..self.whole() };
+        let pad = axis.pad.max(0) as u32;
+        // Pixels that begin at a word of bytes.
+        let at_word = [1, 2, 4].into_iter().find(|n| (n * self.shape.in_channels).is_multiple_of(4)).unwrap_or(4);
+        let end = (first + pixels - 1) * axis.stride + axis.kernel;
+        let (begin, needed) = match (first * axis.stride).checked_sub(pad) {
+            Some(begin) => (begin, end - pad),
+            None => (0, end.saturating_sub(pad)),
+        };
+        let (left, skip) = if first * axis.stride < pad { (pad, first * axis.stride) } else { (0, 0) };
+        let mut start = begin / at_word * at_word;
+        if left == 0 && !((begin - start) * self.pixel_halves()).is_multiple_of(2) {
+            match start.checked_sub(at_word) {
+                Some(before) => start = before,
+                None => return whole,
+            }
+        }
+        let skip = skip + begin - start;
+        if start >= axis.input || needed <= start || axis.pad < 0 || !(skip * self.pixel_halves()).is_multiple_of(2) {
+            return whole;
+        }
+        let right = needed.saturating_sub(axis.input);
+        // Whole words of bytes are quicker, where the picture has them.
+        let width = (needed - start).next_multiple_of(at_word).min(axis.input - start);
+        Strip { pixels, start, width, left, right, skip }
+    }
+
+    fn window(&self, block: u32, strip: &Strip) -> Window {
         let s = &self.shape;
-        let rows = (block - 1) * s.y.stride + (s.y.kernel - 1) * s.y.dilation + 1;
+        let (first, rows) = (-s.y.pad, (block - 1) * s.y.stride + (s.y.kernel - 1) * s.y.dilation + 1);
+        let step = s.x.stride * self.pixel_halves();
+        let odd = step % 2 == 1 && strip.pixels > 1;
         if Self::by_columns(s) {
-            let (left, _, row_words) = self.columns();
-            let step = s.x.stride * s.y.kernel * s.in_channels;
-            let odd = step % 2 == 1 && s.x.output > 1;
-            return Window { first: -s.y.pad, rows, left, row_words, odd_first: false, odd };
-        }
-        let pad = s.x.pad.max(0) as u32 * s.in_channels;
-        let left = pad.next_multiple_of(2);
-        let skip = left - pad;
-        let step = s.x.stride * s.in_channels;
-        let needed = skip + (s.x.output - 1) * step + Self::row_terms(s);
-        let row = needed.max(left + s.x.input * s.in_channels);
-        Window {
-            first: -s.y.pad,
-            rows,
-            left,
+            let halves = (strip.left + strip.width + strip.right) * self.pixel_halves();
             // One more, so that pairs at odd halves stay in the row.
-            row_words: row.div_ceil(2) + 1,
-            odd_first: skip % 2 == 1,
-            odd: skip % 2 == 1 || (step % 2 == 1 && s.x.output > 1),
+            let row_words = halves.div_ceil(2) + 1;
+            return Window { first, rows, left: strip.left, row_words, odd_first: false, odd };
         }
+        let pad = strip.left * s.in_channels;
+        let left = pad.next_multiple_of(2);
+        let (before, odd_first) = (left - pad, pad % 2 == 1);
+        let needed = before + strip.skip * s.in_channels + (strip.pixels - 1) * step + Self::row_terms(s);
+        let row = needed.max(left + strip.width * s.in_channels);
+        let odd = odd || odd_first;
+        // One more, so that pairs at odd halves stay in the row.
+        let row_words = row.div_ceil(2) + u32::from(odd);
+        Window { first, rows, left, row_words, odd_first, odd }
     }
 
-    /// The kernels of a block of rows of so many pixels and columns.
-    fn calls(&self, block: u32, pixels: u32, columns: u32) -> (KernelCall, Product8) {
+    /// The kernels of a block of rows and so many columns.
+    fn calls(&self, block: u32, strip: &Strip, columns: u32) -> (KernelCall, Product8) {
         let s = &self.shape;
-        let w = self.window(block);
+        let w = self.window(block, strip);
         let by_columns = Self::by_columns(s);
-        let (left, right, _) = self.columns();
+        let pixels = strip.pixels;
         let columns_call = WidenColumns {
             src_row: self.x.row_words(),
-            width: s.x.input,
+            width: strip.width,
             channels: s.in_channels,
             first: w.first,
             rows: s.y.kernel,
@@ -192,14 +236,14 @@ impl ByteConv {
             outputs: block,
             dst_odd: if w.odd { 0 } else { NONE },
             dst_row: w.row_words,
-            left,
-            right,
+            left: strip.left,
+            right: strip.right,
             zero: self.x_zero,
             ..Default::default()
         };
         let window_call = WidenWindow {
             src_row: self.x.row_words(),
-            columns: self.x.values,
+            columns: strip.width * s.in_channels,
             first: w.first,
             rows: w.rows,
             limit: s.y.input,
@@ -212,7 +256,7 @@ impl ByteConv {
         let y_row = if columns == s.out_channels { (pixels * columns).next_multiple_of(4) } else { pixels * columns };
         let product = Product8 {
             x_row: if by_columns { 2 * w.row_words } else { s.y.stride * 2 * w.row_words },
-            x_pixel: s.x.stride * s.in_channels * if by_columns { s.y.kernel } else { 1 },
+            x_pixel: s.x.stride * self.pixel_halves(),
             x_segment: if by_columns { 0 } else { s.y.dilation * 2 * w.row_words },
             segments: if by_columns { 1 } else { s.y.kernel },
             terms: Self::row_terms(s),
@@ -270,9 +314,9 @@ impl ByteConv {
     }
 
     /// Bytes of the buffers: input, halves, output.
-    fn buffers(&self, block: u32, pixels: u32, columns: u32) -> [u32; 3] {
-        let w = self.window(block);
-        let (_, product) = self.calls(block, pixels, columns);
+    fn buffers(&self, block: u32, strip: &Strip, columns: u32) -> [u32; 3] {
+        let w = self.window(block, strip);
+        let (_, product) = self.calls(block, strip, columns);
         let rows = if Self::by_columns(&self.shape) { block } else { w.rows };
         let halves = rows * w.row_words * 4;
         [
@@ -289,6 +333,7 @@ impl ByteConv {
         let free = u64::from(core.buffer_bytes());
         // Slices begin and end at words.
         let panels = if s.out_channels.is_multiple_of(4) { s.out_channels / 4 } else { 1 };
+        let strip = &self.whole();
         let mut best: Option<(u64, Split)> = None;
         let mut smallest = u64::MAX;
         for groups in 1..=core.cores.min(panels) {
@@ -298,7 +343,7 @@ impl ByteConv {
             for block in (step..=s.y.output.next_multiple_of(step).min(8.max(step))).step_by(step as usize) {
                 for double in [true, false] {
                     let needed = |chunk: u32| {
-                        let [x, halves, y] = self.buffers(block, s.x.output, chunk).map(u64::from);
+                        let [x, halves, y] = self.buffers(block, strip, chunk).map(u64::from);
                         u64::from(self.weights.local_bytes(chunk))
                             + (if double { 2 } else { 1 }) * (x + y)
                             + halves
@@ -315,12 +360,12 @@ impl ByteConv {
                     let chunks = u64::from(own.div_ceil(chunk));
                     let units = u64::from(core.samples_max) * u64::from(s.y.output.div_ceil(block));
                     let turns = units.div_ceil(across.into());
-                    let (widen, product) = self.calls(block, s.x.output, own);
+                    let (widen, product) = self.calls(block, strip, own);
                     let table = if self.weights.table { u64::from(block * product.y_row) * 4 } else { 0 };
                     let pool =
                         self.pool.map_or(0, |p| cycles(self.pool_call(&p, block, s.x.output, own, product.y_row)));
                     let compute = turns * (cycles(product) + table + pool + chunks * (cycles(widen) + UNIT_CYCLES));
-                    let [x, _, y] = self.buffers(block, s.x.output, own).map(u64::from);
+                    let [x, _, y] = self.buffers(block, strip, own).map(u64::from);
                     let moved = units * u64::from(groups) * (chunks * x + y)
                         + u64::from(self.weights.terms) * u64::from(s.out_channels) * u64::from(across);
                     let first = memory_cycles(x * u64::from(core.cores));
@@ -348,7 +393,7 @@ impl ByteConv {
     /// Columns of a cell: each begins at a word, of the operands in local memory and of the result in SDRAM.
     fn cell(&self) -> u32 {
         let s = &self.shape;
-        let pixel = self.calls(1, 1, s.out_channels).1.x_pixel * self.steps().1;
+        let pixel = s.x.stride * self.pixel_halves() * self.steps().1;
         let apart = self.panels() > 1;
         let begins = |n: u32| (n * pixel).is_multiple_of(2) && (apart || (n * s.out_channels).is_multiple_of(4));
         [1, 2].into_iter().find(|&n| begins(n)).unwrap_or(4)
@@ -373,24 +418,35 @@ impl ByteConv {
     fn part_cycles(&self, part: &Part, free: u32, double: bool) -> Option<u64> {
         let (step_y, step_x) = self.steps();
         let (block, pixels) = (part.rows * step_y, part.columns * step_x);
-        let [x, halves, y] = self.buffers(block, pixels, part.channels);
+        let strip = &self.strip(part.column * step_x, pixels);
+        let [x, halves, y] = self.buffers(block, strip, part.channels);
         let pooled = if self.pool.is_some() { y } else { 0 };
         let buffers = if double { 2 } else { 1 } * (x + y + pooled) + halves;
         if u64::from(self.weights.local_bytes(part.channels)) + u64::from(buffers) + 64 > u64::from(free) {
             return None;
         }
-        let (widen, product) = self.calls(block, pixels, part.channels);
+        let (widen, product) = self.calls(block, strip, part.channels);
         let pool = self.pool.map_or(0, |p| cycles(self.pool_call(&p, block, pixels, part.channels, product.y_row)));
         let table = if self.weights.table { u64::from(block * product.y_row) * 19 / 4 } else { 0 };
         let transfers = if self.by_rows(part) { u64::from(part.rows) } else { 1 };
-        let moved_rows = self.window(block).rows + part.rows * if self.panels() == 1 { 1 } else { part.columns };
+        let moved_rows = self.window(block, strip).rows + part.rows * if self.panels() == 1 { 1 } else { part.columns };
         let moving = transfers * TRANSFER_CYCLES + u64::from(moved_rows) * ROW_CYCLES;
         Some(cycles(product) + table + pool + cycles(widen) + UNIT_CYCLES + moving)
     }
 
+    /// Bytes of each row that are fetched: those before them, and how many. Rows that touch are one transfer, so fewer bytes of each are quicker
+    /// only where all cores wait for the memory, with no other sample to compute.
+    fn fetched(&self, core: CoreSlot, strip: &Strip) -> (u32, u32) {
+        let row = self.x.row_bytes();
+        let start = strip.start * self.shape.in_channels;
+        let bytes = (strip.width * self.shape.in_channels).next_multiple_of(4);
+        let saved = memory_cycles(u64::from(row - bytes) * u64::from(core.cores));
+        if core.samples_max == 1 && saved > ROW_CYCLES { (start, bytes) } else { (0, row) }
+    }
+
     /// Whether each row of a part leaves by a transfer of its own.
     fn by_rows(&self, part: &Part) -> bool {
-        part.channels < self.shape.out_channels && part.columns < self.leaving().1
+        part.channels < self.shape.out_channels && part.columns < self.leaving().1 && part.columns > 1
     }
 
     /// The best cut into tiles, and what it costs.
@@ -399,14 +455,24 @@ impl ByteConv {
         let cell = self.cell();
         let size: Cells = [rows, columns.div_ceil(cell), self.panels()];
         let double = core.samples_max > 1;
-        let cycles_of =
-            |size: Cells| self.part_cycles(&self.part(&Tile { at: [0; 3], size }, cell), core.buffer_bytes(), double);
+        // What a box takes depends a little on where it lies: at which pixel of a word it begins, and on the borders.
+        let cycles_of = |size: Cells| {
+            let last = columns.div_ceil(cell) - size[1];
+            let places = (0..=last.min(4)).chain([last]);
+            places
+                .map(|at| {
+                    let part = self.part(&Tile { at: [0, at, 0], size }, cell);
+                    self.part_cycles(&part, core.buffer_bytes(), double)
+                })
+                .reduce(|a, b| Some(a?.max(b?)))?
+        };
         let (cycles, tiles) = cut(size, core.cores, cycles_of)?;
         let samples = u64::from(core.samples_max);
         let part_bytes = |tile: &Tile| {
             let part = self.part(tile, cell);
             let (step_y, step_x) = self.steps();
-            let [x, _, y] = self.buffers(part.rows * step_y, part.columns * step_x, part.channels);
+            let strip = self.strip(part.column * step_x, part.columns * step_x);
+            let [x, _, y] = self.buffers(part.rows * step_y, &strip, part.channels);
             (u64::from(x + y), u64::from(self.weights.terms * part.channels), u64::from(x))
         };
         let sum = |(a, b, c): (u64, u64, u64), (x, y, z): (u64, u64, u64)| (a + x, b + y, c + z);
@@ -495,28 +561,29 @@ impl ByteConv {
         let parity = reg::loop_parity(0);
         let (step_y, step_x) = self.steps();
         let (block, pixels) = (part.rows * step_y, part.columns * step_x);
-        let w = self.window(block);
+        let strip = self.strip(part.column * step_x, pixels);
+        let w = self.window(block, &strip);
         let first = w.first + (part.row * step_y * s.y.stride) as i32;
         let local = self.weights.fetch(&mut e, core, part.channel, part.channels)?;
         e.hold(0);
-        let [x_bytes, halves_bytes, y_bytes] = self.buffers(block, pixels, part.channels);
+        let [x_bytes, halves_bytes, y_bytes] = self.buffers(block, &strip, part.channels);
         let double = |bytes: u32| if core.samples_max > 1 { bytes } else { 0 };
         let (dx, dy) = (double(x_bytes), double(y_bytes));
         let Operands { x, y, halves, copy, even, odd } = w.alloc(&mut e, x_bytes + dx, y_bytes + dy, halves_bytes)?;
         let row = self.x.row_bytes();
-        let from = rows(false, self.x.tensor.address, x, w.rows, row, row, row, 0);
+        let (skipped, bytes) = self.fetched(core, &strip);
+        let from = rows(false, self.x.tensor.address + skipped, x + skipped, w.rows, bytes, row, row, 0);
         let input = UnitTransfer::new(limited(from, first, s.y.input), dx).of(&self.x.tensor, 0);
-        let (mut widen, product) = self.calls(block, pixels, part.channels);
+        let (mut widen, product) = self.calls(block, &strip, part.channels);
         match &mut widen {
             KernelCall::WidenColumns(call) => call.first = first,
             KernelCall::WidenWindow(call) => call.first = first,
             _ => {}
         }
-        // Cells begin at whole words.
-        let skipped = part.column * step_x * product.x_pixel * 2;
+        let skipped = strip.skip * self.pixel_halves() * 2;
         let x_odd = if odd == NONE { NONE } else { odd + skipped };
         let mut compute = vec![
-            self.widen(widen, (x, halves, copy), dx, 0),
+            self.widen(widen, (x + strip.start * s.in_channels, halves, copy), dx, 0),
             run(Product8 { x: even + skipped, x_odd, w: local.w, scales: local.scales, y, ..product }).at(
                 product8::y,
                 parity,
@@ -560,6 +627,11 @@ impl ByteConv {
             let all = rows(true, to, at, part.rows, out_row, self.y.row_bytes(), out_row, 0);
             return vec![limited(all, part.row as i32, height)];
         }
+        if part.columns == 1 {
+            let to = base + part.column * channels + part.channel;
+            let all = rows(true, to, at, part.rows, part.channels, self.y.row_bytes(), out_row, 0);
+            return vec![limited(all, part.row as i32, height)];
+        }
         // Pixel by pixel, which in whole rows follow each other.
         let pixels = |row: u32, count: u32, at: u32| {
             let to = rows(true, base + part.channel, at, count, part.channels, channels, part.channels, 0);
@@ -582,7 +654,8 @@ impl ByteConv {
         }
         let (own0, own) = self.own(core, split);
         let (block, blocks_per_sample) = (split.block, s.y.output.div_ceil(split.block));
-        let w = self.window(block);
+        let strip = &self.whole();
+        let w = self.window(block, strip);
         let (b, parity) = (reg::loop_block(0), reg::loop_parity(0));
         let per_block = (block * s.y.stride) as i32;
         for (c0, columns) in blocks(own.div_ceil(4), split.chunk.div_ceil(4)) {
@@ -592,7 +665,7 @@ impl ByteConv {
             let before = e.items.len();
             let local = self.weights.fetch(&mut e, core, n0, columns)?;
             e.hold(before);
-            let [x_bytes, halves_bytes, y_bytes] = self.buffers(block, s.x.output, columns);
+            let [x_bytes, halves_bytes, y_bytes] = self.buffers(block, strip, columns);
             let double = |bytes: u32| if split.double { bytes } else { 0 };
             let (dx, dy) = (double(x_bytes), double(y_bytes));
             let Operands { x, y, halves, copy, even, odd } =
@@ -606,7 +679,7 @@ impl ByteConv {
             .at(dma::FIRST, b, per_block);
             // What leaves: the result, or what is pooled of it.
             let pooled = self.pool.map(|pool| {
-                let y_row = self.calls(block, s.x.output, columns).1.y_row;
+                let y_row = self.calls(block, strip, columns).1.y_row;
                 self.pool_call(&pool, block, s.x.output, columns, y_row)
             });
             let (leaves, out_rows, out_h, out_w, d_out) = match (&pooled, self.pool) {
@@ -626,7 +699,7 @@ impl ByteConv {
                 UnitTransfer::new(Dma { limit: out_h * out_w, ..to }, d_out).at(dma::FIRST, b, pixels as i32)
             }
             .of(&self.y.tensor, 0);
-            let (widen, product) = self.calls(block, s.x.output, columns);
+            let (widen, product) = self.calls(block, strip, columns);
             let mut compute = vec![
                 self.widen(widen, (x, halves, copy), dx, per_block),
                 run(Product8 { x: even, x_odd: odd, w: local.w, scales: local.scales, y, ..product }).at(
