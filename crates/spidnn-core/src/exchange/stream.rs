@@ -5,7 +5,7 @@ use spidnn_kernels::KernelCall;
 use spidnn_kernels::call::{CopyRows, Map2};
 
 use super::{Links, SENDER_MASK, Watch, kind};
-use crate::command::{Exchange, STREAM_BLOCK_WORDS};
+use crate::command::{Exchange, LINK_CYCLES, STREAM_BLOCK_WORDS};
 use crate::core_trait::{Core, Counter, Direction, Transfer};
 use crate::error::Failure;
 use crate::program::CHILDREN_MAX;
@@ -402,7 +402,7 @@ impl Links {
 
     /// How long to wait before asking: a block may be on its way for as long as its words are spaced.
     fn patience_cycles(&self) -> u64 {
-        TIMEOUT_CYCLES + self.streams.active.map_or(0, |a| u64::from(BLOCK * a.spacing_cycles))
+        TIMEOUT_CYCLES + self.streams.active.map_or(0, |a| u64::from(a.words.min(BLOCK) * a.spacing_cycles))
     }
 
     /// Waits until a receiver's word makes `enough` true, asking when it takes long.
@@ -488,7 +488,8 @@ impl Links {
         let own = |b: u32| e.scratch + (b % 2) * BLOCK * 4;
         let sums = e.scratch + 2 * BLOCK * 4;
         let received = e.scratch + 4 * BLOCK * 4;
-        self.begin(core, Active { words: e.words, received, sent: sums, up: true, spacing_cycles: e.spacing_cycles });
+        self.begin(core, Active { words: e.words, received, sent: sums, up: true, spacing_cycles: e.spacing_cycles })
+            .await;
         for child in 0..children {
             self.tell(core, true, child).await;
         }
@@ -545,7 +546,7 @@ impl Links {
         // Scratch: sent [2], received [2] (the places of `reduce_up`).
         let sent = e.scratch + 2 * BLOCK * 4;
         let received = e.scratch + 4 * BLOCK * 4;
-        self.begin(core, Active { words: e.words, received, sent, up: false, spacing_cycles: e.spacing_cycles });
+        self.begin(core, Active { words: e.words, received, sent, up: false, spacing_cycles: e.spacing_cycles }).await;
         if parent {
             self.tell(core, false, 0).await;
         }
@@ -580,8 +581,8 @@ impl Links {
         Ok(())
     }
 
-    /// Marks where the streams stand at the beginning of an exchange.
-    fn begin<C: Core>(&mut self, core: &C, active: Active) {
+    /// Marks where the streams stand at the beginning of an exchange, and gets out of step with the other cores.
+    async fn begin<C: Core>(&mut self, core: &C, active: Active) {
         core.charge(if active.up { UP_CYCLES } else { DOWN_CYCLES });
         self.streams.active = Some(active);
         for r in self.streams.from_children.iter_mut().chain([&mut self.streams.from_parent]) {
@@ -599,6 +600,14 @@ impl Links {
         }
         self.streams.to_parent.first = self.streams.to_parent.next;
         self.streams.to_children.first = self.streams.to_children.next;
+        if active.spacing_cycles > 0 {
+            // A barrier has let all cores go at once; their first packets would stand in each other's way.
+            let turn = core.now_cycles() + u64::from(self.config.slot * LINK_CYCLES);
+            while core.now_cycles() < turn {
+                self.answer(core).await;
+                core.event(Some(turn)).await;
+            }
+        }
     }
 }
 
