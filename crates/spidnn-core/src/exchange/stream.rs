@@ -5,12 +5,12 @@ use spidnn_kernels::KernelCall;
 use spidnn_kernels::call::{CopyRows, Map2};
 
 use super::{Links, SENDER_MASK, Watch, kind};
-use crate::command::{Exchange, STREAM_BLOCK_WORDS};
+use crate::command::{Exchange, LINK_CYCLES, STREAM_BLOCK_WORDS};
 use crate::core_trait::{Core, Counter, Direction, Transfer};
 use crate::error::Failure;
 use crate::program::CHILDREN_MAX;
 
-/// Cycles a core waits before it asks (0.2 ms), doubled up to [`TIMEOUT_MAX_CYCLES`].
+/// Cycles a core waits before it asks (0.2 ms, and the time of a block whose words are spaced), doubled up to [`TIMEOUT_MAX_CYCLES`].
 const TIMEOUT_CYCLES: u64 = 40_000;
 /// Cycles to enter an exchange and to leave it, beyond its packets, kernels and transfers (measured: `runtime_truth exchanges`).
 const UP_CYCLES: u32 = 1650;
@@ -400,10 +400,15 @@ impl Links {
         }
     }
 
+    /// How long to wait before asking: a block may be on its way for as long as its words are spaced.
+    fn patience_cycles(&self) -> u64 {
+        TIMEOUT_CYCLES + self.streams.active.map_or(0, |a| u64::from(a.words.min(BLOCK) * a.spacing_cycles))
+    }
+
     /// Waits until a receiver's word makes `enough` true, asking when it takes long.
     async fn wait_told<C: Core>(&mut self, core: &C, up: bool, enough: impl Fn(&Self) -> bool) -> Result<(), Failure> {
         let peer = if up { self.config.parent.unwrap_or_default() } else { self.config.children[0] };
-        let mut watch = Watch::new(core, peer, self.used(up), TIMEOUT_CYCLES);
+        let mut watch = Watch::new(core, peer, self.used(up), self.patience_cycles());
         while !enough(self) {
             if self.wait(core, &mut watch).await? {
                 // About the oldest block that is not acknowledged, or the next one.
@@ -429,7 +434,7 @@ impl Links {
     /// Waits until the next block of a child (or of the parent) is complete.
     async fn wait_block<C: Core>(&mut self, core: &C, up: bool, child: usize) -> Result<(), Failure> {
         let peer = if up { self.config.children[child] } else { self.config.parent.unwrap_or_default() };
-        let mut watch = Watch::new(core, peer, 0, TIMEOUT_CYCLES);
+        let mut watch = Watch::new(core, peer, 0, self.patience_cycles());
         let receiver = if up { &self.streams.from_children[child] } else { &self.streams.from_parent };
         let number = receiver.next;
         let length = self.streams.active.map_or(0, |a| a.block_words(number, receiver.first));
@@ -483,7 +488,8 @@ impl Links {
         let own = |b: u32| e.scratch + (b % 2) * BLOCK * 4;
         let sums = e.scratch + 2 * BLOCK * 4;
         let received = e.scratch + 4 * BLOCK * 4;
-        self.begin(core, Active { words: e.words, received, sent: sums, up: true, spacing_cycles: e.spacing_cycles });
+        self.begin(core, Active { words: e.words, received, sent: sums, up: true, spacing_cycles: e.spacing_cycles })
+            .await;
         for child in 0..children {
             self.tell(core, true, child).await;
         }
@@ -540,7 +546,7 @@ impl Links {
         // Scratch: sent [2], received [2] (the places of `reduce_up`).
         let sent = e.scratch + 2 * BLOCK * 4;
         let received = e.scratch + 4 * BLOCK * 4;
-        self.begin(core, Active { words: e.words, received, sent, up: false, spacing_cycles: e.spacing_cycles });
+        self.begin(core, Active { words: e.words, received, sent, up: false, spacing_cycles: e.spacing_cycles }).await;
         if parent {
             self.tell(core, false, 0).await;
         }
@@ -575,8 +581,8 @@ impl Links {
         Ok(())
     }
 
-    /// Marks where the streams stand at the beginning of an exchange.
-    fn begin<C: Core>(&mut self, core: &C, active: Active) {
+    /// Marks where the streams stand at the beginning of an exchange, and gets out of step with the other cores.
+    async fn begin<C: Core>(&mut self, core: &C, active: Active) {
         core.charge(if active.up { UP_CYCLES } else { DOWN_CYCLES });
         self.streams.active = Some(active);
         for r in self.streams.from_children.iter_mut().chain([&mut self.streams.from_parent]) {
@@ -594,6 +600,14 @@ impl Links {
         }
         self.streams.to_parent.first = self.streams.to_parent.next;
         self.streams.to_children.first = self.streams.to_children.next;
+        if active.spacing_cycles > 0 {
+            // A barrier has let all cores go at once; their first packets would stand in each other's way.
+            let turn = core.now_cycles() + u64::from(self.config.slot * LINK_CYCLES);
+            while core.now_cycles() < turn {
+                self.answer(core).await;
+                core.event(Some(turn)).await;
+            }
+        }
     }
 }
 

@@ -195,6 +195,7 @@ impl Simulator {
             timer_ns: u64::MAX,
             later_ns: u64::MAX,
             receive_free_ns: 0,
+            receive_work_ns: 0,
         });
         self.core_index.insert((chip, core), index);
         self.chips[chip_index as usize].cores[usize::from(core)] = index;

@@ -157,8 +157,10 @@ struct CoreSim {
     later_ns: u64,
     cell: Rc<CoreCell>,
     program: Option<Pin<Box<dyn Future<Output = ()>>>>,
-    /// When it has received all packets that are on their way into it.
+    /// When it has received what fills its time.
     receive_free_ns: u64,
+    /// When it would have received all packets that are on their way into it, one at once after the other.
+    receive_work_ns: u64,
     chip: u32,
     /// The transfer that the DMA controller works on, and the one that waits.
     active: Option<Queued>,

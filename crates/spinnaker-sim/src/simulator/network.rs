@@ -243,10 +243,16 @@ impl Simulator {
                     inner.queued_packets += count as usize;
                 }
                 if count > 0 {
-                    // One packet is received after the other.
+                    // One packet is received after the other; between those that come slowly there is room for others.
                     let head_ns = (head_ns + serial_ns).max(core.receive_free_ns);
-                    let tail_ns = (tail_ns + serial_ns).max(head_ns + u64::from(count - 1) * handler_ns);
-                    core.receive_free_ns = tail_ns + handler_ns;
+                    let spaced = tail_ns + serial_ns - head_ns.min(tail_ns + serial_ns) > u64::from(count) * handler_ns;
+                    let mut tail_ns = (tail_ns + serial_ns).max(head_ns + u64::from(count - 1) * handler_ns);
+                    let work_ns = core.receive_work_ns.max(head_ns) + u64::from(count) * handler_ns;
+                    core.receive_work_ns = work_ns;
+                    if count > 1 {
+                        tail_ns = tail_ns.max(work_ns - handler_ns);
+                    }
+                    core.receive_free_ns = if spaced { head_ns } else { tail_ns } + handler_ns;
                     accepted_ns = accepted_ns.max(tail_ns);
                     let group = (tail_ns + handler_ns, count);
                     match groups.iter_mut().find(|found| (found.0, found.1) == group) {
