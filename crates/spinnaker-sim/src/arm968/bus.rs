@@ -103,4 +103,40 @@ pub trait Bus {
         let _ = (address, size);
         at
     }
+
+    /// The one address of the word at `address` if reading and writing there does nothing but give and take values. `None` (the
+    /// default): it may do more, or is not known.
+    fn memory(&self, address: u32) -> Option<u32> {
+        let _ = address;
+        None
+    }
+
+    /// What such a word holds, by the address that [`Bus::memory`] gave.
+    fn memory_word(&self, address: u32) -> u32 {
+        let _ = address;
+        0
+    }
+
+    /// Sets such a word.
+    fn set_memory_word(&mut self, address: u32, value: u32) {
+        let _ = (address, value);
+    }
+
+    /// What a read of a device's register at a cycle would give, if that depends only on what the caller of
+    /// [`Cpu::beats`](super::Cpu::beats) looks at, and the read does nothing that is not the same each time.
+    fn steady_register(&self, address: u32, at: u64) -> Option<u32> {
+        let _ = (address, at);
+        None
+    }
+
+    /// Whether a store of this value to a device's register does the same each time, as [`Bus::steady_register`] says.
+    fn is_repeatable_store(&self, address: u32, value: u32) -> bool {
+        let _ = (address, value);
+        false
+    }
+
+    /// A number on which the waits of accesses depend, and on nothing else, for a core that has not used the bus for long.
+    fn pace(&self) -> u64 {
+        0
+    }
 }

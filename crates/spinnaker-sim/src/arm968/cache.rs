@@ -50,6 +50,8 @@ pub(super) struct BlockCache {
     /// Numbers of blocks that are no longer.
     free: Vec<u16>,
     store: CodeStore,
+    /// How often code was written.
+    version: u64,
 }
 
 /// Place of a block's number.
@@ -61,6 +63,11 @@ impl BlockCache {
     /// A cache without blocks, whose blocks will come from a store.
     pub fn new(store: CodeStore) -> Self {
         Self { store, ..Self::default() }
+    }
+
+    /// How often code was written that there were blocks of.
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     /// The block for code at an address of instruction memory (below its size), if there is one.
@@ -122,6 +129,15 @@ impl BlockCache {
         self.find(state.pc, state.thumb).map_or(state.pc, |entry| entry.block.end)
     }
 
+    /// Whether compiled code would go on with another block after an instruction of the block at `start`, which took so many
+    /// cycles: it waited for its data, and a later one's stall depends on that.
+    pub fn splits_after(&self, start: u32, thumb: bool, address: u32, cycles: u64) -> bool {
+        let index = address.wrapping_sub(start) >> if thumb { 1 } else { 2 };
+        let entry = if start < ITCM_BYTES as u32 { self.find(start, thumb) } else { None };
+        let mut ops = entry.iter().flat_map(|entry| entry.ops.iter()).filter(|op| op.index() == index);
+        ops.any(|op| op.is_wait_sensitive() && op.cycles > 0 && cycles > u64::from(op.cycles))
+    }
+
     /// Drops the blocks that were compiled from words of instruction memory that have been written: those at offsets
     /// `low` to `high`.
     #[cold]
@@ -130,6 +146,7 @@ impl BlockCache {
         if !(low / 4..=high / 4).any(is_code) {
             return;
         }
+        self.version += 1;
         let first = low.saturating_sub(BLOCK_BYTES);
         for address in (first..=high | 3).step_by(2) {
             self.drop_block(slot(address, true), low);

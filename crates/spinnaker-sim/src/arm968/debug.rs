@@ -6,6 +6,7 @@ use std::fmt;
 use yaxpeax_arch::{Decoder, U8Reader};
 use yaxpeax_arm::armv7::InstDecoder;
 
+use super::beat::Recorder;
 use super::bus::Bus;
 use super::state::{DTCM_START, State};
 use super::{Cpu, Exit};
@@ -79,11 +80,18 @@ pub(super) struct Debug {
     pub stop_at: Option<u64>,
     /// Address and instruction count of the breakpoint that was last reported, which the next `run` passes.
     pub reported: Option<(u32, u64)>,
+    /// Records a beat.
+    pub recorder: Option<Recorder>,
 }
 
 impl Debug {
     pub fn is_idle(&self) -> bool {
-        self.breakpoints.is_empty() && self.sink.is_none() && self.profile.is_none() && self.stop_at.is_none()
+        !self.is_seen() && self.recorder.is_none()
+    }
+
+    /// Whether anybody wants to see instructions.
+    pub fn is_seen(&self) -> bool {
+        !self.breakpoints.is_empty() || self.sink.is_some() || self.profile.is_some() || self.stop_at.is_some()
     }
 
     /// Whether to stop before the instruction at an address, which is number `instructions`.
@@ -110,7 +118,7 @@ impl Debug {
 
 impl fmt::Debug for Debug {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { breakpoints, sink, profile, stop_at, reported } = self;
+        let Self { breakpoints, sink, profile, stop_at, reported, recorder } = self;
         formatter
             .debug_struct("Debug")
             .field("breakpoints", breakpoints)
@@ -118,6 +126,7 @@ impl fmt::Debug for Debug {
             .field("profile", profile)
             .field("stop_at", stop_at)
             .field("reported", reported)
+            .field("recorder", &recorder.is_some())
             .finish()
     }
 }
@@ -126,10 +135,11 @@ impl Cpu {
     /// Executes what would be a block, instruction by instruction: a core that is watched does the same as one that is
     /// not, and passes `until` as far.
     pub(super) fn run_watched<B: Bus>(&mut self, bus: &mut B, until: u64) -> Option<Exit> {
+        let start = self.state.pc;
         let end = self.cache.block_end(&mut self.state);
         loop {
             let (address, thumb) = (self.state.pc, self.state.thumb);
-            let instructions = self.state.instructions;
+            let (cycles, instructions) = (self.state.cycles, self.state.instructions);
             if self.debug.as_mut().is_some_and(|debug| debug.stops(address, instructions)) {
                 return Some(Exit::Breakpoint);
             }
@@ -137,7 +147,8 @@ impl Cpu {
                 return Some(Exit::Attention);
             }
             let next = address.wrapping_add(if thumb { 2 } else { 4 });
-            if self.state.pc != next || self.state.thumb != thumb || next >= end || self.state.waiting {
+            let goes_on = self.state.pc == next && self.state.thumb == thumb && next < end && !self.state.waiting;
+            if !goes_on || self.cache.splits_after(start, thumb, address, self.state.cycles - cycles) {
                 return (self.state.cycles >= until && !self.state.waiting).then_some(Exit::Until);
             }
         }
@@ -152,6 +163,14 @@ impl Cpu {
                 if thumb { word >> ((address & 2) * 8) & 0xffff } else { word }
             });
             sink(&Traced { cycles, address, thumb, word });
+        }
+        if let Some(debug) = &mut self.debug
+            && let Some(recorder) = &mut debug.recorder
+            && !recorder.follow(&self.state, bus)
+        {
+            eprintln!("ended at {:x}", self.state.pc);
+            debug.recorder = None;
+            self.watch(|_| {});
         }
         let attention = self.step_plainly(bus);
         let spent = self.state.cycles - cycles;
@@ -205,7 +224,7 @@ impl Cpu {
         }
     }
 
-    fn watch(&mut self, change: impl FnOnce(&mut Debug)) {
+    pub(super) fn watch(&mut self, change: impl FnOnce(&mut Debug)) {
         let debug = self.debug.get_or_insert_default();
         change(debug);
         if debug.is_idle() {

@@ -18,6 +18,7 @@
 //! * A core that is stepped or watched takes the same cycles as one that runs compiled code, to the cycle.
 
 mod arithmetic;
+mod beat;
 mod bus;
 mod cache;
 mod compile;
@@ -34,11 +35,13 @@ mod state;
 mod store;
 mod timing;
 
+pub(crate) use beat::Beat;
 pub use bus::{Access, Bus, BusError, Size};
 pub use debug::{Spent, TraceSink, Traced, disassemble};
 pub use state::{DTCM_BYTES, DTCM_START, ITCM_BYTES, Mode};
 pub use store::CodeStore;
 
+use beat::Recorder;
 use cache::BlockCache;
 use debug::Debug;
 use engine::{Stop, run_blocks};
@@ -196,6 +199,42 @@ impl Cpu {
         self.state.quiet_until.max(self.state.cycles)
     }
 
+    /// From here, where the core sleeps, to where it sleeps next, its way is recorded.
+    pub(crate) fn record_beat<B: Bus>(&mut self, bus: &B) {
+        let recorder = Recorder::new(&self.state, bus);
+        self.watch(|debug| debug.recorder = Some(recorder));
+    }
+
+    /// Ends the recording where the core sleeps again, `cycles` after it woke. Nothing if it cannot be done without instructions.
+    pub(crate) fn take_beat<B: Bus>(&mut self, bus: &B, cycles: u64) -> Option<Beat> {
+        let recorder = self.debug.as_mut()?.recorder.take();
+        self.watch(|_| {});
+        let (beat, literals) = recorder?.beat(&self.state, bus, cycles)?;
+        literals.iter().for_each(|&offset| self.state.mark_code(offset));
+        Some(beat)
+    }
+
+    /// How many such beats, one after the other, the core would make that sleeps, if it is woken and nothing but the bus
+    /// answers as it did; at most so many.
+    pub(crate) fn beats<B: Bus>(&self, beat: &Beat, bus: &B, most: u64) -> u64 {
+        beat.count(&self.state, bus, most)
+    }
+
+    /// Makes so many beats of those that [`Cpu::beats`] found; the last one begins at a cycle.
+    pub(crate) fn make_beats<B: Bus>(&mut self, beat: &Beat, bus: &mut B, count: u64, last_at: u64) {
+        beat.make(&mut self.state, bus, count, last_at);
+    }
+
+    /// Whether somebody watches the core who wants to see each instruction.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.debug.as_ref().is_some_and(|debug| debug.is_seen())
+    }
+
+    /// A number that changes when code of the core, or what was recorded as such, is written.
+    pub(crate) fn code_version(&self) -> u64 {
+        self.cache.version()
+    }
+
     fn take_interrupt(&mut self) {
         let exception =
             match (self.state.fiq_line && !self.state.fiq_masked, self.state.irq_line && !self.state.irq_masked) {
@@ -204,6 +243,9 @@ impl Cpu {
                 (false, false) => return,
             };
         let return_address = self.state.pc.wrapping_add(4);
+        if let Some(recorder) = self.debug.as_mut().and_then(|debug| debug.recorder.as_mut()) {
+            recorder.interrupted(&self.state, exception, return_address);
+        }
         self.state.enter_exception(exception, return_address);
         self.state.cycles += EXCEPTION_CYCLES;
     }

@@ -52,7 +52,7 @@ impl Mode {
     }
 
     /// Which row of the banked r13, r14 and SPSR the mode uses; User and System share row 0, which has no SPSR.
-    const fn bank(self) -> usize {
+    pub(super) const fn bank(self) -> usize {
         match self {
             Mode::User | Mode::System => 0,
             Mode::Fiq => 1,
@@ -63,6 +63,9 @@ impl Mode {
         }
     }
 }
+
+/// How many places a core's state has: see [`State::place`].
+pub(super) const PLACES: usize = 42;
 
 /// Bits of a status register that exist: N Z C V Q, I F T and the mode.
 const STATUS_MASK: u32 = 0xf800_00ff;
@@ -228,6 +231,39 @@ impl State {
 
     pub fn mode(&self) -> Mode {
         self.mode
+    }
+
+    /// What the state holds at a place: r0 to r14; r13 and r14 of each bank; r8 to r12 of FIQ's other side; the SPSR of each bank;
+    /// flags N, Z, C and V. What belongs to the present mode is in the registers, and what its bank holds is old.
+    pub fn place(&self, place: u8) -> u32 {
+        match usize::from(place) {
+            place @ 0..=14 => self.r[place],
+            place @ 15..=26 => self.banked[(place - 15) / 2][(place - 15) % 2],
+            place @ 27..=31 => self.banked_high[place - 27],
+            place @ 32..=37 => self.spsr[place - 32],
+            38 => u32::from(self.n()),
+            39 => u32::from(self.z()),
+            40 => u32::from(self.c),
+            41 => u32::from(self.v),
+            _ => 0,
+        }
+    }
+
+    /// Sets what a place holds, but for flags.
+    pub fn set_place(&mut self, place: u8, value: u32) {
+        match usize::from(place) {
+            place @ 0..=14 => self.r[place] = value,
+            place @ 15..=26 => self.banked[(place - 15) / 2][(place - 15) % 2] = value,
+            place @ 27..=31 => self.banked_high[place - 27] = value,
+            place @ 32..=37 => self.spsr[place - 32] = value,
+            _ => {}
+        }
+    }
+
+    /// Sets N, Z, C and V.
+    pub fn set_condition_flags(&mut self, [n, z, c, v]: [bool; 4]) {
+        self.nz = u64::from(n) << 63 | u64::from(!z);
+        (self.c, self.v) = (c, v);
     }
 
     pub fn privileged(&self) -> bool {
@@ -396,6 +432,12 @@ impl State {
         self.code_written = Some((low.min(word), high.max(word)));
     }
 
+    /// A word of instruction memory counts as code from here on, as what blocks were compiled from does.
+    pub fn mark_code(&mut self, offset: u32) {
+        let word = offset as usize / 4;
+        self.code_words[word / 64] |= 1 << (word % 64);
+    }
+
     /// The instruction word at an address of instruction memory (repeated), aligned down.
     pub fn itcm_word(&self, address: u32) -> u32 {
         load_word(&self.itcm, address)
@@ -422,7 +464,7 @@ pub(super) enum Exception {
 }
 
 impl Exception {
-    const fn mode(self) -> Mode {
+    pub(super) const fn mode(self) -> Mode {
         match self {
             Exception::Undefined => Mode::Undefined,
             Exception::SoftwareInterrupt => Mode::Supervisor,

@@ -4,6 +4,7 @@ use super::clock::CoreClock;
 use super::comms::{Comms, Sent};
 use super::dma::Dma;
 use super::events::Event;
+use super::memory::SYSTEM_RAM_BYTES;
 use super::noc::{Noc, Region, region};
 use super::slow_clock::SlowClock;
 use super::system::System;
@@ -12,6 +13,10 @@ use super::vic::{Vic, source};
 use crate::arm968::{Access, Bus, BusError, Size};
 use crate::cycle::CycleTiming;
 
+/// The VIC's register that begins an interrupt's service when read and ends it when written.
+const VECTOR: u32 = 0x30;
+/// The first timer's register that takes its interrupt back.
+const TIMER1_CLEAR: u32 = 0x0C;
 /// GCTL of the DMA controller, with the flag of the 32 kHz clock.
 const GLOBAL_CONTROL: u32 = 0x18;
 
@@ -23,7 +28,7 @@ pub(crate) struct Local {
     pub dma: Dma,
     pub slow_clock: SlowClock,
     /// Cycle at which the bridge has done the core's last store.
-    bridge_free: u64,
+    pub bridge_free: u64,
     waits: Waits,
     /// What was touched since the chip looked last.
     pub touched: Touched,
@@ -115,6 +120,13 @@ pub(crate) struct CoreBus<'a> {
     pub attention: bool,
 }
 
+impl<'a> CoreBus<'a> {
+    /// A bus that has not been used yet.
+    pub fn new(core: usize, local: &'a mut Local, noc: &'a mut Noc, clock: CoreClock) -> Self {
+        Self { core: core as u8, local, noc, clock, attention: false }
+    }
+}
+
 impl CoreBus<'_> {
     pub(super) fn place(&self, address: u32) -> Result<Place, BusError> {
         Ok(match address >> 24 {
@@ -156,7 +168,7 @@ impl CoreBus<'_> {
             Place::Vic(offset) => {
                 let edge = self.local.slow_clock.flag(self.clock.ps(at));
                 self.local.vic.set_line(source::SLOW_CLOCK, edge);
-                if offset == 0x30 {
+                if offset == VECTOR {
                     self.local.touched.lines = true;
                     self.attention = true;
                 }
@@ -313,5 +325,38 @@ impl Bus for CoreBus<'_> {
             Ok(Place::Noc(Region::System(offset))) if !System::read_has_effect(offset) => u64::MAX,
             _ => at,
         }
+    }
+
+    fn memory(&self, address: u32) -> Option<u32> {
+        matches!(address >> 24, 0xE5 | 0xF5).then_some(0xF500_0000 | address & (SYSTEM_RAM_BYTES - 4))
+    }
+
+    fn memory_word(&self, address: u32) -> u32 {
+        self.noc.system_ram.word(address)
+    }
+
+    fn set_memory_word(&mut self, address: u32, value: u32) {
+        self.noc.system_ram.set_word(address, value);
+    }
+
+    fn steady_register(&self, address: u32, at: u64) -> Option<u32> {
+        if !matches!(self.place(address), Ok(Place::Vic(VECTOR))) {
+            return None;
+        }
+        let mut vic = self.local.vic.clone();
+        vic.set_line(source::SLOW_CLOCK, self.local.slow_clock.flag(self.clock.ps(at)));
+        Some(vic.read(VECTOR))
+    }
+
+    fn is_repeatable_store(&self, address: u32, value: u32) -> bool {
+        match self.place(address) {
+            Ok(Place::Vic(VECTOR) | Place::Timer(TIMER1_CLEAR)) => true,
+            Ok(Place::Noc(Region::System(offset))) => self.noc.system.leaves_pins(offset, value),
+            _ => false,
+        }
+    }
+
+    fn pace(&self) -> u64 {
+        self.clock.period_ps
     }
 }

@@ -105,6 +105,11 @@ impl Events {
         self.heap.peek().map_or(u64::MAX, |entry| entry.0.time_ps)
     }
 
+    /// The next event.
+    pub fn peek(&self) -> Option<(u64, Event)> {
+        self.heap.peek().map(|Reverse(entry)| (entry.time_ps, entry.event))
+    }
+
     pub fn pop(&mut self) -> Option<(u64, Event)> {
         self.heap.pop().map(|Reverse(entry)| (entry.time_ps, entry.event))
     }

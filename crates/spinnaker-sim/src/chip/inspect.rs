@@ -54,7 +54,7 @@ impl Chip {
         let unit = &mut self.cores[core];
         let at = unit.clock.cycles(now_ps);
         let (clock, local, noc) = (unit.clock, &mut unit.local, &mut self.noc);
-        let bus = CoreBus { core: core as u8, local, noc, clock, attention: false };
+        let bus = CoreBus::new(core, local, noc, clock);
         match bus.place(address).ok()? {
             Place::Comms(0x14) | Place::Vic(0x30) => None,
             Place::Comms(offset) => Some(bus.local.comms.read(offset)),
@@ -94,7 +94,7 @@ impl Chip {
         let unit = &mut self.cores[core];
         let at = unit.clock.cycles(now_ps);
         let (clock, local, noc) = (unit.clock, &mut unit.local, &mut self.noc);
-        let mut bus = CoreBus { core: core as u8, local, noc, clock, attention: false };
+        let mut bus = CoreBus::new(core, local, noc, clock);
         match bus.place(address) {
             Err(_) => false,
             Ok(Place::Noc(region @ (Region::Sdram(_) | Region::SystemRam(_)))) => {

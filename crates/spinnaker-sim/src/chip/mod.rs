@@ -30,6 +30,7 @@ mod phy;
 mod pl340;
 mod power;
 mod probe;
+mod rest;
 mod router;
 mod routing;
 mod serial_rom;
@@ -48,10 +49,12 @@ use crate::network::Link;
 use bus::{CoreBus, Local};
 use clock::CoreClock;
 use noc::Noc;
+use rest::{Habits, Rest};
 use routing::Routing;
 use slow_clock::SlowClock;
 use system::System;
 
+pub use rest::STAT;
 pub(crate) use dma::crc32;
 pub(crate) use ethernet::wire_ps;
 pub(crate) use events::{Event, RomEvent};
@@ -94,6 +97,8 @@ pub(crate) struct Core {
     next_ps: u64,
     /// Its interrupt inputs, IRQ and FIQ.
     inputs: (bool, bool),
+    /// What it does each time that its timer wakes it.
+    habits: Habits,
 }
 
 /// A change that a person may want to read of.
@@ -134,6 +139,10 @@ pub(crate) struct Chip {
     going: u32,
     /// Bit per core that polls: it is run before whatever may change what it sees, and its clock may be behind meanwhile.
     polling: u32,
+    /// Wakes of a core that are still to be made.
+    rest: Option<Rest>,
+    /// Events so far.
+    happened: u64,
     /// Breakpoints met so far.
     pub stops: u64,
     /// What is watched, if anything is.
@@ -179,6 +188,7 @@ impl Chip {
             stopped: false,
             next_ps: u64::MAX,
             inputs: (false, false),
+            habits: Habits::default(),
         };
         let cores = (0..CORES).map(core).collect();
         let router_ps = system.clocks.router_ps();
@@ -190,6 +200,8 @@ impl Chip {
             router_ps,
             going: 0,
             polling: 0,
+            rest: None,
+            happened: 0,
             stops: 0,
             probe: None,
             lines: 0,
@@ -237,8 +249,13 @@ impl Chip {
                 return;
             }
             if event_ps <= core_ps {
+                if self.rest.is_some() {
+                    self.leave_rest(event_ps);
+                    continue;
+                }
                 self.run_polling(event_ps);
                 if let Some((time_ps, event)) = self.noc.events.pop() {
+                    self.happened += 1;
                     self.happen(event, time_ps);
                     self.look_again();
                 }
@@ -298,13 +315,7 @@ impl Chip {
         let unit = &mut self.cores[core];
         let until_ps = bound_ps.min(self.noc.events.next_ps());
         let until = unit.clock.cycles(until_ps);
-        let mut bus = CoreBus {
-            core: core as u8,
-            local: &mut unit.local,
-            noc: &mut self.noc,
-            clock: unit.clock,
-            attention: false,
-        };
+        let mut bus = CoreBus::new(core, &mut unit.local, &mut self.noc, unit.clock);
         match unit.cpu.run(&mut bus, until) {
             Exit::Breakpoint => {
                 unit.stopped = true;
@@ -327,6 +338,7 @@ impl Chip {
                 self.set_next(core, u64::MAX);
                 self.watch_core(core, at_ps);
                 self.noc.system.sleeping |= 1 << core;
+                self.fell_asleep(core);
                 false
             }
             Exit::Attention => {
@@ -449,6 +461,7 @@ impl Chip {
 
     /// Brings the clocks of all cores up to a time before which nothing else happens.
     pub fn settle(&mut self, now_ps: u64) {
+        self.come_to(now_ps);
         for core in bits(self.going | self.polling) {
             self.catch_up(core, now_ps);
         }
@@ -484,7 +497,7 @@ impl Chip {
             unit.cpu.set_cycles(now);
         }
         let (clock, local, noc) = (unit.clock, &mut unit.local, &mut self.noc);
-        unit.cpu.step(&mut CoreBus { core: core as u8, local, noc, clock, attention: false });
+        unit.cpu.step(&mut CoreBus::new(core, local, noc, clock));
         self.after_access(core);
     }
 

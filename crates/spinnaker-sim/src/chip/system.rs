@@ -270,6 +270,20 @@ impl System {
         self.clocks != before
     }
 
+    /// What the GPIO pins are driven to by software.
+    pub fn latch(&self) -> u32 {
+        self.latch
+    }
+
+    /// Whether a write to a register sets or clears GPIO pins that are so already.
+    pub fn leaves_pins(&self, offset: u32, value: u32) -> bool {
+        match offset {
+            0x48 => value & !self.latch == 0,
+            0x4C => value & self.latch == 0,
+            _ => false,
+        }
+    }
+
     /// Levels of the LEDs that the pins 0, 1, 6 and 7 drive (lit when low and an output).
     pub fn leds(&self) -> u32 {
         !self.latch & !self.direction & 0xC3

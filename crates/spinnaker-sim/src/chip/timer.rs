@@ -41,6 +41,18 @@ impl Timer {
         self.since.saturating_add(u64::from(self.value & self.mask()) << self.prescale_bits())
     }
 
+    /// Cycles from one interrupt to the next, for a timer that asks for them for ever.
+    pub fn period(&self) -> Option<u64> {
+        let again = self.running() && self.control & (PERIODIC | INTERRUPT | ONE_SHOT) == PERIODIC | INTERRUPT;
+        let period = u64::from(self.reload & self.mask()) << self.prescale_bits();
+        (again && period > 0).then_some(period)
+    }
+
+    /// The cycle up to which the counter stands for.
+    pub fn since(&self) -> u64 {
+        self.since
+    }
+
     /// Cycle of the next interrupt that is not there yet.
     pub fn next_interrupt(&self) -> Option<u64> {
         (self.running() && !self.raw && self.control & INTERRUPT != 0).then(|| self.zero_cycle())
@@ -90,6 +102,12 @@ impl Timer {
         }
     }
 
+    /// Takes the interrupt back.
+    pub fn take_back(&mut self, at: u64) {
+        self.advance(at);
+        self.raw = false;
+    }
+
     pub fn read(&mut self, offset: u32, at: u64) -> u32 {
         self.advance(at);
         match offset {
@@ -113,7 +131,7 @@ impl Timer {
                 self.control = value & 0xEF;
                 self.since = at;
             }
-            0x0C => self.raw = false,
+            0x0C => self.take_back(at),
             0x18 => self.reload = value,
             _ => {}
         }

@@ -34,6 +34,7 @@ const LEVELS: usize = 17;
 const IDLE: u8 = LEVELS as u8;
 
 /// The registers, and which interrupts are in service.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Vic {
     /// Sources as the devices have them.
     lines: u32,

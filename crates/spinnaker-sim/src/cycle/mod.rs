@@ -54,7 +54,7 @@ use std::sync::Mutex;
 use spinnaker_machine::{ChipXy, Link, Machine};
 
 use crate::chip::Chip;
-pub use crate::chip::{BoardAddress, Hit, LogEntry};
+pub use crate::chip::{STAT, BoardAddress, Hit, LogEntry};
 pub use config::{CycleConfig, CycleTiming, default_address};
 use host::HostSide;
 pub use host::{BOOT_PORT, Datagram};
@@ -179,15 +179,27 @@ impl CycleMachine {
         self.now_ps.max(self.ahead_ps)
     }
 
+    /// A chip, to change something.
     fn chip(&mut self, xy: ChipXy) -> Option<&mut Chip> {
         let index = *self.index.get(&xy)? as usize;
-        self.chips[index].get_mut().ok()
+        let chip = self.chips[index].get_mut().ok()?;
+        chip.rouse(self.now_ps);
+        self.next_ps[index] = chip.next_ps();
+        Some(chip)
+    }
+
+    /// A chip, to look at it.
+    fn seen(&mut self, xy: ChipXy) -> Option<&mut Chip> {
+        let index = *self.index.get(&xy)? as usize;
+        let chip = self.chips[index].get_mut().ok()?;
+        chip.come_to(self.now_ps);
+        Some(chip)
     }
 
     /// Reads memory of a chip as the System NoC has it, without effect: SDRAM and system RAM; zero elsewhere. `None` without
     /// such a chip.
     pub fn peek(&mut self, xy: ChipXy, address: u32, bytes: usize) -> Option<Vec<u8>> {
-        let chip = self.chip(xy)?;
+        let chip = self.seen(xy)?;
         let mut out = vec![0; bytes];
         chip.noc.peek_bytes(address, &mut out);
         Some(out)
@@ -197,7 +209,7 @@ impl CycleMachine {
     /// without such a chip, or for a bus error.
     pub fn device_word(&mut self, xy: ChipXy, address: u32) -> Option<u32> {
         let now_ps = self.now_ps;
-        let chip = self.chip(xy)?;
+        let chip = self.seen(xy)?;
         let region = chip.noc.region_from_system(address & !3)?;
         chip.noc.read(region, crate::arm968::Size::Word, now_ps).ok()
     }
@@ -223,6 +235,7 @@ impl CycleMachine {
         }
         for (index, chip) in self.chips.iter_mut().enumerate() {
             let Ok(chip) = chip.get_mut() else { continue };
+            chip.rouse(now_ps);
             match changes[index] {
                 Some(on) => chip.switch(self.plan.setup(index, &self.powered), !on, now_ps),
                 None if self.powered[index] => {

@@ -126,6 +126,7 @@ impl CycleMachine {
         let mut counts = Counts::default();
         for chip in &mut self.chips {
             let Ok(chip) = chip.get_mut() else { continue };
+            chip.come_to(self.now_ps);
             counts.instructions += chip.cores.iter().map(|core| core.cpu.instructions()).sum::<u64>();
             counts.routed += chip.noc.router.packets;
             counts.dropped += chip.noc.router.dropped;

@@ -37,9 +37,11 @@ impl CycleMachine {
     pub fn set_timeline(&mut self, spans_max: Option<usize>) {
         let share = spans_max.map(|spans| spans / self.chips.len().max(1));
         let now_ps = self.now_ps;
-        for chip in &mut self.chips {
+        for (chip, next_ps) in self.chips.iter_mut().zip(&mut self.next_ps) {
             if let Ok(chip) = chip.get_mut() {
+                chip.rouse(now_ps);
                 chip.watch_time(share, now_ps);
+                *next_ps = chip.next_ps();
             }
         }
     }
