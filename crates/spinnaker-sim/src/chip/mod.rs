@@ -125,6 +125,8 @@ pub(crate) struct Setup {
     pub parity_errors: u16,
     /// Multicast packets in 65,536 that are lost on a link.
     pub packet_losses: u16,
+    /// Wakes may be put off.
+    pub rests: bool,
     /// Compiled code that cores share.
     pub code: CodeStore,
 }
@@ -139,6 +141,7 @@ pub(crate) struct Chip {
     going: u32,
     /// Bit per core that polls: it is run before whatever may change what it sees, and its clock may be behind meanwhile.
     polling: u32,
+    rests: bool,
     /// Wakes of a core that are still to be made.
     rest: Option<Rest>,
     /// Events so far.
@@ -200,6 +203,7 @@ impl Chip {
             router_ps,
             going: 0,
             polling: 0,
+            rests: setup.rests,
             rest: None,
             happened: 0,
             stops: 0,
@@ -263,7 +267,11 @@ impl Chip {
             }
             if self.going.is_power_of_two() && self.polling == 0 {
                 // Nobody to take turns with, until this one wakes somebody.
-                self.run_core_once(self.going.trailing_zeros() as usize, end_ps);
+                let core = self.going.trailing_zeros() as usize;
+                self.run_core_once(core, end_ps);
+                if self.cores[core].activity == Activity::Asleep {
+                    self.fell_asleep(core);
+                }
                 continue;
             }
             let quantum_ps = u64::from(self.noc.times.cycle.quantum_ns) * 1000;
@@ -338,7 +346,6 @@ impl Chip {
                 self.set_next(core, u64::MAX);
                 self.watch_core(core, at_ps);
                 self.noc.system.sleeping |= 1 << core;
-                self.fell_asleep(core);
                 false
             }
             Exit::Attention => {

@@ -98,7 +98,7 @@ impl Chip {
     /// A core has fallen asleep: its next wakes may be known.
     pub(super) fn fell_asleep(&mut self, core: usize) {
         let recorded = self.cores[core].habits.recording.take();
-        if self.going != 0 || self.polling != 0 || self.probe.is_some() || self.cores[core].cpu.is_watched() {
+        if !self.rests || self.going != 0 || self.polling != 0 || self.probe.is_some() || self.cores[core].cpu.is_watched() {
             return;
         }
         if let Some(recording) = recorded {
@@ -175,11 +175,12 @@ impl Chip {
         let habits = &mut unit.habits;
         habits.known[..=index].rotate_right(1);
         (habits.wait, habits.patience) = (PATIENCE.0, PATIENCE.0);
-        // The timer's event comes at the first wake that is not put off.
+        // The timers' event comes at the first wake that is not put off, or by the other timer.
         self.noc.events.pop();
         unit.local.timer_generation = unit.local.timer_generation.wrapping_add(1);
         let event = Event::Timer { core: core as u8, generation: unit.local.timer_generation };
-        self.noc.events.push(unit.clock.ps(next.at + count * next.period), event);
+        let other = unit.local.timers[1].next_interrupt().unwrap_or(u64::MAX);
+        self.noc.events.push(unit.clock.ps(other.min(next.at + count * next.period)), event);
         self.rest = Some(Rest { core, at: next.at, period: next.period, count });
         true
     }

@@ -48,6 +48,7 @@ impl Row {
                 seed: 1,
                 parity_errors,
                 packet_losses: 0,
+                rests: true,
                 code: CodeStore::new(),
             })
         };

@@ -15,6 +15,8 @@ pub struct CycleConfig {
     /// Rounds of the simulation with at least so many chips and cores at work are shared among threads: handing over less
     /// costs more than it saves. Results do not depend on it.
     pub hand_off_cores: usize,
+    /// Wakes of cores that do nothing but count are put off and made at once (`chip/rest.rs`). Results do not depend on it.
+    pub rests: bool,
     /// Seed of everything random: which core of a chip becomes monitor, which one does not work where one is missing.
     pub seed: u64,
     /// Times of network, DMA and SDRAM, those of the fidelity `fast`.
@@ -60,6 +62,7 @@ impl Default for CycleConfig {
         Self {
             threads: 1,
             hand_off_cores: 40,
+            rests: true,
             seed: 0,
             timing: Timing::default(),
             cycle_timing: CycleTiming::default(),

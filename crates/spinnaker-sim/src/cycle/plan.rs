@@ -91,6 +91,7 @@ impl Plan {
             seed: drawn(config.seed, 1 << 40 | place),
             parity_errors: config.parity_errors_per_65536,
             packet_losses: config.packet_losses_per_65536,
+            rests: config.rests,
             code: self.code.clone(),
         }
     }
