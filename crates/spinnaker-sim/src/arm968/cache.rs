@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::beat::Beat;
 use super::compile::{BLOCK_INSTRUCTIONS, Source, compile};
 use super::op::Op;
 use super::repeat::Repeat;
@@ -63,6 +64,12 @@ impl BlockCache {
     /// A cache without blocks, whose blocks will come from a store.
     pub fn new(store: CodeStore) -> Self {
         Self { store, ..Self::default() }
+    }
+
+    /// Keeps a beat that was recorded, with words of instruction memory (offsets) that it read.
+    pub fn keep(&mut self, state: &mut State, beat: Beat, literals: &[u32]) -> Arc<Beat> {
+        literals.iter().for_each(|&offset| state.mark_code(offset));
+        self.store.share_beat(beat)
     }
 
     /// How often code was written that there were blocks of.

@@ -168,7 +168,6 @@ impl Cpu {
             && let Some(recorder) = &mut debug.recorder
             && !recorder.follow(&self.state, bus)
         {
-            eprintln!("ended at {:x}", self.state.pc);
             debug.recorder = None;
             self.watch(|_| {});
         }

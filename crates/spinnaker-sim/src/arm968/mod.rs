@@ -17,6 +17,8 @@
 //!   otherwise; an empty list moves nothing; an odd address in ARM state counts as aligned.
 //! * A core that is stepped or watched takes the same cycles as one that runs compiled code, to the cycle.
 
+use std::sync::Arc;
+
 mod arithmetic;
 mod beat;
 mod bus;
@@ -35,7 +37,7 @@ mod state;
 mod store;
 mod timing;
 
-pub(crate) use beat::Beat;
+pub(crate) use beat::{Ahead, Beat};
 pub use bus::{Access, Bus, BusError, Size};
 pub use debug::{Spent, TraceSink, Traced, disassemble};
 pub use state::{DTCM_BYTES, DTCM_START, ITCM_BYTES, Mode};
@@ -206,23 +208,29 @@ impl Cpu {
     }
 
     /// Ends the recording where the core sleeps again, `cycles` after it woke. Nothing if it cannot be done without instructions.
-    pub(crate) fn take_beat<B: Bus>(&mut self, bus: &B, cycles: u64) -> Option<Beat> {
+    pub(crate) fn take_beat<B: Bus>(&mut self, bus: &B, cycles: u64) -> Option<Arc<Beat>> {
         let recorder = self.debug.as_mut()?.recorder.take();
         self.watch(|_| {});
         let (beat, literals) = recorder?.beat(&self.state, bus, cycles)?;
-        literals.iter().for_each(|&offset| self.state.mark_code(offset));
-        Some(beat)
+        Some(self.cache.keep(&mut self.state, beat, &literals))
     }
 
     /// How many such beats, one after the other, the core would make that sleeps, if it is woken and nothing but the bus
-    /// answers as it did; at most so many.
-    pub(crate) fn beats<B: Bus>(&self, beat: &Beat, bus: &B, most: u64) -> u64 {
-        beat.count(&self.state, bus, most)
+    /// answers as it did; at most so many. Notes in `ahead` what the first one computes.
+    pub(crate) fn beats<B: Bus>(&self, beat: &Beat, bus: &B, most: u64, ahead: &mut Ahead) -> u64 {
+        beat.count(&self.state, bus, most, ahead)
     }
 
-    /// Makes so many beats of those that [`Cpu::beats`] found; the last one begins at a cycle.
-    pub(crate) fn make_beats<B: Bus>(&mut self, beat: &Beat, bus: &mut B, count: u64, last_at: u64) {
-        beat.make(&mut self.state, bus, count, last_at);
+    /// Makes so many of the beats that [`Cpu::beats`] found ahead; the last one begins at a cycle.
+    pub(crate) fn make_beats<B: Bus>(
+        &mut self,
+        beat: &Beat,
+        bus: &mut B,
+        ahead: &mut Ahead,
+        count: u64,
+        last_at: u64,
+    ) {
+        beat.make(&mut self.state, bus, ahead, count, last_at);
     }
 
     /// Whether somebody watches the core who wants to see each instruction.

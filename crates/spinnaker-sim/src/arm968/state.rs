@@ -16,7 +16,7 @@ pub const DTCM_START: u32 = 0x0040_0000;
 pub const TCM_END: u32 = 0x0080_0000;
 
 /// Processor modes (CPSR bits 4:0).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Mode {
     /// Unprivileged.

@@ -3,10 +3,14 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use super::beat::Beat;
 use super::cache::{Block, Entry, SLOTS};
 
 /// Blocks above which the store looks for those that no core uses any more.
 const BLOCKS_MIN: usize = 1 << 14;
+
+/// Most beats that are kept to be shared.
+const BEATS_MAX: usize = 1 << 12;
 
 /// Compiled code that cores share: those with the same programs, as the monitors of a machine have, then use the same memory
 /// for it, and the host's caches hold it once. What a core does does not depend on who shares with it.
@@ -24,6 +28,7 @@ pub(super) type Table = [OnceLock<Entry>];
 #[derive(Debug, Default)]
 struct Shelf {
     blocks: HashSet<Arc<Block>>,
+    beats: HashSet<Arc<Beat>>,
     /// How many blocks may come together before those without users go.
     limit: usize,
 }
@@ -60,6 +65,22 @@ impl CodeStore {
         let block = Arc::new(block);
         shelf.blocks.insert(Arc::clone(&block));
         block
+    }
+
+    /// The beat of the store that equals this one, as for blocks.
+    pub(super) fn share_beat(&self, beat: Beat) -> Arc<Beat> {
+        let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = shelf.beats.get(&beat) {
+            return Arc::clone(known);
+        }
+        if shelf.beats.len() >= BEATS_MAX {
+            shelf.beats.retain(|beat| Arc::strong_count(beat) > 1);
+        }
+        let beat = Arc::new(beat);
+        if shelf.beats.len() < BEATS_MAX {
+            shelf.beats.insert(Arc::clone(&beat));
+        }
+        beat
     }
 
     /// How many blocks there are.

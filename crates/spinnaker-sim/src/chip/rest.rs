@@ -9,10 +9,12 @@
 //! Beside the core's own state, which [`Beat`] knows, a wake depends on the devices that it uses: its interrupt controller, which must be
 //! as it was, and the timer whose interrupt it takes back.
 
+use std::sync::Arc;
+
 use super::bus::CoreBus;
 use super::vic::{Vic, source};
 use super::{Chip, Event};
-use crate::arm968::Beat;
+use crate::arm968::{Ahead, Beat};
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// x
@@ -20,9 +22,9 @@ pub static STAT: [AtomicU64; 10] = [const { AtomicU64::new(0) }; 10];
 /// Most wakes that are put off at once.
 const WAKES_MAX: u64 = 64;
 /// Ways of waking that a core keeps.
-const KEPT: usize = 8;
+const KEPT: usize = 16;
 /// Wakes by the timer between two recordings, at first and at most.
-const PATIENCE: (u32, u32) = (4, 1024);
+const PATIENCE: (u32, u32) = (2, 256);
 
 /// Devices that a wake depends on and leaves as they were.
 #[derive(PartialEq, Eq)]
@@ -44,7 +46,7 @@ impl Devices {
 
 /// A wake that is known.
 struct Known {
-    beat: Beat,
+    beat: Arc<Beat>,
     devices: Devices,
     /// Cycles after which the timer's interrupt is taken back, and after which the bridge has done the stores.
     cleared_after: u64,
@@ -58,13 +60,11 @@ pub(super) struct Habits {
     known: Vec<Known>,
     /// [`Cpu::code_version`](crate::arm968::Cpu::code_version) of what is known.
     code_version: u64,
-    /// Instructions when the core fell asleep last, and how many the wake before had.
-    instructions: u64,
-    wake_instructions: u64,
     /// Wakes left until the next recording, and how many there are from one to the next.
     wait: u32,
     patience: u32,
     recording: Option<Recording>,
+    ahead: Ahead,
 }
 
 /// What was when a recording began.
@@ -104,10 +104,6 @@ impl Chip {
         if let Some(recording) = recorded {
             self.end_recording(core, recording);
         }
-        let unit = &mut self.cores[core];
-        let instructions = unit.cpu.instructions();
-        let wake = instructions - std::mem::replace(&mut unit.habits.instructions, instructions);
-        let alike = std::mem::replace(&mut unit.habits.wake_instructions, wake) == wake;
         STAT[0].fetch_add(1, Relaxed);
         let Some(next) = self.next_wake(core) else { STAT[1].fetch_add(1, Relaxed); return };
         if self.rest(core, &next) {
@@ -115,7 +111,7 @@ impl Chip {
         }
         let habits = &mut self.cores[core].habits;
         habits.wait = habits.wait.saturating_sub(1);
-        if habits.wait == 0 && alike {
+        if habits.wait == 0 {
             self.begin_recording(core, next.at);
         }
     }
@@ -129,7 +125,6 @@ impl Chip {
         let steady = unit.local.slow_clock.flag(unit.clock.ps(unit.cpu.cycles()))
             && !unit.local.vic.enabled(source::SLOW_CLOCK)
             && unit.local.bridge_free <= at;
-        if !steady || self.noc.events.peek() != Some((at_ps, timer)) { if STAT[0].load(Relaxed) % 1000 == 1 { eprintln!("{} {:?} {:?}", steady, self.noc.events.peek(), (at_ps, timer)); } }
         let other = unit.local.timers[1].next_interrupt().unwrap_or(u64::MAX);
         self.drop_old_timers();
         if !steady || self.noc.events.peek() != Some((at_ps, timer)) {
@@ -157,8 +152,10 @@ impl Chip {
         if unit.habits.code_version != unit.cpu.code_version() {
             unit.habits.code_version = unit.cpu.code_version();
             unit.habits.known.clear();
+            (unit.habits.wait, unit.habits.patience) = (0, 0);
         }
         let known = std::mem::take(&mut unit.habits.known);
+        let ahead = &mut unit.habits.ahead;
         let bus = CoreBus::new(core, &mut unit.local, &mut self.noc, unit.clock);
         let found = known.iter().enumerate().find_map(|(index, known)| {
             let room = next.alone_until.saturating_sub(next.at + known.beat.cycles);
@@ -166,7 +163,7 @@ impl Chip {
             if !known.devices.are(&bus) {
                 return None;
             }
-            let count = unit.cpu.beats(&known.beat, &bus, most.min(WAKES_MAX));
+            let count = unit.cpu.beats(&known.beat, &bus, most.min(WAKES_MAX), ahead);
             (count > 0).then_some((index, count))
         });
         unit.habits.known = known;
@@ -174,7 +171,6 @@ impl Chip {
         STAT[2].fetch_add(1, Relaxed); STAT[3].fetch_add(count, Relaxed);
         let habits = &mut unit.habits;
         habits.known[..=index].rotate_right(1);
-        (habits.wait, habits.patience) = (PATIENCE.0, PATIENCE.0);
         // The timers' event comes at the first wake that is not put off, or by the other timer.
         self.noc.events.pop();
         unit.local.timer_generation = unit.local.timer_generation.wrapping_add(1);
@@ -201,8 +197,7 @@ impl Chip {
             unit.local.timers[0].take_back(last + known.cleared_after);
             unit.local.bridge_free = unit.local.bridge_free.max(last + known.stored_after);
             let mut bus = CoreBus::new(rest.core, &mut unit.local, &mut self.noc, unit.clock);
-            unit.cpu.make_beats(&known.beat, &mut bus, count, last);
-            unit.habits.instructions = unit.cpu.instructions();
+            unit.cpu.make_beats(&known.beat, &mut bus, &mut unit.habits.ahead, count, last);
             rest.at += count * rest.period;
             rest.count -= count;
         }
@@ -215,6 +210,9 @@ impl Chip {
         if self.make_wakes(&mut rest, now_ps) > 0 {
             // The event for the end of the rest counts no more.
             self.schedule_timers(rest.core);
+        } else if let Some(next) = self.next_wake(rest.core) {
+            // It is the next wake, which may be known, too.
+            self.rest(rest.core, &next);
         }
     }
 

@@ -4,13 +4,14 @@ use super::values::{Id, Join, Value, Values};
 use crate::arm968::bus::Bus;
 use crate::arm968::state::{State, TCM_END, load_word};
 
-/// Values of a beat.
-pub(super) const SLOTS: usize = 512;
+/// The values of a beat, by slot.
+pub(super) type Slots = [u32; 256];
+
 /// Values that one beat leaves to the next.
 const CARRIED_MAX: usize = 32;
 
 /// What a step does with `values[a]` and the operand `values[b] + number`, where value 0 is zero.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Act {
     Join(Join),
     /// The operand.
@@ -23,102 +24,128 @@ enum Act {
     Bus,
     /// The flag `values[b]` put into `values[a]` at bit `number`.
     Insert,
-    /// `values[a]` must be `number`.
+    /// `values[a]` must be [`Step::wanted`].
     Guard,
+    /// What a join gives must be [`Step::wanted`].
+    JoinGuard(Join),
+    /// Word of data memory at `number` must be [`Step::wanted`].
+    DataGuard,
+    /// Word on the bus at `number` must be [`Step::wanted`].
+    BusGuard,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Step {
     act: Act,
-    to: u16,
-    a: u16,
-    b: u16,
+    to: u8,
+    a: u8,
+    b: u8,
     number: u32,
+    wanted: u32,
 }
 
 /// What is written at the end: `values[slot] + number`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(super) struct Output {
-    slot: u16,
+    slot: u8,
     number: u32,
 }
 
-/// The values of a beat, while it is gone through.
-pub(super) struct Turn {
-    pub values: [u32; SLOTS],
+impl Output {
+    pub fn of(self, values: &Slots) -> u32 {
+        values[usize::from(self.slot)].wrapping_add(self.number)
+    }
 }
 
-impl Turn {
-    pub fn get(&self, output: Output) -> u32 {
-        self.values[usize::from(output.slot)].wrapping_add(output.number)
-    }
+/// What a beat computes.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct Turns {
+    steps: Box<[Step]>,
+    /// What the next beat finds where this one has left something else: by its slot.
+    carried: Box<[(u8, Output)]>,
+    /// The steps that depend on these.
+    again: Box<[Step]>,
+}
 
-    /// The first beat, from what the core has. False if a condition does not hold.
-    pub fn first<B: Bus>(&mut self, steps: &[Step], state: &State, bus: &B) -> bool {
-        steps.iter().all(|step| {
-            let value = match step.act {
+impl Turns {
+    /// The values of the first beat, from what the core has. False if a condition does not hold.
+    pub fn first<B: Bus>(&self, values: &mut Slots, state: &State, bus: &B) -> bool {
+        values[0] = 0;
+        self.steps.iter().all(|step| {
+            let found = match step.act {
                 Act::Place => state.place(step.number as u8),
                 Act::Data => load_word(&state.dtcm, step.number),
                 Act::Bus => bus.memory_word(step.number),
-                _ => return self.go(step),
+                Act::DataGuard => return load_word(&state.dtcm, step.number) == step.wanted,
+                Act::BusGuard => return bus.memory_word(step.number) == step.wanted,
+                _ => return step.go(values),
             };
-            self.values[usize::from(step.to)] = value;
+            values[usize::from(step.to)] = found;
             true
         })
     }
 
-    /// The next beat, from what the last one leaves. False if a condition does not hold.
-    pub fn next(&mut self, carried: &[(u16, Output)], again: &[Step]) -> bool {
+    /// The values of the next beat, from what the last one leaves. False if a condition does not hold.
+    pub fn next(&self, values: &mut Slots) -> bool {
         let mut found = [0; CARRIED_MAX];
-        for (value, &(_, output)) in found.iter_mut().zip(carried) {
-            *value = self.get(output);
+        for (found, &(_, output)) in found.iter_mut().zip(&self.carried) {
+            *found = output.of(values);
         }
-        for (value, &(slot, _)) in found.iter().zip(carried) {
-            self.values[usize::from(slot)] = *value;
+        for (found, &(slot, _)) in found.iter().zip(&self.carried) {
+            values[usize::from(slot)] = *found;
         }
-        again.iter().all(|step| self.go(step))
+        self.again.iter().all(|step| step.go(values))
     }
+}
 
-    /// A step that looks at nothing but values.
-    fn go(&mut self, step: &Step) -> bool {
-        let (a, b) = (self.values[usize::from(step.a)], self.values[usize::from(step.b)]);
-        self.values[usize::from(step.to)] = match step.act {
-            Act::Join(join) => join.of(a, b.wrapping_add(step.number)),
-            Act::Constant => step.number,
-            Act::Insert => a | b << (step.number & 31),
-            Act::Guard => return a == step.number,
-            Act::Place | Act::Data | Act::Bus => return true,
+impl Step {
+    /// A step that looks at nothing but values. False if it is a condition that does not hold.
+    fn go(&self, values: &mut Slots) -> bool {
+        let (a, b) = (values[usize::from(self.a)], values[usize::from(self.b)]);
+        values[usize::from(self.to)] = match self.act {
+            Act::Join(join) => join.of(a, b.wrapping_add(self.number)),
+            Act::Constant => self.number,
+            Act::Insert => a | b << (self.number & 31),
+            Act::Guard => return a == self.wanted,
+            Act::JoinGuard(join) => return join.of(a, b.wrapping_add(self.number)) == self.wanted,
+            Act::Place | Act::Data | Act::Bus | Act::DataGuard | Act::BusGuard => return true,
         };
         true
     }
 }
 
-/// What a beat's steps come to: all of them, what one leaves to the next, and the steps that depend on it.
-type Turns = (Box<[Step]>, Box<[(u16, Output)]>, Box<[Step]>);
-
 /// Brings values to steps: those that conditions and outputs need, each when it is needed first.
-pub(super) struct Lowering<'a> {
+pub(super) struct Lowering<'a, F> {
     values: &'a Values,
+    /// The value that a place or word of what was read has in the end.
+    after: F,
     steps: Vec<Step>,
-    slots: Vec<Option<u16>>,
+    slots: Vec<Option<u8>>,
     /// Values that conditions before have made known.
     known: Vec<Option<u32>>,
     /// Values that are read, with their slots.
-    inputs: Vec<(Id, u16)>,
+    inputs: Vec<(Id, u8)>,
     used: usize,
 }
 
-impl<'a> Lowering<'a> {
-    pub fn new(values: &'a Values) -> Self {
+impl<'a, F: Fn(Value) -> Id> Lowering<'a, F> {
+    /// `after` gives the value that a place or word of what was read has in the end.
+    pub fn new(values: &'a Values, after: F) -> Self {
         let count = values.len();
         let (slots, known) = (vec![None; count], vec![None; count]);
-        Self { values, steps: Vec::new(), slots, known, inputs: Vec::new(), used: 1 }
+        Self { values, after, steps: Vec::new(), slots, known, inputs: Vec::new(), used: 1 }
     }
 
-    fn push(&mut self, act: Act, a: u16, b: u16, number: u32) -> Option<u16> {
-        let to = u16::try_from(self.used).ok().filter(|&to| usize::from(to) < SLOTS)?;
+    /// Whether a value of what was read, which is `value`, is left as it is found.
+    fn stays(&self, id: Id, value: Option<u32>) -> bool {
+        let left = (self.after)(self.values.get(id));
+        left == id || value.is_some() && self.number(left) == value
+    }
+
+    fn push(&mut self, act: Act, a: u8, b: u8, number: u32) -> Option<u8> {
+        let to = u8::try_from(self.used).ok()?;
         self.used += 1;
-        self.steps.push(Step { act, to, a, b, number });
+        self.steps.push(Step { act, to, a, b, number, wanted: 0 });
         Some(to)
     }
 
@@ -138,7 +165,7 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    fn slot(&mut self, id: Id) -> Option<u16> {
+    fn slot(&mut self, id: Id) -> Option<u8> {
         if let Some(slot) = self.slots[usize::from(id)] {
             return Some(slot);
         }
@@ -169,7 +196,7 @@ impl<'a> Lowering<'a> {
         Some(slot)
     }
 
-    fn input(&mut self, id: Id, act: Act, number: u32) -> Option<u16> {
+    fn input(&mut self, id: Id, act: Act, number: u32) -> Option<u8> {
         let slot = self.push(act, 0, 0, number)?;
         self.inputs.push((id, slot));
         Some(slot)
@@ -180,35 +207,48 @@ impl<'a> Lowering<'a> {
         if self.number(id).is_some() {
             return Some(());
         }
-        let slot = self.slot(id)?;
-        self.steps.push(Step { act: Act::Guard, to: 0, a: slot, b: 0, number: value });
+        match self.values.get(id) {
+            Value::Word(address) if self.slots[usize::from(id)].is_none() && self.stays(id, Some(value)) => {
+                let act = if address < TCM_END { Act::DataGuard } else { Act::BusGuard };
+                self.steps.push(Step { act, to: 0, a: 0, b: 0, number: address, wanted: value });
+            }
+            // As the value is known from here on, nobody asks for its slot.
+            Value::Join(join, a, b) if self.slots[usize::from(id)].is_none() => {
+                let a = self.slot(a)?;
+                let b = self.output(b)?;
+                let (act, number) = (Act::JoinGuard(join), b.number);
+                self.steps.push(Step { act, to: 0, a, b: b.slot, number, wanted: value });
+            }
+            _ => {
+                let slot = self.slot(id)?;
+                self.steps.push(Step { act: Act::Guard, to: 0, a: slot, b: 0, number: 0, wanted: value });
+            }
+        }
         self.known[usize::from(id)] = Some(value);
         Some(())
     }
 
-    /// The steps, with what one beat leaves to the next: `after` gives the value that a place or word of what was read has in
-    /// the end, for which there is an output. Nothing if there is too much of it.
-    pub fn turns(mut self, after: impl Fn(Value) -> Id) -> Option<Turns> {
+    /// The steps, with what one beat leaves to the next, for all of which there is an output. Nothing if there is too much of it.
+    pub fn turns(mut self) -> Option<Turns> {
         let mut carried = Vec::new();
         for (id, slot) in self.inputs.clone() {
-            let left = after(self.values.get(id));
-            let same = left == id || self.number(id).is_some() && self.number(id) == self.number(left);
-            if !same {
+            if !self.stays(id, self.number(id)) {
+                let left = (self.after)(self.values.get(id));
                 carried.push((slot, self.output(left)?));
             }
         }
         if carried.len() > CARRIED_MAX {
             return None;
         }
-        let mut varies = [false; SLOTS];
+        let mut varies = [false; 256];
         carried.iter().for_each(|&(slot, _)| varies[usize::from(slot)] = true);
         let mut again = Vec::new();
         for step in &self.steps {
             if varies[usize::from(step.a)] || varies[usize::from(step.b)] {
                 again.push(*step);
-                varies[usize::from(step.to)] |= step.act != Act::Guard;
+                varies[usize::from(step.to)] |= step.to != 0;
             }
         }
-        Some((self.steps.into(), carried.into(), again.into()))
+        Some(Turns { steps: self.steps.into(), carried: carried.into(), again: again.into() })
     }
 }

@@ -18,11 +18,11 @@ mod values;
 
 use super::bus::Bus;
 use super::state::{Mode, State, store_word};
-use lower::{Output, SLOTS, Step, Turn};
+use lower::{Output, Slots, Turns};
 pub(super) use record::Recorder;
 
 /// The part of a core's state that is the same each time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Context {
     pc: u32,
     thumb: bool,
@@ -51,14 +51,10 @@ impl Context {
 }
 
 /// A wake from sleep to sleep, and what it does.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Beat {
     at: Context,
-    steps: Box<[Step]>,
-    /// What the next beat finds where this one has left something else: by its slot.
-    carried: Box<[(u16, Output)]>,
-    /// The steps that depend on these.
-    again: Box<[Step]>,
+    turns: Turns,
     places: Box<[(u8, Output)]>,
     flags: [Output; 4],
     data: Box<[(u32, Output)]>,
@@ -68,44 +64,62 @@ pub(crate) struct Beat {
     instructions: u64,
 }
 
+/// Beats that a core is going to make: what the first and the last of them compute.
+#[derive(Debug)]
+pub(crate) struct Ahead {
+    first: Box<Slots>,
+    last: Box<Slots>,
+    count: u64,
+}
+
+impl Default for Ahead {
+    fn default() -> Self {
+        Self { first: Box::new([0; 256]), last: Box::new([0; 256]), count: 0 }
+    }
+}
+
 impl Beat {
     /// How many such beats, one after the other, a core would make that sleeps; at most so many.
-    pub(super) fn count<B: Bus>(&self, state: &State, bus: &B, most: u64) -> u64 {
-        if !state.waiting || Context::of(state, bus) != self.at {
+    pub(super) fn count<B: Bus>(&self, state: &State, bus: &B, most: u64, ahead: &mut Ahead) -> u64 {
+        let here = state.waiting && Context::of(state, bus) == self.at;
+        if most == 0 || !here || !self.turns.first(&mut ahead.first, state, bus) {
             return 0;
         }
-        let mut turn = Turn { values: [0; SLOTS] };
-        if most == 0 || !turn.first(&self.steps, state, bus) {
-            return 0;
+        *ahead.last = *ahead.first;
+        ahead.count = 1;
+        while ahead.count < most {
+            let mut next = *ahead.last;
+            if !self.turns.next(&mut next) {
+                break;
+            }
+            *ahead.last = next;
+            ahead.count += 1;
         }
-        let mut count = 1;
-        while count < most && turn.next(&self.carried, &self.again) {
-            count += 1;
-        }
-        count
+        ahead.count
     }
 
-    /// Makes so many beats, which the core would make; the last one begins at a cycle.
-    pub(super) fn make<B: Bus>(&self, state: &mut State, bus: &mut B, count: u64, last_at: u64) {
-        let mut turn = Turn { values: [0; SLOTS] };
-        let mut holds = turn.first(&self.steps, state, bus);
-        for _ in 1..count {
-            holds &= turn.next(&self.carried, &self.again);
+    /// Makes so many of the beats ahead; the last one begins at a cycle.
+    pub(super) fn make<B: Bus>(&self, state: &mut State, bus: &mut B, ahead: &mut Ahead, count: u64, last_at: u64) {
+        ahead.count -= count;
+        let values = if ahead.count == 0 { &mut ahead.last } else { &mut ahead.first };
+        if ahead.count > 0 {
+            (1..count).for_each(|_| _ = self.turns.next(values));
         }
-        debug_assert!(holds, "a beat that does not fit");
         for &(address, output) in &self.data {
-            store_word(&mut state.dtcm, address, turn.get(output));
+            store_word(&mut state.dtcm, address, output.of(values));
         }
         for &(address, output) in &self.words {
-            bus.set_memory_word(address, turn.get(output));
+            bus.set_memory_word(address, output.of(values));
         }
-        let flags = self.flags.map(|flag| turn.get(flag) != 0);
         for &(place, output) in &self.places {
-            state.set_place(place, turn.get(output));
+            state.set_place(place, output.of(values));
         }
-        state.set_condition_flags(flags);
+        state.set_condition_flags(self.flags.map(|flag| flag.of(values) != 0));
         state.instructions += count * self.instructions;
         state.cycles = last_at + self.cycles;
         state.scoreboard.clear();
+        if ahead.count > 0 {
+            self.turns.next(values);
+        }
     }
 }

@@ -89,18 +89,18 @@ impl Recorder {
         }
         let before: [Id; PLACES] = std::array::from_fn(|place| self.values.place(place as u8, 0));
         let guards = self.values.guards.clone();
-        let mut lowering = Lowering::new(&self.values);
+        let after = |input: Value| match input {
+            Value::Place(place) => self.places[usize::from(place)],
+            Value::Word(address) => self.memory[&address].0,
+            _ => 0,
+        };
+        let mut lowering = Lowering::new(&self.values, after);
         for &(id, value) in &guards {
             lowering.guard(id, value)?;
         }
         let written: Vec<(u32, Id)> = {
             let written = self.memory.iter().filter(|(_, (_, written))| *written);
             written.map(|(&address, &(id, _))| (address, id)).collect()
-        };
-        let after = |input: Value| match input {
-            Value::Place(place) => self.places[usize::from(place)],
-            Value::Word(address) => self.memory[&address].0,
-            _ => 0,
         };
         let (mut places, mut data, mut words) = (Vec::new(), Vec::new(), Vec::new());
         for place in (0..FLAGS).filter(|&place| self.places[place] != before[place]) {
@@ -114,12 +114,10 @@ impl Recorder {
             let output = lowering.output(id)?;
             if address < TCM_END { data.push((address, output)) } else { words.push((address, output)) }
         }
-        let (steps, carried, again) = lowering.turns(after)?;
+        let turns = lowering.turns()?;
         let beat = Beat {
             at: self.at,
-            steps,
-            carried,
-            again,
+            turns,
             places: places.into(),
             flags,
             data: data.into(),
@@ -449,6 +447,11 @@ impl Recorder {
     }
 
     fn write_status(&mut self, state: &State, fields: u8, status: Id) -> Option<()> {
+        // What was read from there before the core slept is the same each time, as a rule.
+        if matches!(self.values.get(status), Value::Place(_) | Value::Word(_)) {
+            self.values.pin(status);
+        }
+        let status = self.values.resolve(status);
         if fields & 0b1000 != 0 {
             self.set_flags(state, status)?;
         }

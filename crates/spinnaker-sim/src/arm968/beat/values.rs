@@ -212,14 +212,20 @@ impl Values {
         let flags = flags.map(|flag| self.resolve(flag));
         let bits = bits & 0x0FFF_FFFF;
         let top = flags.iter().fold(0, |top, &flag| top << 1 | self.actual(flag));
+        if flags.iter().all(|&flag| matches!(self.get(flag), Value::Constant(_))) {
+            return self.constant(top << 28 | bits);
+        }
         self.add(Value::Status(flags, bits), top << 28 | bits)
     }
 
     /// A bit of a value.
     pub fn bit(&mut self, id: Id, bit: u32) -> Id {
         let id = self.resolve(id);
-        if let (Value::Status(flags, _), 28..=31) = (self.get(id), bit) {
-            return self.resolve(flags[31 - bit as usize]);
+        if let Value::Status(flags, bits) = self.get(id) {
+            return match bit {
+                28..=31 => self.resolve(flags[31 - bit as usize]),
+                _ => self.constant(bits >> bit & 1),
+            };
         }
         let shifted = self.join_constant(Join::Lsr, id, bit);
         if bit == 31 { shifted } else { self.join_constant(Join::And, shifted, 1) }
