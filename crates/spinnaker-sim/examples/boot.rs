@@ -72,12 +72,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     if let Some(idle) = rest.get(2) {
         let idle: f64 = idle.parse()?;
-        let st: Vec<u64> = spinnaker_sim::cycle::STAT.iter().map(|x| x.load(std::sync::atomic::Ordering::Relaxed)).collect();
         let (instructions, busy) = (machine.counts().instructions, processor_seconds());
         machine.run_for((idle * 1e9) as u64);
         println!(
-            "{:?} idle: {:.1} M instructions, {:.3} s of a processor per second of machine time",
-            spinnaker_sim::cycle::STAT.iter().zip(&st).map(|(x, s)| x.load(std::sync::atomic::Ordering::Relaxed) - s).collect::<Vec<_>>(),
+            "idle: {:.1} M instructions, {:.3} s of a processor per second of machine time",
             (machine.counts().instructions - instructions) as f64 / idle / 1e6,
             (processor_seconds() - busy) / idle
         );

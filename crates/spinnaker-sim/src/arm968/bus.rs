@@ -122,8 +122,8 @@ pub trait Bus {
         let _ = (address, value);
     }
 
-    /// What a read of a device's register at a cycle would give, if that depends only on what the caller of
-    /// [`Cpu::beats`](super::Cpu::beats) looks at, and the read does nothing that is not the same each time.
+    /// What a read of a device's register at a cycle would give, if that depends only on devices of which the core's owner knows when
+    /// they are as they were, and the read does nothing that is not the same each time.
     fn steady_register(&self, address: u32, at: u64) -> Option<u32> {
         let _ = (address, at);
         None

@@ -147,7 +147,8 @@ impl Cpu {
                 return Some(Exit::Attention);
             }
             let next = address.wrapping_add(if thumb { 2 } else { 4 });
-            let goes_on = self.state.pc == next && self.state.thumb == thumb && next < end && !self.state.waiting;
+            let follows = self.state.pc == next && self.state.thumb == thumb && next < end;
+            let goes_on = follows && !self.state.waiting && !self.state.is_interrupted();
             if !goes_on || self.cache.splits_after(start, thumb, address, self.state.cycles - cycles) {
                 return (self.state.cycles >= until && !self.state.waiting).then_some(Exit::Until);
             }

@@ -222,14 +222,7 @@ impl Cpu {
     }
 
     /// Makes so many of the beats that [`Cpu::beats`] found ahead; the last one begins at a cycle.
-    pub(crate) fn make_beats<B: Bus>(
-        &mut self,
-        beat: &Beat,
-        bus: &mut B,
-        ahead: &mut Ahead,
-        count: u64,
-        last_at: u64,
-    ) {
+    pub(crate) fn make_beats<B: Bus>(&mut self, beat: &Beat, bus: &mut B, ahead: &mut Ahead, count: u64, last_at: u64) {
         beat.make(&mut self.state, bus, ahead, count, last_at);
     }
 

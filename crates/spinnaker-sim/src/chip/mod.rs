@@ -54,7 +54,6 @@ use routing::Routing;
 use slow_clock::SlowClock;
 use system::System;
 
-pub use rest::STAT;
 pub(crate) use dma::crc32;
 pub(crate) use ethernet::wire_ps;
 pub(crate) use events::{Event, RomEvent};
@@ -254,7 +253,7 @@ impl Chip {
             }
             if event_ps <= core_ps {
                 if self.rest.is_some() {
-                    self.leave_rest(event_ps);
+                    self.end_rest(event_ps);
                     continue;
                 }
                 self.run_polling(event_ps);

@@ -16,15 +16,12 @@ use super::vic::{Vic, source};
 use super::{Chip, Event};
 use crate::arm968::{Ahead, Beat};
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-/// x
-pub static STAT: [AtomicU64; 10] = [const { AtomicU64::new(0) }; 10];
 /// Most wakes that are put off at once.
 const WAKES_MAX: u64 = 64;
 /// Ways of waking that a core keeps.
-const KEPT: usize = 16;
+const KEPT: usize = 32;
 /// Wakes by the timer between two recordings, at first and at most.
-const PATIENCE: (u32, u32) = (2, 256);
+const PATIENCE: (u32, u32) = (2, 512);
 
 /// Devices that a wake depends on and leaves as they were.
 #[derive(PartialEq, Eq)]
@@ -47,7 +44,6 @@ impl Devices {
 /// A wake that is known.
 struct Known {
     beat: Arc<Beat>,
-    devices: Devices,
     /// Cycles after which the timer's interrupt is taken back, and after which the bridge has done the stores.
     cleared_after: u64,
     stored_after: u64,
@@ -58,6 +54,8 @@ struct Known {
 pub(super) struct Habits {
     /// The one that fitted last comes first.
     known: Vec<Known>,
+    /// With these only.
+    devices: Option<Devices>,
     /// [`Cpu::code_version`](crate::arm968::Cpu::code_version) of what is known.
     code_version: u64,
     /// Wakes left until the next recording, and how many there are from one to the next.
@@ -74,7 +72,6 @@ struct Recording {
     at: u64,
     /// Events before.
     happened: u64,
-    dma_transfers: u64,
 }
 
 /// Wakes that are put off.
@@ -97,15 +94,16 @@ struct Next {
 impl Chip {
     /// A core has fallen asleep: its next wakes may be known.
     pub(super) fn fell_asleep(&mut self, core: usize) {
-        let recorded = self.cores[core].habits.recording.take();
-        if !self.rests || self.going != 0 || self.polling != 0 || self.probe.is_some() || self.cores[core].cpu.is_watched() {
+        let unit = &mut self.cores[core];
+        let recorded = unit.habits.recording.take();
+        let watched = self.probe.is_some() || unit.cpu.is_watched();
+        if !self.rests || self.going != 0 || self.polling != 0 || watched {
             return;
         }
         if let Some(recording) = recorded {
             self.end_recording(core, recording);
         }
-        STAT[0].fetch_add(1, Relaxed);
-        let Some(next) = self.next_wake(core) else { STAT[1].fetch_add(1, Relaxed); return };
+        let Some(next) = self.next_wake(core) else { return };
         if self.rest(core, &next) {
             return;
         }
@@ -149,27 +147,19 @@ impl Chip {
     /// Puts off the wakes that are known. Whether there are any.
     fn rest(&mut self, core: usize, next: &Next) -> bool {
         let unit = &mut self.cores[core];
-        if unit.habits.code_version != unit.cpu.code_version() {
-            unit.habits.code_version = unit.cpu.code_version();
-            unit.habits.known.clear();
-            (unit.habits.wait, unit.habits.patience) = (0, 0);
-        }
-        let known = std::mem::take(&mut unit.habits.known);
-        let ahead = &mut unit.habits.ahead;
+        let habits = &mut unit.habits;
         let bus = CoreBus::new(core, &mut unit.local, &mut self.noc, unit.clock);
-        let found = known.iter().enumerate().find_map(|(index, known)| {
-            let room = next.alone_until.saturating_sub(next.at + known.beat.cycles);
-            let most = if next.alone_until < next.at + known.beat.cycles { 0 } else { room / next.period + 1 };
-            if !known.devices.are(&bus) {
-                return None;
-            }
-            let count = unit.cpu.beats(&known.beat, &bus, most.min(WAKES_MAX), ahead);
+        let same = habits.devices.as_ref().is_some_and(|devices| devices.are(&bus));
+        if !same || habits.code_version != unit.cpu.code_version() {
+            return false;
+        }
+        let found = habits.known.iter().enumerate().find_map(|(index, known)| {
+            let room = next.alone_until.checked_sub(next.at + known.beat.cycles);
+            let most = room.map_or(0, |room| room / next.period + 1).min(WAKES_MAX);
+            let count = unit.cpu.beats(&known.beat, &bus, most, &mut habits.ahead);
             (count > 0).then_some((index, count))
         });
-        unit.habits.known = known;
         let Some((index, count)) = found else { return false };
-        STAT[2].fetch_add(1, Relaxed); STAT[3].fetch_add(count, Relaxed);
-        let habits = &mut unit.habits;
         habits.known[..=index].rotate_right(1);
         // The timers' event comes at the first wake that is not put off, or by the other timer.
         self.noc.events.pop();
@@ -204,15 +194,22 @@ impl Chip {
         rest.count
     }
 
-    /// Something happens at a time: wakes that were put off are made, or may not be put off any more.
-    pub(super) fn leave_rest(&mut self, now_ps: u64) {
+    /// Makes the wakes that are over at a time, and puts off the others no more.
+    fn leave_rest(&mut self, now_ps: u64) {
         let Some(mut rest) = self.rest.take() else { return };
         if self.make_wakes(&mut rest, now_ps) > 0 {
             // The event for the end of the rest counts no more.
             self.schedule_timers(rest.core);
-        } else if let Some(next) = self.next_wake(rest.core) {
-            // It is the next wake, which may be known, too.
-            self.rest(rest.core, &next);
+        }
+    }
+
+    /// Something happens here at a time.
+    pub(super) fn end_rest(&mut self, now_ps: u64) {
+        let Some(core) = self.rest.as_ref().map(|rest| rest.core) else { return };
+        self.leave_rest(now_ps);
+        // If it is the next wake, that may be known, too.
+        if let Some(next) = self.next_wake(core) {
+            self.rest(core, &next);
         }
     }
 
@@ -228,21 +225,18 @@ impl Chip {
     /// No more rest, for somebody who changes things.
     pub fn rouse(&mut self, now_ps: u64) {
         self.leave_rest(now_ps);
-        for core in &mut self.cores {
-            core.habits.recording = None;
-        }
+        self.cores.iter_mut().for_each(|core| core.habits.recording = None);
     }
 
     fn begin_recording(&mut self, core: usize, at: u64) {
         let unit = &mut self.cores[core];
         let bus = CoreBus::new(core, &mut unit.local, &mut self.noc, unit.clock);
-        unit.cpu.record_beat(&bus);STAT[4].fetch_add(1, Relaxed);
+        unit.cpu.record_beat(&bus);
         let devices = Devices::of(&bus);
         let habits = &mut unit.habits;
         habits.patience = (2 * habits.patience).clamp(PATIENCE.0, PATIENCE.1);
         habits.wait = habits.patience;
-        let dma_transfers = unit.local.dma.transfers;
-        habits.recording = Some(Recording { devices, at, happened: self.happened, dma_transfers });
+        habits.recording = Some(Recording { devices, at, happened: self.happened });
     }
 
     /// Keeps what was recorded, if it is what the timer alone brought about and leaves the devices as they were.
@@ -251,18 +245,25 @@ impl Chip {
         let cycles = unit.cpu.cycles().saturating_sub(recording.at);
         let bus = CoreBus::new(core, &mut unit.local, &mut self.noc, unit.clock);
         let beat = unit.cpu.take_beat(&bus, cycles);
+        let timer = &bus.local.timers[0];
+        let next = timer.period().map(|period| recording.at + period);
         let same = self.happened == recording.happened + 1
             && recording.devices.are(&bus)
-            && bus.local.dma.transfers == recording.dma_transfers;
+            && next.is_some()
+            && timer.next_interrupt() == next;
         let stored_after = bus.local.bridge_free.saturating_sub(recording.at);
-        let cleared_after = bus.local.timers[0].since().checked_sub(recording.at);
-        if beat.is_none() { STAT[6].fetch_add(1, Relaxed); }
-        if !same { STAT[7].fetch_add(1, Relaxed); }
+        let cleared_after = timer.since().checked_sub(recording.at);
         let (Some(beat), Some(cleared_after), true) = (beat, cleared_after, same) else { return };
-        STAT[5].fetch_add(1, Relaxed);
         let habits = &mut unit.habits;
+        // There may be more.
+        habits.patience = (habits.patience / 4).max(PATIENCE.0);
+        habits.wait = habits.patience;
+        let code_version = unit.cpu.code_version();
+        if habits.code_version != code_version || habits.devices.as_ref() != Some(&recording.devices) {
+            (habits.code_version, habits.devices) = (code_version, Some(recording.devices));
+            habits.known.clear();
+        }
         habits.known.truncate(KEPT - 1);
-        habits.known.insert(0, Known { beat, devices: recording.devices, cleared_after, stored_after });
-        habits.code_version = unit.cpu.code_version();
+        habits.known.insert(0, Known { beat, cleared_after, stored_after });
     }
 }

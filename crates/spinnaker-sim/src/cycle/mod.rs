@@ -54,7 +54,7 @@ use std::sync::Mutex;
 use spinnaker_machine::{ChipXy, Link, Machine};
 
 use crate::chip::Chip;
-pub use crate::chip::{STAT, BoardAddress, Hit, LogEntry};
+pub use crate::chip::{BoardAddress, Hit, LogEntry};
 pub use config::{CycleConfig, CycleTiming, default_address};
 use host::HostSide;
 pub use host::{BOOT_PORT, Datagram};

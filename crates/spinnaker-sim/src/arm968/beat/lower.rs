@@ -137,7 +137,7 @@ impl<'a, F: Fn(Value) -> Id> Lowering<'a, F> {
     }
 
     /// Whether a value of what was read, which is `value`, is left as it is found.
-    fn stays(&self, id: Id, value: Option<u32>) -> bool {
+    fn stays(&mut self, id: Id, value: Option<u32>) -> bool {
         let left = (self.after)(self.values.get(id));
         left == id || value.is_some() && self.number(left) == value
     }
@@ -150,11 +150,15 @@ impl<'a, F: Fn(Value) -> Id> Lowering<'a, F> {
     }
 
     /// A value as a number if it is one by now.
-    fn number(&self, id: Id) -> Option<u32> {
-        match self.values.get(id) {
-            Value::Constant(value) => Some(value),
-            _ => self.known[usize::from(id)],
+    fn number(&mut self, id: Id) -> Option<u32> {
+        if self.known[usize::from(id)].is_none() && self.slots[usize::from(id)].is_none() {
+            self.known[usize::from(id)] = match self.values.get(id) {
+                Value::Constant(value) => Some(value),
+                Value::Join(join, a, b) => self.number(a).and_then(|a| Some(join.of(a, self.number(b)?))),
+                Value::Place(_) | Value::Word(_) | Value::Status(..) => None,
+            };
         }
+        self.known[usize::from(id)]
     }
 
     /// Where a value is found after the steps so far and those that it needs. Nothing if there are too many.
@@ -232,7 +236,8 @@ impl<'a, F: Fn(Value) -> Id> Lowering<'a, F> {
     pub fn turns(mut self) -> Option<Turns> {
         let mut carried = Vec::new();
         for (id, slot) in self.inputs.clone() {
-            if !self.stays(id, self.number(id)) {
+            let value = self.number(id);
+            if !self.stays(id, value) {
                 let left = (self.after)(self.values.get(id));
                 carried.push((slot, self.output(left)?));
             }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::values::{Id, Join, Value, Values};
 use super::lower::{Lowering, Output};
+use super::values::{Id, Join, Value, Values};
 use super::{Beat, Context};
 use crate::arm968::bus::Bus;
 use crate::arm968::execute::decode;
@@ -95,7 +95,12 @@ impl Recorder {
             _ => 0,
         };
         let mut lowering = Lowering::new(&self.values, after);
-        for &(id, value) in &guards {
+        // First what must be found as it was: it makes more values known, and is looked at quickly.
+        let found = |id: Id| matches!(self.values.get(id), Value::Place(_) | Value::Word(_));
+        for &(id, value) in guards.iter().filter(|guard| found(guard.0)) {
+            lowering.guard(id, value)?;
+        }
+        for &(id, value) in guards.iter().filter(|guard| !found(guard.0)) {
             lowering.guard(id, value)?;
         }
         let written: Vec<(u32, Id)> = {
@@ -181,12 +186,8 @@ impl Recorder {
             6 | 7 => _ = pin(3),
             // HI and LS: C clear settles it. GT and LE: so does Z.
             8 | 9 => _ = pin(2) && pin(1),
-            10 | 11 => _ = (pin(0), pin(3)),
-            12 | 13 => {
-                if !pin(1) {
-                    _ = (pin(0), pin(3));
-                }
-            }
+            12 | 13 if pin(1) => {}
+            10..=13 => _ = (pin(0), pin(3)),
             _ => {}
         }
     }
