@@ -24,7 +24,6 @@ const KEPT: usize = 32;
 const PATIENCE: (u32, u32) = (2, 512);
 
 /// Devices that a wake depends on and leaves as they were.
-#[derive(PartialEq, Eq)]
 struct Devices {
     vic: Vic,
     /// Of the GPIO pins, with the LEDs.
@@ -44,6 +43,7 @@ impl Devices {
 /// A wake that is known.
 struct Known {
     beat: Arc<Beat>,
+    devices: Devices,
     /// Cycles after which the timer's interrupt is taken back, and after which the bridge has done the stores.
     cleared_after: u64,
     stored_after: u64,
@@ -54,8 +54,6 @@ struct Known {
 pub(super) struct Habits {
     /// The one that fitted last comes first.
     known: Vec<Known>,
-    /// With these only.
-    devices: Option<Devices>,
     /// [`Cpu::code_version`](crate::arm968::Cpu::code_version) of what is known.
     code_version: u64,
     /// Wakes left until the next recording, and how many there are from one to the next.
@@ -149,11 +147,13 @@ impl Chip {
         let unit = &mut self.cores[core];
         let habits = &mut unit.habits;
         let bus = CoreBus::new(core, &mut unit.local, &mut self.noc, unit.clock);
-        let same = habits.devices.as_ref().is_some_and(|devices| devices.are(&bus));
-        if !same || habits.code_version != unit.cpu.code_version() {
+        if habits.code_version != unit.cpu.code_version() {
             return false;
         }
         let found = habits.known.iter().enumerate().find_map(|(index, known)| {
+            if !known.devices.are(&bus) {
+                return None;
+            }
             let room = next.alone_until.checked_sub(next.at + known.beat.cycles);
             let most = room.map_or(0, |room| room / next.period + 1).min(WAKES_MAX);
             let count = unit.cpu.beats(&known.beat, &bus, most, &mut habits.ahead);
@@ -259,11 +259,11 @@ impl Chip {
         habits.patience = (habits.patience / 4).max(PATIENCE.0);
         habits.wait = habits.patience;
         let code_version = unit.cpu.code_version();
-        if habits.code_version != code_version || habits.devices.as_ref() != Some(&recording.devices) {
-            (habits.code_version, habits.devices) = (code_version, Some(recording.devices));
+        if habits.code_version != code_version {
+            habits.code_version = code_version;
             habits.known.clear();
         }
         habits.known.truncate(KEPT - 1);
-        habits.known.insert(0, Known { beat, cleared_after, stored_after });
+        habits.known.insert(0, Known { beat, devices: recording.devices, cleared_after, stored_after });
     }
 }
