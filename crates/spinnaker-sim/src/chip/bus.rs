@@ -293,7 +293,10 @@ impl Bus for CoreBus<'_> {
     }
 
     fn privileged_only(&self, address: u32) -> bool {
-        self.place(address).is_ok_and(Self::is_wordy)
+        self.place(address).is_ok_and(|place| match place {
+            Place::Vic(_) => self.local.vic.is_protected(),
+            place => Self::is_wordy(place),
+        })
     }
 
     fn attention(&mut self) -> bool {

@@ -248,6 +248,90 @@ fn emergency_routing_diverts_to_the_next_lower_link() {
     assert_eq!((row.chips[1].noc.router.packets, row.chips[1].noc.links[2].packets), (1, 1));
 }
 
+/// A filter of the router's diagnostics that matches anything with one of these emergency states.
+fn states(bits: u32) -> u32 {
+    0x01FF_FC0F | bits << 4
+}
+
+/// Match the state that left instead of the one that came.
+const OUTGOING: u32 = 1 << 8;
+
+#[test]
+fn waiting_for_a_link_and_the_next_lower_one_a_packet_leaves_once_as_both() {
+    let mut row = Row::new(3);
+    let filters = [states(1), states(2), states(4), states(8), states(1) | OUTGOING, states(2) | OUTGOING, states(8) | OUTGOING];
+    for chip in 0..2 {
+        for (register, filter) in (0..).zip(filters) {
+            row.write(chip, 0, ROUTER + 0x200 + 4 * register, filter);
+        }
+        row.write(chip, 0, ROUTER + 0x2C, 0x7F);
+    }
+    let counters = |row: &mut Row, chip| [0, 4, 8, 12, 16, 20, 24].map(|i| row.read(chip, 0, ROUTER + 0x300 + i));
+    // Waits of 240 cycles each. Link 1 leads nowhere, and is full after one packet. The next lower, link 0, leads to a receiver
+    // that is off: four packets fill it.
+    row.write(0, 0, ROUTER, 0x4040_0101);
+    for (entry, key, route) in [(0, 0x50, 0b11), (1, 0x60, 0b01), (2, 0x70, 0b10)] {
+        row.entry(0, entry, key, 0xFFFF_FFFF, route);
+    }
+    row.write(1, 0, SYSTEM + 0x200, 0x5EC0_0000 | 1 << 3);
+    for key in [0x70, 0x60, 0x60, 0x60, 0x60, 0x50] {
+        row.send(0, 3, 0, key, None);
+        row.run(500);
+    }
+    row.entry(2, 0, 0x50, 0xFFFF_FFFF, 1 << (6 + 4));
+    row.entry(2, 1, 0x60, 0xFFFF_FFFF, 0);
+    // The first wait is over; now the receiver goes on.
+    row.run(2000);
+    assert_eq!(row.read(0, 0, ROUTER + 4) >> 24 & 3, 3);
+    row.write(1, 0, SYSTEM + 0x200, 0x5EC0_0000);
+    row.run(2000);
+    assert_eq!((row.chips[0].noc.router.dropped, row.chips[0].noc.links[0].packets), (0, 5));
+    assert_eq!(counters(&mut row, 0), [6, 0, 0, 0, 5, 1, 0]);
+    // The other chip makes two of it: one that goes straight on, and one that turns back by link 2.
+    assert_eq!(counters(&mut row, 1), [4, 1, 0, 0, 5, 0, 1]);
+    assert_eq!((row.chips[1].noc.links[0].packets, row.chips[1].noc.links[2].packets), (5, 1));
+    // What goes straight on is a normal packet again.
+    assert_eq!(row.take(2, 4).map(|(status, _, key)| (status >> 20 & 3, key)), Some((0, 0x50)));
+}
+
+#[test]
+fn packets_without_emergency_state_are_not_diverted() {
+    // P2P: bits 5:4 are its sequence code. Nearest neighbour: part of the route.
+    for (control, key) in [(0x40, 0x0002_0001), (0x80 | 1 << 2, 3)] {
+        let mut row = Row::new(2);
+        row.write(0, 0, ROUTER + 0x1_0000, 0o66666616);
+        row.write(0, 0, ROUTER, 0x4040_0101);
+        for _ in 0..2 {
+            row.send(0, 3, control, key, None);
+            row.run(4000);
+        }
+        let chip = &row.chips[0].noc;
+        assert_eq!((chip.router.dropped, chip.links[0].packets, chip.links[1].packets), (1, 0, 1), "{control:#x}");
+    }
+}
+
+#[test]
+fn a_bit_of_the_control_register_starts_a_wait_anew() {
+    let mut row = Row::new(1);
+    row.entry(0, 0, 0, 0, 1 << (6 + 4));
+    for key in 1..=3 {
+        row.send(0, 3, 0, key, None);
+        row.run(200);
+    }
+    // Of the 1,800 ns of the wait some 200 have gone.
+    row.run(1400);
+    row.write(0, 0, ROUTER, 0x0040_8101);
+    assert_eq!(row.read(0, 0, ROUTER), 0x0040_0101);
+    row.run(1700);
+    assert_eq!(row.chips[0].noc.router.dropped, 0);
+    row.run(200);
+    assert_eq!(row.chips[0].noc.router.dropped, 1);
+    // With nothing waiting it does nothing.
+    row.write(0, 0, ROUTER, 0x0040_8101);
+    row.run(2000);
+    assert_eq!(row.chips[0].noc.router.dropped, 1);
+}
+
 #[test]
 fn a_link_carries_7_2_million_short_and_4_million_long_packets_a_second() {
     for (payload, expected_ns) in [(None, 139.0), (Some(1), 250.0)] {

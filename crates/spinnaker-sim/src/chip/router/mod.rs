@@ -16,6 +16,8 @@ pub(crate) use diagnostics::Passed;
 pub(crate) use table::Table;
 pub(crate) use timing::RouterTiming;
 
+/// Bit of the control register that starts a running wait anew; it reads as zero.
+pub(crate) const RESTART_WAIT: u32 = 1 << 15;
 /// Words of the P2P table, of eight entries each.
 const P2P_WORDS: usize = 8192;
 /// A P2P entry that drops.
