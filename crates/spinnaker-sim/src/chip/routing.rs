@@ -7,12 +7,12 @@
 
 use std::collections::VecDeque;
 
-use super::{Chip, bits};
 use super::comms::{LOCAL, Routed};
 use super::events::Event;
 use super::noc::Message;
 use super::router::{Decision, LINKS, Passed};
 use super::system::CORES;
+use super::{Chip, bits};
 use crate::arm968::Size;
 use crate::network::{Fault, Packet, PacketKind};
 

@@ -259,7 +259,8 @@ const OUTGOING: u32 = 1 << 8;
 #[test]
 fn waiting_for_a_link_and_the_next_lower_one_a_packet_leaves_once_as_both() {
     let mut row = Row::new(3);
-    let filters = [states(1), states(2), states(4), states(8), states(1) | OUTGOING, states(2) | OUTGOING, states(8) | OUTGOING];
+    let filters =
+        [states(1), states(2), states(4), states(8), states(1) | OUTGOING, states(2) | OUTGOING, states(8) | OUTGOING];
     for chip in 0..2 {
         for (register, filter) in (0..).zip(filters) {
             row.write(chip, 0, ROUTER + 0x200 + 4 * register, filter);
