@@ -3,7 +3,7 @@
 //!
 //! The router takes one packet a cycle. A packet whose output takes nothing stalls the router, and all packets behind it,
 //! for wait1 cycles; then blocked links may divert to the next lower link for wait2 cycles; then the packet is dropped
-//! into the dump registers.
+//! into the dump registers. Multicast and fixed-route packets are diverted, which alone have a field to say so.
 
 use std::collections::VecDeque;
 

@@ -442,6 +442,25 @@ fn addresses_without_a_device_are_bus_errors() {
 }
 
 #[test]
+fn a_buffered_store_that_fails_is_lost_or_reported_by_the_dma_controller() {
+    let mut row = Row::new(1);
+    let fails = |row: &mut Row, address, size| row.access(0, 2, |bus, at| bus.write(address, size, 7, at)).is_err();
+    let status = |row: &mut Row| row.read(0, 2, DMA + 0x14) >> 20 & 1;
+    // Bit 28 of an address says that stores wait for their end. Nothing is there; the system controller takes words only.
+    for (address, size) in [(0x8000_0000, Size::Word), (0xE700_0000, Size::Word), (0xE200_0010, Size::Half)] {
+        assert!(fails(&mut row, address | 1 << 28, size), "{address:#x}");
+        assert!(!fails(&mut row, address, size), "{address:#x}");
+        assert_eq!(status(&mut row), 0);
+    }
+    // With the bridge's write buffer on, and the interrupt for its errors.
+    row.write(0, 2, DMA + 0x18, 1 << 20 | 1);
+    assert!(!fails(&mut row, 0x8000_0000, Size::Word));
+    assert_eq!((status(&mut row), row.chips[0].cores[2].local.lines() >> vic::source::DMA_ERROR & 1), (1, 1));
+    row.write(0, 2, DMA + 0x10, 1 << 5);
+    assert_eq!((status(&mut row), row.chips[0].cores[2].local.lines() >> vic::source::DMA_ERROR & 1), (0, 0));
+}
+
+#[test]
 fn a_soft_reset_starts_a_core_in_system_ram() {
     let mut row = Row::new(1);
     // A program of one instruction that stays where it is: b .
@@ -612,25 +631,33 @@ fn user_mode_reaches_neither_dma_nor_system_controller() {
     let mut row = Row::new(1);
     // str r2, [r1]; ldr r0, [r1]; the abort comes to address 10 hex.
     let program = [0xE581_2000_u32, 0xE591_0000].map(u32::to_le_bytes).concat();
+    let pc_after = |row: &mut Row, address: u32, mode: u32| {
+        let core = &mut row.chips[0].cores[2];
+        core.cpu.reset();
+        core.cpu.set_control(TCMS_ON);
+        core.cpu.write_tcm(0x100, &program).expect("room");
+        core.cpu.set_pc(0x100);
+        core.cpu.set_cpsr(0xC0 | mode);
+        core.cpu.set_register(1, address);
+        core.cpu.set_register(2, 0x40);
+        let now_ps = row.now_ps;
+        row.chips[0].step(2, now_ps);
+        row.chips[0].cores[2].cpu.pc()
+    };
     let wanted = [(DMA + 4, false), (SYSTEM + 0x10, false), (CC + 4, true), (0x6000_0000, true), (ROUTER + 0x80, true)];
     for (address, reached) in wanted {
         for mode in [0x10, 0x1F] {
-            let core = &mut row.chips[0].cores[2];
-            core.cpu.reset();
-            core.cpu.set_control(TCMS_ON);
-            core.cpu.write_tcm(0x100, &program).expect("room");
-            core.cpu.set_pc(0x100);
-            core.cpu.set_cpsr(0xC0 | mode);
-            core.cpu.set_register(1, address);
-            core.cpu.set_register(2, 0x40);
-            let now_ps = row.now_ps;
-            row.chips[0].step(2, now_ps);
-            let pc = row.chips[0].cores[2].cpu.pc();
+            let pc = pc_after(&mut row, address, mode);
             let expected = if reached || mode == 0x1F { 0x104 } else { 0x10 };
             assert_eq!(pc, expected, "{address:#x} in mode {mode:#x}");
         }
     }
     assert_eq!(row.read(0, 2, DMA + 4), 0x40);
+    // The interrupt controller refuses it when told to.
+    const VIC: u32 = 0x1F00_0000;
+    assert_eq!(pc_after(&mut row, VIC + 0x34, 0x10), 0x104);
+    row.write(0, 2, VIC + 0x20, 1);
+    assert_eq!([0x10, 0x1F].map(|mode| pc_after(&mut row, VIC + 0x34, mode)), [0x10, 0x104]);
     // ldrt r0, [r1], #0 has User rights in any mode.
     let core = &mut row.chips[0].cores[2];
     core.cpu.write_tcm(0x100, &0xE4B1_0000_u32.to_le_bytes()).expect("room");

@@ -1,7 +1,7 @@
 //! Router: registers, tables, and where a packet goes. Data sheet section 10. What happens when an output is blocked is in
 //! [`super::routing`].
 //!
-//! Not modelled: the histogram of delays (it reads as zero).
+//! Not modelled: the histogram of delays (it reads as zero; see [`timing`]).
 
 mod diagnostics;
 mod table;
