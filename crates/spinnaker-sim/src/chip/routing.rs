@@ -204,10 +204,12 @@ impl Chip {
             let sent = if output < 6 {
                 self.give_link_or_divert(output, &mut packet, now_ps)
             } else {
-                packet.passed.states |= 1 << packet.routed.packet.emergency();
                 self.give_core(output - 6, packet.routed, now_ps)
             };
             if sent {
+                if output >= 6 {
+                    packet.passed.states |= 1 << packet.routed.packet.emergency();
+                }
                 packet.normal &= !(1 << output);
                 packet.passed.outputs |= 1 << output;
             }
@@ -228,7 +230,7 @@ impl Chip {
     /// Gives a packet to one of its links, or to the next lower one while it may divert. Where it waits for both, it leaves by the
     /// lower one as both: state 1.
     fn give_link_or_divert(&mut self, link: usize, packet: &mut Stalled, now_ps: u64) -> bool {
-        let higher = (link + 1) % 6;
+        let (lower, higher) = ((link + 5) % 6, (link + 1) % 6);
         let diverts = packet.diverting && has_emergency_state(packet.routed.packet);
         if diverts && packet.normal >> higher & 1 != 0 && !self.noc.links[higher].takes(now_ps) {
             let sent = self.give_link(link, packet, 1, now_ps);
@@ -238,7 +240,8 @@ impl Chip {
             }
             return sent;
         }
-        self.give_link(link, packet, 0, now_ps) || diverts && self.give_link((link + 5) % 6, packet, 2, now_ps)
+        self.give_link(link, packet, 0, now_ps)
+            || diverts && packet.normal >> lower & 1 == 0 && self.give_link(lower, packet, 2, now_ps)
     }
 
     fn stall(&mut self, packet: Stalled, now_ps: u64, first: bool) {

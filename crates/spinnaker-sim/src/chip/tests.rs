@@ -296,6 +296,29 @@ fn waiting_for_a_link_and_the_next_lower_one_a_packet_leaves_once_as_both() {
 }
 
 #[test]
+fn below_link_0_is_link_5() {
+    let mut row = Row::new(2);
+    row.write(0, 0, ROUTER + 0x200, states(2) | OUTGOING);
+    row.write(0, 0, ROUTER + 0x2C, 1);
+    row.write(0, 0, ROUTER, 0x4040_0101);
+    for (entry, key, route) in [(0, 0x50, 1 << 5 | 1), (1, 0x60, 1), (2, 0x70, 1 << 5)] {
+        row.entry(0, entry, key, 0xFFFF_FFFF, route);
+    }
+    row.write(1, 0, SYSTEM + 0x200, 0x5EC0_0000 | 1 << 3);
+    for key in [0x70, 0x60, 0x60, 0x60, 0x60, 0x50] {
+        row.send(0, 3, 0, key, None);
+        row.run(500);
+    }
+    row.run(2000);
+    // Link 5 leads nowhere, too; a reset of its transmitter makes it free.
+    row.write(0, 0, SYSTEM + 0x2C, 0x5EC0_0000 | 1 << (4 + 5));
+    row.run(100);
+    let links = &row.chips[0].noc.links;
+    assert_eq!((links[5].packets, links[0].packets, row.chips[0].noc.router.dropped), (2, 4, 0));
+    assert_eq!((row.read(0, 0, ROUTER + 4) >> 24 & 3, row.read(0, 0, ROUTER + 0x300)), (0, 1));
+}
+
+#[test]
 fn packets_without_emergency_state_are_not_diverted() {
     // P2P: bits 5:4 are its sequence code. Nearest neighbour: part of the route.
     for (control, key) in [(0x40, 0x0002_0001), (0x80 | 1 << 2, 3)] {
