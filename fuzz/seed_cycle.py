@@ -75,7 +75,7 @@ def cycle_udp():
         "copy and run": scp(10, [0, 64, 0x1E000002]), "signal": scp(11, [0, 0x0002FF1E, 0xFFFF]),
         "signal near": scp(11, [2, 0x0002FF1E, 0xFFFF]), "flood data": scp(12, [0x3F1E0002, 0xF00, 0x67800000], data),
         "start": scp(13, [0x67800000, 0x1E000002, 0]), "led": scp(14, [3, 0, 0]),
-        "tag": scp(15, [0x00010003, 0x4321, 0x0100007F]), "reverse tag": scp(15, [0x02010004, 0x1234, 0]),
+        "tag": scp(15, [0x00010003, 0x4321, 0x0100007F]), "reverse tag": scp(15, [0x20012204, 0x1234, 0]),
         "tag get": scp(15, [0x00020003, 1, 0]), "tag clear": scp(15, [0x00030003, 0, 0]),
         "serial rom": scp(16, [0x01000020, 0x03000000, 0]), "alloc": scp(17, [0x1E00, 4096, 1]),
         "route alloc": scp(17, [0x1E03, 8, 0]), "route load": scp(18, [0x00011E02, place, 0]), "info": scp(19, [0, 0, 0]),
@@ -94,6 +94,10 @@ def cycle_udp():
     write("cycle_udp", "hello", boot(0x41 & 7, [0, 0, 0]))
     power = bytes([11]) + scp(21, [0, 1, 0])[1:]
     write("cycle_udp", "power", power)
+    # To the reverse tag's core: EIEIO with keys of 16 and 32 bits, with a count that is too large, a command, and too much.
+    to_tag = lambda body: bytes([10]) + struct.pack("<H", 0x1234) + bytes([min(len(body), 127)]) + body[:127]
+    eieio = [struct.pack("<HHH", 2, 1, 2), struct.pack("<HII", 0x0802, 1, 2), b"\xFF\x0C" + data, struct.pack("<HB", 0x4007, 1)]
+    write("cycle_udp", "eieio", requests["reverse tag"] + b"".join(to_tag(body) for body in eieio) + b"\xFD")
     arp = bytes([12, 0x08]) + bytes([32]) + bytes([0, 1, 2, 0, 192, 168, 240, 254, 192, 168, 240, 254] + [0] * 20)
     echo = bytes([12, 0x03]) + bytes([44]) + bytes([192, 168, 240, 254, 192, 168, 240, 253, 8, 0, 0, 0, 0, 1, 0, 1] + [7] * 28)
     write("cycle_udp", "frames", arp + echo + requests["ver"])

@@ -228,6 +228,30 @@ impl CoreBus<'_> {
         self.attention |= self.local.touched.lines;
     }
 
+    /// What a store does, and where.
+    fn store(&mut self, address: u32, size: Size, value: u32, at: u64) -> Result<Place, BusError> {
+        let place = self.place(address)?;
+        if size != Size::Word && Self::is_wordy(place) {
+            return Err(BusError);
+        }
+        let Place::Noc(region) = place else {
+            self.write_local(place, value, at)?;
+            return Ok(place);
+        };
+        let done = self.noc.write(region, size, value, self.clock.ps(at));
+        self.attention |= self.noc.lines_changed || self.noc.watchdog_written || self.noc.effects.any();
+        done.map(|()| place)
+    }
+
+    /// A buffered store has failed: its core has gone on, and only the DMA controller can tell.
+    fn lose_store(&mut self) {
+        if self.local.dma.buffers_writes() {
+            self.local.dma.write_buffer_error();
+            self.local.touched.lines = true;
+            self.attention = true;
+        }
+    }
+
     fn is_wordy(place: Place) -> bool {
         matches!(place, Place::Dma(_) | Place::Noc(Region::System(_)))
     }
@@ -256,31 +280,28 @@ impl Bus for CoreBus<'_> {
     }
 
     fn write(&mut self, address: u32, size: Size, value: u32, at: u64) -> Result<u32, BusError> {
-        let place = self.place(address)?;
-        if size != Size::Word && Self::is_wordy(place) {
-            return Err(BusError);
-        }
         let buffered = address >> 28 & 1 == 0;
-        let Place::Noc(region) = place else {
-            self.write_local(place, value, at)?;
-            let buffered = buffered || address >= 0xFFFF_F000;
-            return Ok(if buffered { 0 } else { self.noc.times.cycle.local_write_cycles });
-        };
-        let done = self.noc.write(region, size, value, self.clock.ps(at));
-        self.attention |= self.noc.lines_changed || self.noc.watchdog_written || self.noc.effects.any();
-        let behind = self.local.bridge_free.saturating_sub(at) as u32;
-        if buffered {
-            if done.is_err() {
-                self.local.dma.write_buffer_error();
-                self.local.touched.lines = true;
-                self.attention = true;
+        let region = match self.store(address, size, value, at) {
+            Ok(Place::Noc(region)) => Some(region),
+            Ok(_) => {
+                let buffered = buffered || address >= 0xFFFF_F000;
+                return Ok(if buffered { 0 } else { self.noc.times.cycle.local_write_cycles });
             }
-            let wait = behind + self.noc.times.cycle.buffered_write_cycles;
-            self.local.bridge_free = at + u64::from(wait + self.waits().bridge_write);
-            return Ok(wait);
+            Err(BusError) if buffered => {
+                self.lose_store();
+                None
+            }
+            Err(BusError) => return Err(BusError),
+        };
+        let behind = self.local.bridge_free.saturating_sub(at) as u32;
+        match region {
+            Some(region) if !buffered => Ok(behind + self.read_wait(region)),
+            _ => {
+                let wait = behind + self.noc.times.cycle.buffered_write_cycles;
+                self.local.bridge_free = at + u64::from(wait + self.waits().bridge_write);
+                Ok(wait)
+            }
         }
-        done?;
-        Ok(behind + self.read_wait(region))
     }
 
     fn fetch(&mut self, address: u32, at: u64) -> Result<Access, BusError> {
@@ -305,7 +326,10 @@ impl Bus for CoreBus<'_> {
     }
 
     fn privileged_only(&self, address: u32) -> bool {
-        self.place(address).is_ok_and(Self::is_wordy)
+        self.place(address).is_ok_and(|place| match place {
+            Place::Vic(_) => self.local.vic.is_protected(),
+            place => Self::is_wordy(place),
+        })
     }
 
     fn attention(&mut self) -> bool {

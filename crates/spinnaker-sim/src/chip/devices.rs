@@ -200,6 +200,9 @@ impl Chip {
         if effects.links {
             self.enable_links(now_ps);
         }
+        if effects.router_wait {
+            self.restart_wait(now_ps);
+        }
         self.reset_subsystems(effects.subsystems, now_ps);
         let mut started = effects.pulsed;
         for core in 0..CORES {

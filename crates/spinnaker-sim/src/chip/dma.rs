@@ -139,6 +139,11 @@ impl Dma {
         }
     }
 
+    /// Whether the bridge has its write buffer on, and so knows of stores that fail there.
+    pub fn buffers_writes(&self) -> bool {
+        self.global & 1 != 0
+    }
+
     /// As after a soft reset of the core.
     pub fn reset(&mut self) {
         let (transfers, bytes) = (self.transfers, self.bytes);

@@ -7,13 +7,19 @@
 //! # What is modelled, what is approximated and what is not
 //!
 //! * Registers: all of the data sheet's that software uses; their reset values; side effects of reads; refusal of User mode
-//!   by DMA and system controller. Not: byte-wise writes to registers (taken as words), the VIC's own protection.
-//! * Times of accesses are named in [`CycleTiming`](crate::cycle::CycleTiming). Loads and stores of different cores do
-//!   not wait for each other; DMA transfers share the SDRAM as in the fidelity `fast`, and move their data when they end.
+//!   by DMA and system controller, and by the VIC when told to. Not: byte-wise writes to registers (taken as words).
+//! * Stores fail as their address says: at once, or, buffered, without a word but for the DMA controller's. The core's own write
+//!   buffer counts as on (system software has it on).
+//! * Times of accesses are named in [`CycleTiming`](crate::cycle::CycleTiming). DMA transfers share the SDRAM as in the
+//!   fidelity `fast`, and move their data when they end. Loads and stores of different cores do not wait for each other, nor for
+//!   DMA: no measurement of that is published. Single loads of 17 cores stay below the 640 MB/s that transfers have together (one
+//!   word a core each 110 ns: 618 MB/s), so there is little to miss; loads of several words (222 MB/s a core) and
+//!   buffered stores (67 MB/s a core) of many cores at once are faster here than the memory can be.
 //! * Cores that run at once see each other's writes at most a quantum late. How late depends on where their turns are cut:
 //!   by the quantum, by the chip's events and by what other chips do; never by the steps in which a caller lets time pass.
 //! * DMA times out by the mean duration of a transfer's bursts, when it ends.
-//! * Router: all registers but the histogram of delays. One packet a router cycle; wait times, diversion, dump, errors.
+//! * Router: all registers but the histogram of delays, which reads as zero: that it has 16 counters is published, what each of
+//!   them counts is not. One packet a router cycle; wait times, diversion, dump, errors.
 //! * The boot ROM is not interpreted: see [`bootrom`](crate::bootrom).
 
 mod bus;

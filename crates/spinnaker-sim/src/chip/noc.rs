@@ -7,7 +7,7 @@ use super::ethernet::Ethernet;
 use super::events::{Event, Events};
 use super::memory::{Memory, SYSTEM_RAM_BYTES};
 use super::pl340::Pl340;
-use super::router::Router;
+use super::router::{RESTART_WAIT, Router};
 use super::system::{Effects, System};
 use super::watchdog::Watchdog;
 use crate::Timing;
@@ -219,6 +219,7 @@ impl Noc {
             Region::Router(0x30) => self.router.timing.write(value, now_ps, self.system.clocks.router_ps()),
             Region::Router(offset) => {
                 self.router.write(offset & !3, value);
+                self.effects.router_wait |= offset & !3 == 0 && value & RESTART_WAIT != 0;
                 self.lines_changed |= offset < 0x300;
             }
             Region::System(offset) => {

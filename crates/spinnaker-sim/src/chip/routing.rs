@@ -3,16 +3,16 @@
 //!
 //! The router takes one packet a cycle. A packet whose output takes nothing stalls the router, and all packets behind it,
 //! for wait1 cycles; then blocked links may divert to the next lower link for wait2 cycles; then the packet is dropped
-//! into the dump registers.
+//! into the dump registers. Multicast and fixed-route packets are diverted, which alone have a field to say so.
 
 use std::collections::VecDeque;
 
-use super::Chip;
 use super::comms::{LOCAL, Routed};
 use super::events::Event;
 use super::noc::Message;
 use super::router::{Decision, LINKS, Passed};
 use super::system::CORES;
+use super::{Chip, bits};
 use crate::arm968::Size;
 use crate::network::{Fault, Packet, PacketKind};
 
@@ -64,6 +64,12 @@ const MONITOR_KEYS: u32 = 0xFFFF_5554;
 /// Whether a packet may be lost on a link: those of applications, which have to live with it.
 fn is_lossy(packet: Packet) -> bool {
     packet.kind() == PacketKind::Multicast && packet.key & !1 != MONITOR_KEYS
+}
+
+/// Whether bits 5:4 of its control byte are an emergency state. Packets of other types have something else there, and are not
+/// diverted.
+fn has_emergency_state(packet: Packet) -> bool {
+    matches!(packet.kind(), PacketKind::Multicast | PacketKind::FixedRoute)
 }
 
 impl Chip {
@@ -151,7 +157,7 @@ impl Chip {
                 self.push_out(Stalled { routed, passed, normal, reverting, diverting: false }, now_ps, true);
             }
             Decision::Drop { default_routed } => {
-                let passed = Passed { outputs: 0, dumped: true, default_routed };
+                let passed = Passed { dumped: true, default_routed, ..Passed::default() };
                 self.passed(routed, passed, now_ps);
             }
             Decision::Direct => {
@@ -190,26 +196,26 @@ impl Chip {
 
     /// Gives a packet to those of its outputs that take it, and stalls for the others.
     fn push_out(&mut self, mut packet: Stalled, now_ps: u64, first: bool) {
-        let mut left = packet.normal;
-        while left != 0 {
-            let output = left.trailing_zeros();
-            left &= left - 1;
+        for output in bits(packet.normal) {
+            // (It may have left together with another.)
+            if packet.normal >> output & 1 == 0 {
+                continue;
+            }
             let sent = if output < 6 {
-                self.give_link(output as usize, packet.routed.packet, 0, now_ps)
-                    || packet.diverting && self.give_link((output as usize + 5) % 6, packet.routed.packet, 2, now_ps)
+                self.give_link_or_divert(output, &mut packet, now_ps)
             } else {
-                self.give_core(output as usize - 6, packet.routed, now_ps)
+                self.give_core(output - 6, packet.routed, now_ps)
             };
             if sent {
+                if output >= 6 {
+                    packet.passed.states |= 1 << packet.routed.packet.emergency();
+                }
                 packet.normal &= !(1 << output);
                 packet.passed.outputs |= 1 << output;
             }
         }
-        let mut left = packet.reverting & LINKS;
-        while left != 0 {
-            let output = left.trailing_zeros();
-            left &= left - 1;
-            if self.give_link(output as usize, packet.routed.packet, 3, now_ps) {
+        for output in bits(packet.reverting & LINKS) {
+            if self.give_link(output, &mut packet, 3, now_ps) {
                 packet.reverting &= !(1 << output);
                 packet.passed.outputs |= 1 << output;
             }
@@ -219,6 +225,23 @@ impl Chip {
         } else {
             self.stall(packet, now_ps, first);
         }
+    }
+
+    /// Gives a packet to one of its links, or to the next lower one while it may divert. Where it waits for both, it leaves by the
+    /// lower one as both: state 1.
+    fn give_link_or_divert(&mut self, link: usize, packet: &mut Stalled, now_ps: u64) -> bool {
+        let (lower, higher) = ((link + 5) % 6, (link + 1) % 6);
+        let diverts = packet.diverting && has_emergency_state(packet.routed.packet);
+        if diverts && packet.normal >> higher & 1 != 0 && !self.noc.links[higher].takes(now_ps) {
+            let sent = self.give_link(link, packet, 1, now_ps);
+            if sent {
+                packet.normal &= !(1 << higher);
+                packet.passed.outputs |= 1 << higher;
+            }
+            return sent;
+        }
+        self.give_link(link, packet, 0, now_ps)
+            || diverts && packet.normal >> lower & 1 == 0 && self.give_link(lower, packet, 2, now_ps)
     }
 
     fn stall(&mut self, packet: Stalled, now_ps: u64, first: bool) {
@@ -243,6 +266,14 @@ impl Chip {
             let at_ps = now_ps.saturating_add(cycles.saturating_mul(self.router_ps));
             self.noc.events.push(at_ps, Event::RouterTimeout(self.routing.wait));
         }
+    }
+
+    /// Bit 15 of the router's control register was written: the wait that goes on begins anew.
+    pub(super) fn restart_wait(&mut self, now_ps: u64) {
+        let Some(diverting) = self.routing.stalled.as_ref().map(|packet| packet.diverting) else { return };
+        self.routing.wait = self.routing.wait.wrapping_add(1);
+        let router = &self.noc.router;
+        self.wait_for(if diverting { router.wait2() } else { router.wait1() }, now_ps);
     }
 
     /// An output may have become free.
@@ -285,17 +316,22 @@ impl Chip {
         self.next_step(now_ps);
     }
 
-    fn give_link(&mut self, link: usize, packet: Packet, emergency: u8, now_ps: u64) -> bool {
+    /// Gives a link a copy of a packet, with this emergency state if packets of its type have one.
+    fn give_link(&mut self, link: usize, from: &mut Stalled, state: u8, now_ps: u64) -> bool {
         let output = &mut self.noc.links[link];
         if !output.takes(now_ps) {
             return false;
         }
+        let mut packet = from.routed.packet;
+        if has_emergency_state(packet) && packet.emergency() != state {
+            packet = packet.with_emergency(state);
+        }
+        from.passed.states |= 1 << packet.emergency();
         let ready_ps = now_ps + self.noc.times.timing.router_ns * 1000;
         let time_ps = output.send(ready_ps, packet.long());
         let (number, to) = (output.packets, output.to);
         self.watch_link(link, packet, time_ps);
         if let Some(to) = to {
-            let mut packet = if emergency == 0 { packet } else { packet.with_emergency(emergency) };
             let of_65536 = self.parity_errors.max(if is_lossy(packet) { self.packet_losses } else { 0 });
             if of_65536 > 0 && self.draw(link as u64, number) < of_65536.into() {
                 packet.fault = Fault::Parity;

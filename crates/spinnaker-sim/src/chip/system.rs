@@ -26,6 +26,8 @@ pub(crate) struct Effects {
     pub links: bool,
     /// Subsystems reset, bits as in register 20.
     pub subsystems: u32,
+    /// The router's wait begins anew.
+    pub router_wait: bool,
 }
 
 impl Effects {
@@ -40,6 +42,7 @@ impl Effects {
         self.clocks |= other.clocks;
         self.links |= other.links;
         self.subsystems |= other.subsystems;
+        self.router_wait |= other.router_wait;
     }
 }
 

@@ -249,6 +249,114 @@ fn emergency_routing_diverts_to_the_next_lower_link() {
     assert_eq!((row.chips[1].noc.router.packets, row.chips[1].noc.links[2].packets), (1, 1));
 }
 
+/// A filter of the router's diagnostics that matches anything with one of these emergency states.
+fn states(bits: u32) -> u32 {
+    0x01FF_FC0F | bits << 4
+}
+
+/// Match the state that left instead of the one that came.
+const OUTGOING: u32 = 1 << 8;
+
+#[test]
+fn waiting_for_a_link_and_the_next_lower_one_a_packet_leaves_once_as_both() {
+    let mut row = Row::new(3);
+    let filters =
+        [states(1), states(2), states(4), states(8), states(1) | OUTGOING, states(2) | OUTGOING, states(8) | OUTGOING];
+    for chip in 0..2 {
+        for (register, filter) in (0..).zip(filters) {
+            row.write(chip, 0, ROUTER + 0x200 + 4 * register, filter);
+        }
+        row.write(chip, 0, ROUTER + 0x2C, 0x7F);
+    }
+    let counters = |row: &mut Row, chip| [0, 4, 8, 12, 16, 20, 24].map(|i| row.read(chip, 0, ROUTER + 0x300 + i));
+    // Waits of 240 cycles each. Link 1 leads nowhere, and is full after one packet. The next lower, link 0, leads to a receiver
+    // that is off: four packets fill it.
+    row.write(0, 0, ROUTER, 0x4040_0101);
+    for (entry, key, route) in [(0, 0x50, 0b11), (1, 0x60, 0b01), (2, 0x70, 0b10)] {
+        row.entry(0, entry, key, 0xFFFF_FFFF, route);
+    }
+    row.write(1, 0, SYSTEM + 0x200, 0x5EC0_0000 | 1 << 3);
+    for key in [0x70, 0x60, 0x60, 0x60, 0x60, 0x50] {
+        row.send(0, 3, 0, key, None);
+        row.run(500);
+    }
+    row.entry(2, 0, 0x50, 0xFFFF_FFFF, 1 << (6 + 4));
+    row.entry(2, 1, 0x60, 0xFFFF_FFFF, 0);
+    // The first wait is over; now the receiver goes on.
+    row.run(2000);
+    assert_eq!(row.read(0, 0, ROUTER + 4) >> 24 & 3, 3);
+    row.write(1, 0, SYSTEM + 0x200, 0x5EC0_0000);
+    row.run(2000);
+    assert_eq!((row.chips[0].noc.router.dropped, row.chips[0].noc.links[0].packets), (0, 5));
+    assert_eq!(counters(&mut row, 0), [6, 0, 0, 0, 5, 1, 0]);
+    // The other chip makes two of it: one that goes straight on, and one that turns back by link 2.
+    assert_eq!(counters(&mut row, 1), [4, 1, 0, 0, 5, 0, 1]);
+    assert_eq!((row.chips[1].noc.links[0].packets, row.chips[1].noc.links[2].packets), (5, 1));
+    // What goes straight on is a normal packet again.
+    assert_eq!(row.take(2, 4).map(|(status, _, key)| (status >> 20 & 3, key)), Some((0, 0x50)));
+}
+
+#[test]
+fn below_link_0_is_link_5() {
+    let mut row = Row::new(2);
+    row.write(0, 0, ROUTER + 0x200, states(2) | OUTGOING);
+    row.write(0, 0, ROUTER + 0x2C, 1);
+    row.write(0, 0, ROUTER, 0x4040_0101);
+    for (entry, key, route) in [(0, 0x50, 1 << 5 | 1), (1, 0x60, 1), (2, 0x70, 1 << 5)] {
+        row.entry(0, entry, key, 0xFFFF_FFFF, route);
+    }
+    row.write(1, 0, SYSTEM + 0x200, 0x5EC0_0000 | 1 << 3);
+    for key in [0x70, 0x60, 0x60, 0x60, 0x60, 0x50] {
+        row.send(0, 3, 0, key, None);
+        row.run(500);
+    }
+    row.run(2000);
+    // Link 5 leads nowhere, too; a reset of its transmitter makes it free.
+    row.write(0, 0, SYSTEM + 0x2C, 0x5EC0_0000 | 1 << (4 + 5));
+    row.run(100);
+    let links = &row.chips[0].noc.links;
+    assert_eq!((links[5].packets, links[0].packets, row.chips[0].noc.router.dropped), (2, 4, 0));
+    assert_eq!((row.read(0, 0, ROUTER + 4) >> 24 & 3, row.read(0, 0, ROUTER + 0x300)), (0, 1));
+}
+
+#[test]
+fn packets_without_emergency_state_are_not_diverted() {
+    // P2P: bits 5:4 are its sequence code. Nearest neighbour: part of the route.
+    for (control, key) in [(0x40, 0x0002_0001), (0x80 | 1 << 2, 3)] {
+        let mut row = Row::new(2);
+        row.write(0, 0, ROUTER + 0x1_0000, 0o66666616);
+        row.write(0, 0, ROUTER, 0x4040_0101);
+        for _ in 0..2 {
+            row.send(0, 3, control, key, None);
+            row.run(4000);
+        }
+        let chip = &row.chips[0].noc;
+        assert_eq!((chip.router.dropped, chip.links[0].packets, chip.links[1].packets), (1, 0, 1), "{control:#x}");
+    }
+}
+
+#[test]
+fn a_bit_of_the_control_register_starts_a_wait_anew() {
+    let mut row = Row::new(1);
+    row.entry(0, 0, 0, 0, 1 << (6 + 4));
+    for key in 1..=3 {
+        row.send(0, 3, 0, key, None);
+        row.run(200);
+    }
+    // Of the 1,800 ns of the wait some 200 have gone.
+    row.run(1400);
+    row.write(0, 0, ROUTER, 0x0040_8101);
+    assert_eq!(row.read(0, 0, ROUTER), 0x0040_0101);
+    row.run(1700);
+    assert_eq!(row.chips[0].noc.router.dropped, 0);
+    row.run(200);
+    assert_eq!(row.chips[0].noc.router.dropped, 1);
+    // With nothing waiting it does nothing.
+    row.write(0, 0, ROUTER, 0x0040_8101);
+    row.run(2000);
+    assert_eq!(row.chips[0].noc.router.dropped, 1);
+}
+
 #[test]
 fn a_link_carries_7_2_million_short_and_4_million_long_packets_a_second() {
     for (payload, expected_ns) in [(None, 139.0), (Some(1), 250.0)] {
@@ -355,6 +463,25 @@ fn addresses_without_a_device_are_bus_errors() {
     let half = row.access(0, 2, |bus, at| bus.read(0xF500_0012, Size::Half, at)).expect("there");
     let byte = row.access(0, 2, |bus, at| bus.read(0xF500_0011, Size::Byte, at)).expect("there");
     assert_eq!((half.value, byte.value), (0x1122, 0x33));
+}
+
+#[test]
+fn a_buffered_store_that_fails_is_lost_or_reported_by_the_dma_controller() {
+    let mut row = Row::new(1);
+    let fails = |row: &mut Row, address, size| row.access(0, 2, |bus, at| bus.write(address, size, 7, at)).is_err();
+    let status = |row: &mut Row| row.read(0, 2, DMA + 0x14) >> 20 & 1;
+    // Bit 28 of an address says that stores wait for their end. Nothing is there; the system controller takes words only.
+    for (address, size) in [(0x8000_0000, Size::Word), (0xE700_0000, Size::Word), (0xE200_0010, Size::Half)] {
+        assert!(fails(&mut row, address | 1 << 28, size), "{address:#x}");
+        assert!(!fails(&mut row, address, size), "{address:#x}");
+        assert_eq!(status(&mut row), 0);
+    }
+    // With the bridge's write buffer on, and the interrupt for its errors.
+    row.write(0, 2, DMA + 0x18, 1 << 20 | 1);
+    assert!(!fails(&mut row, 0x8000_0000, Size::Word));
+    assert_eq!((status(&mut row), row.chips[0].cores[2].local.lines() >> vic::source::DMA_ERROR & 1), (1, 1));
+    row.write(0, 2, DMA + 0x10, 1 << 5);
+    assert_eq!((status(&mut row), row.chips[0].cores[2].local.lines() >> vic::source::DMA_ERROR & 1), (0, 0));
 }
 
 #[test]
@@ -528,25 +655,33 @@ fn user_mode_reaches_neither_dma_nor_system_controller() {
     let mut row = Row::new(1);
     // str r2, [r1]; ldr r0, [r1]; the abort comes to address 10 hex.
     let program = [0xE581_2000_u32, 0xE591_0000].map(u32::to_le_bytes).concat();
+    let pc_after = |row: &mut Row, address: u32, mode: u32| {
+        let core = &mut row.chips[0].cores[2];
+        core.cpu.reset();
+        core.cpu.set_control(TCMS_ON);
+        core.cpu.write_tcm(0x100, &program).expect("room");
+        core.cpu.set_pc(0x100);
+        core.cpu.set_cpsr(0xC0 | mode);
+        core.cpu.set_register(1, address);
+        core.cpu.set_register(2, 0x40);
+        let now_ps = row.now_ps;
+        row.chips[0].step(2, now_ps);
+        row.chips[0].cores[2].cpu.pc()
+    };
     let wanted = [(DMA + 4, false), (SYSTEM + 0x10, false), (CC + 4, true), (0x6000_0000, true), (ROUTER + 0x80, true)];
     for (address, reached) in wanted {
         for mode in [0x10, 0x1F] {
-            let core = &mut row.chips[0].cores[2];
-            core.cpu.reset();
-            core.cpu.set_control(TCMS_ON);
-            core.cpu.write_tcm(0x100, &program).expect("room");
-            core.cpu.set_pc(0x100);
-            core.cpu.set_cpsr(0xC0 | mode);
-            core.cpu.set_register(1, address);
-            core.cpu.set_register(2, 0x40);
-            let now_ps = row.now_ps;
-            row.chips[0].step(2, now_ps);
-            let pc = row.chips[0].cores[2].cpu.pc();
+            let pc = pc_after(&mut row, address, mode);
             let expected = if reached || mode == 0x1F { 0x104 } else { 0x10 };
             assert_eq!(pc, expected, "{address:#x} in mode {mode:#x}");
         }
     }
     assert_eq!(row.read(0, 2, DMA + 4), 0x40);
+    // The interrupt controller refuses it when told to.
+    const VIC: u32 = 0x1F00_0000;
+    assert_eq!(pc_after(&mut row, VIC + 0x34, 0x10), 0x104);
+    row.write(0, 2, VIC + 0x20, 1);
+    assert_eq!([0x10, 0x1F].map(|mode| pc_after(&mut row, VIC + 0x34, mode)), [0x10, 0x104]);
     // ldrt r0, [r1], #0 has User rights in any mode.
     let core = &mut row.chips[0].cores[2];
     core.cpu.write_tcm(0x100, &0xE4B1_0000_u32.to_le_bytes()).expect("room");

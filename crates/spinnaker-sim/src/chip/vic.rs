@@ -82,6 +82,11 @@ impl Vic {
         self.enable >> source & 1 != 0
     }
 
+    /// Whether only privileged modes reach its registers.
+    pub fn is_protected(&self) -> bool {
+        self.protection & 1 != 0
+    }
+
     fn raw(&self) -> u32 {
         self.lines | self.soft
     }

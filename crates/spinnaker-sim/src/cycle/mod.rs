@@ -18,9 +18,10 @@
 //!
 //! * Processor: [`arm968`](crate::arm968). All cores of a chip have their own clock, as the PLLs are set.
 //! * Devices of a chip: registers of the data sheet with their side effects and reset values. Not: the
-//!   router's histogram of delays, the VIC's protection, settings of the SDRAM controller (its timing is fixed), byte order
-//!   other than the wire's in the Ethernet buffers, refresh.
-//! * Accesses of cores take named times ([`CycleTiming`]); loads and stores of different cores do not wait for each other.
+//!   router's histogram of delays (what its counters count is not published), settings of the SDRAM controller (its timing is fixed),
+//!   byte order other than the wire's in the Ethernet buffers, refresh.
+//! * Accesses of cores take named times ([`CycleTiming`]); loads and stores of different cores do not wait for each other, so
+//!   that many cores which load several words at a time, or store, reach more of the SDRAM than it can give.
 //!   DMA transfers share the SDRAM fluidly and move their data when they end. Cores of a chip that run at once see
 //!   each other's writes at most a quantum late.
 //! * Boot ROM: natively, no ROM code is interpreted; ROM content reads as zero. From Ethernet and from neighbours, with

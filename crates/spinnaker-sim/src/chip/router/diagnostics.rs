@@ -10,8 +10,12 @@ pub(crate) struct Passed {
     /// Some output did not, or there was none.
     pub dumped: bool,
     pub default_routed: bool,
+    /// Bit per emergency state with which a copy left.
+    pub states: u8,
 }
 
+/// Compare the emergency field with what left, not with what came.
+const OUTGOING: u32 = 1 << 8;
 const FILTER_BITS: u32 = 0x41FF_FDFF;
 const ENABLE: u32 = 1 << 30;
 const EVENT: u32 = 1 << 29;
@@ -33,11 +37,12 @@ impl Diagnostics {
             return;
         }
         let facts = facts(routed, passed, monitor);
+        let outgoing = facts & !(0xF << 4) | u32::from(passed.states) << 4;
         for i in 0..16 {
             if self.enable >> i & 1 == 0 {
                 continue;
             }
-            let met = self.filters[i] & facts;
+            let met = self.filters[i] & if self.filters[i] & OUTGOING == 0 { facts } else { outgoing };
             const FIELDS: [u32; 6] = [0x1FF << 16, 3 << 14, 3 << 12, 3 << 10, 0xF << 4, 0xF];
             if FIELDS.iter().all(|field| met & field != 0) {
                 self.counters[i] = self.counters[i].wrapping_add(1);
@@ -85,8 +90,8 @@ impl Diagnostics {
     }
 }
 
-/// A packet as bits of a filter word. The emergency state is the incoming one; "match the outgoing" (bit 8) is not
-/// distinguished.
+/// A packet as bits of a filter word, with the emergency state with which it came: bits 5:4 of its control byte, whatever they
+/// mean in a packet of its type.
 fn facts(routed: Routed, passed: Passed, monitor: u32) -> u32 {
     let Routed { packet, route } = routed;
     let links = passed.outputs & 0x3F;
@@ -108,6 +113,73 @@ fn facts(routed: Routed, passed: Passed, monitor: u32) -> u32 {
 mod tests {
     use super::*;
     use crate::network::Packet;
+
+    /// Bits that are set in each field: anything there matches.
+    const ALL: u32 = 0x01FF_FCFF;
+
+    /// Whether a filter counts a packet.
+    fn counts(filter: u32, routed: Routed, passed: Passed) -> bool {
+        let mut diagnostics = Diagnostics::new();
+        diagnostics.set_filter(5, filter);
+        diagnostics.set_enable(1 << 5);
+        diagnostics.count(routed, passed, 3);
+        let counted = diagnostics.counter(5) == 1;
+        assert_eq!(diagnostics.read_filter(5), if counted { filter | EVENT } else { filter });
+        counted
+    }
+
+    #[test]
+    fn each_bit_of_a_filter_selects_what_the_data_sheet_says() {
+        let [short, long] = [None, Some(7)].map(|payload| Packet::new(0, 1, payload));
+        let of_kind = |control| Routed { packet: Packet::new(control, 1, None), route: 2 };
+        let in_state = |state| Routed { packet: short.with_emergency(state), route: 2 };
+        let at = |packet, route| Routed { packet, route };
+        let to = |outputs| Passed { outputs, states: 1, ..Passed::default() };
+        let link = to(1);
+        let dumped = Passed { dumped: true, ..Passed::default() };
+        let by_default = Passed { default_routed: true, ..link };
+        // The field, and for each of its bits from the lowest a packet that has that one alone. The monitor is core 3.
+        let table = [
+            (0, vec![0x00, 0x40, 0x80, 0xC0].into_iter().map(|control| (of_kind(control), link)).collect::<Vec<_>>()),
+            (4, (0..4).map(|state| (in_state(state), link)).collect()),
+            (10, vec![(at(short, 2), by_default), (at(short, 2), link)]),
+            (12, vec![(at(long, 2), link), (at(short, 2), link)]),
+            (14, vec![(at(short, LOCAL), link), (at(short, 0), link)]),
+            (
+                16,
+                [dumped, to(1 << (6 + 17)), to(1 << (6 + 3))]
+                    .into_iter()
+                    .chain((0..6).map(|link| to(1 << link)))
+                    .map(|passed| (at(short, 2), passed))
+                    .collect(),
+            ),
+        ];
+        for (low, packets) in table {
+            let field = ((1 << packets.len()) - 1) << low;
+            for (i, &(routed, passed)) in packets.iter().enumerate() {
+                let bit = 1 << (low + i);
+                assert!(counts(ALL, routed, passed), "bit {}", low + i);
+                assert!(counts(ALL & !field | bit, routed, passed), "bit {} alone", low + i);
+                assert!(!counts(ALL & !bit, routed, passed), "all but bit {}", low + i);
+            }
+        }
+        // To several places: one of them is enough, and it counts once.
+        let several = to(1 << 2 | 1 << (6 + 3));
+        assert!(counts(ALL & !(0x1FF << 16) | 1 << 21, at(short, 2), several));
+        assert!(counts(ALL & !(0x1FF << 16) | 1 << 18, at(short, 2), several));
+        assert!(!counts(ALL & !(1 << 21 | 1 << 18), at(short, 2), several));
+    }
+
+    #[test]
+    fn the_emergency_state_is_the_one_that_came_or_one_that_left() {
+        // It came diverted together with a normal copy (1); it leaves as normal (0) and reverting (3).
+        let routed = Routed { packet: Packet::new(0, 1, None).with_emergency(1), route: 2 };
+        let passed = Passed { outputs: 0b11, states: 1 << 0 | 1 << 3, ..Passed::default() };
+        let of_state = |state: u32| ALL & !0xF0 | 1 << (4 + state);
+        assert_eq!([0, 1, 2, 3].map(|state| counts(of_state(state), routed, passed)), [false, true, false, false]);
+        let outgoing = |state| of_state(state) | OUTGOING;
+        assert_eq!([0, 1, 2, 3].map(|state| counts(outgoing(state), routed, passed)), [true, false, false, true]);
+    }
 
     #[test]
     fn the_filters_of_the_system_software() {

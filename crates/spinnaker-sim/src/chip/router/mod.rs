@@ -1,7 +1,7 @@
 //! Router: registers, tables, and where a packet goes. Data sheet section 10. What happens when an output is blocked is in
 //! [`super::routing`].
 //!
-//! Not modelled: the histogram of delays (it reads as zero).
+//! Not modelled: the histogram of delays (it reads as zero; see [`timing`]).
 
 mod diagnostics;
 mod table;
@@ -16,6 +16,8 @@ pub(crate) use diagnostics::Passed;
 pub(crate) use table::Table;
 pub(crate) use timing::RouterTiming;
 
+/// Bit of the control register that starts a running wait anew; it reads as zero.
+pub(crate) const RESTART_WAIT: u32 = 1 << 15;
 /// Words of the P2P table, of eight entries each.
 const P2P_WORDS: usize = 8192;
 /// A P2P entry that drops.

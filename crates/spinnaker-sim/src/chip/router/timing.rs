@@ -1,7 +1,8 @@
 //! Cycle counters of the router: timing control (030), cycles (034), cycles in emergency routing (038), packets that were
 //! not delayed (03C). Data sheet section 10.
 //!
-//! Not modelled: the histogram of delays (040 to 07C), whose bins have no published width here. It reads as zero.
+//! Not modelled: the histogram of delays (040 to 07C). The register list has 16 counters, enabled and reset together with the
+//! count of undelayed packets; the widths of their bins are in no source at hand. They read as zero.
 
 /// Enables of the timing control: cycle counter, emergency counter, counting of packets.
 const CYCLES: u32 = 1;
