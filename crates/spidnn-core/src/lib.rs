@@ -43,6 +43,4 @@ pub use runtime::{run, run_limited};
 
 /// Cycles that the firmware takes for the interrupt at the end of each row of a transfer (measured: `cargo run --release -p spidnn
 /// --example runtime_truth`).
-pub const ROW_CYCLES: u32 = 95;
-/// From one row of a transfer to the next, beside its words: the same interrupt, and the controller's latency.
-pub const ROW_SETUP_NS: u32 = 370;
+pub const ROW_CYCLES: u32 = 86;

@@ -245,6 +245,14 @@ impl CoreInner {
         }
     }
 
+    /// The same, for an interrupt that ends what a waiting processor waits for: it goes on after the handler.
+    pub fn interrupt_waking(&mut self, time_ns: u64, cycles: u64) {
+        self.interrupt(time_ns, cycles);
+        if self.local_ns <= time_ns {
+            self.local_ns = time_ns + cycles * CYCLE_NS;
+        }
+    }
+
     /// Time of the handler for packets that came evenly from `head_ns` to `time_ns`: what the processor did meanwhile took longer by that,
     /// and may not be over yet although it would be without.
     pub fn interrupts(&mut self, head_ns: u64, time_ns: u64, cycles: u64) {
@@ -408,7 +416,8 @@ impl CoreHandle {
             inner.fail(FAIL_DMA, [transfer.sdram, transfer.dtcm]);
             return;
         }
-        inner.busy(u64::from(self.cell.costs.dma_submit_cycles) * transfer.hardware_transfers());
+        // The controller takes two rows; the handler of their ends submits the others.
+        inner.busy(u64::from(self.cell.costs.dma_submit_cycles) * transfer.hardware_transfers().min(2));
         if transfer.direction == Direction::Out && !inner.gone {
             self.cell.note(Op::Keep(transfer));
         }
