@@ -39,7 +39,7 @@ const fn check_cycles(number: u32, words: u32) -> u32 {
     }
 }
 /// Cycles more for a transfer: rows clamped, memories checked, queued.
-const TRANSFER_CYCLES: u32 = 560;
+const TRANSFER_CYCLES: u32 = 510;
 /// The same for one that has been found sound before.
 const SOUND_TRANSFER_CYCLES: u32 = 330;
 /// Processor time to charge: none on a real core, which takes it.

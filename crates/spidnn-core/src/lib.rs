@@ -44,3 +44,6 @@ pub use runtime::{run, run_limited};
 /// Cycles that the firmware takes for the interrupt at the end of each row of a transfer (measured: `cargo run --release -p spidnn
 /// --example runtime_truth`).
 pub const ROW_CYCLES: u32 = 86;
+/// Cycles that the firmware takes from that interrupt until a core that slept goes on: it looks whether all rows have ended (measured in the
+/// same way).
+pub const WAKE_CYCLES: u32 = 42;

@@ -75,6 +75,8 @@ pub struct Timing {
     /// Processor cycles of the interrupt that ends a hardware transfer: entry 13 and a short handler, which submits the next row but one of a
     /// transfer of several.
     pub dma_interrupt_cycles: u64,
+    /// Processor cycles until a core that waited goes on after that interrupt.
+    pub dma_wake_cycles: u64,
     /// Processor cycles to send a packet: wait for the register, write payload and key (10 to 20).
     pub send_cycles: u64,
     /// Processor cycles to receive a packet in the interrupt: 200 ns is the low end of the published 200 to 1,000 ns.
@@ -122,6 +124,7 @@ impl Default for Timing {
             sdram_write_word_quarter_ns: 36,
             dma_submit_cycles: 8,
             dma_interrupt_cycles: 25,
+            dma_wake_cycles: 0,
             send_cycles: 15,
             receive_cycles: 40,
             core_short_ns: 25,

@@ -245,12 +245,15 @@ impl CoreInner {
         }
     }
 
-    /// The same, for an interrupt that ends what a waiting processor waits for: it goes on after the handler.
-    pub fn interrupt_waking(&mut self, time_ns: u64, cycles: u64) {
-        self.interrupt(time_ns, cycles);
-        if self.local_ns <= time_ns {
-            self.local_ns = time_ns + cycles * CYCLE_NS;
+    /// The same, for an interrupt that may end what a waiting processor waits for: it goes on so many cycles after the handler.
+    pub fn interrupt_waking(&mut self, time_ns: u64, cycles: u64, wake_cycles: u64) {
+        if self.local_ns + self.debt_ns > time_ns {
+            // Handlers that wait for each other do not run while the processor lets time pass.
+            return self.interrupt(time_ns.min(self.local_ns.saturating_sub(1)), cycles);
         }
+        self.debt_ns = 0;
+        self.local_ns = time_ns;
+        self.busy(cycles + wake_cycles);
     }
 
     /// Time of the handler for packets that came evenly from `head_ns` to `time_ns`: what the processor did meanwhile took longer by that,

@@ -90,7 +90,8 @@ impl Simulator {
         let cycles = self.config.timing.dma_interrupt_cycles * rows.min(1);
         sim.row_given_ns = sim.row_handled_ns;
         sim.row_handled_ns = sim.row_handled_ns.max(self.now_ns) + cycles * CYCLE_NS;
-        sim.cell.inner.borrow_mut().interrupt_waking(self.now_ns, cycles);
+        let wake_cycles = if last { self.config.timing.dma_wake_cycles } else { 0 };
+        sim.cell.inner.borrow_mut().interrupt_waking(self.now_ns, cycles, wake_cycles);
         if last {
             self.dma_end(core);
         }
