@@ -28,6 +28,10 @@ const fn kernel_cycles(words: u32) -> u32 {
 /// that the measurement takes.)
 const fn check_cycles(number: u32, words: u32) -> u32 {
     match number {
+        call::Fill::NUMBER => 150,
+        call::Gemm::NUMBER | call::GemmHalf::NUMBER => 790,
+        call::PrepWindow::NUMBER => 570,
+        call::PrepWindowHalf::NUMBER => 750,
         call::Conv::NUMBER | call::ConvHalf::NUMBER => 3250,
         call::ConvWgrad::NUMBER | call::ConvWgradHalf::NUMBER => 3150,
         call::Pool::NUMBER | call::PoolGrad::NUMBER | call::Pool8::NUMBER => 1960,

@@ -161,7 +161,10 @@ fn transfers(cycle: &mut WireBoard<CycleLink>, fast: &mut VirtualBoard) -> Resul
         lines.push((b / a, format!("{name:<54} {a:>9.1} {b:>9.1} {:>6.3}", b / a)));
     }
     lines.sort_by(|(a, _), (b, _)| (a.ln().abs()).total_cmp(&b.ln().abs()));
-    println!("\n{:<54} {:>9} {:>9} {:>6}  (cycles for one, the worst at the end)", "transfers", "cycle", "fast", "ratio");
+    println!(
+        "\n{:<54} {:>9} {:>9} {:>6}  (cycles for one, the worst at the end)",
+        "transfers", "cycle", "fast", "ratio"
+    );
     lines.iter().for_each(|(_, line)| println!("{line}"));
     Ok(())
 }

@@ -245,15 +245,17 @@ impl CoreInner {
         }
     }
 
-    /// The same, for an interrupt that may end what a waiting processor waits for: it goes on so many cycles after the handler.
+    /// The same, for one that may end what the program waits for. A program that waits for nothing else goes on after the handler; if it slept,
+    /// so many cycles later.
     pub fn interrupt_waking(&mut self, time_ns: u64, cycles: u64, wake_cycles: u64) {
-        if self.local_ns + self.debt_ns > time_ns {
-            // Handlers that wait for each other do not run while the processor lets time pass.
-            return self.interrupt(time_ns.min(self.local_ns.saturating_sub(1)), cycles);
+        let resting = self.local_ns > time_ns && self.local_ns <= self.resting_ns;
+        if self.wake_ns != u64::MAX || resting {
+            return self.interrupt(time_ns, cycles);
         }
-        self.debt_ns = 0;
-        self.local_ns = time_ns;
-        self.busy(cycles + wake_cycles);
+        // Until then it was at what it did before it waited, and at the handlers that came meanwhile.
+        let free_ns = self.local_ns + std::mem::take(&mut self.debt_ns);
+        self.local_ns = free_ns.max(time_ns);
+        self.busy(cycles + if free_ns > time_ns { 0 } else { wake_cycles });
     }
 
     /// Time of the handler for packets that came evenly from `head_ns` to `time_ns`: what the processor did meanwhile took longer by that,

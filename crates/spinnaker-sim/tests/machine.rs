@@ -426,12 +426,8 @@ fn dma_timed_ns(timing: &Timing, way: Direction, cores: u8, (bytes, rows, stride
         let ends = Rc::clone(&ends);
         load(&mut sim, at(0, 0), core, move |core| async move {
             let start = core.now_cycles();
-            let transfer = Transfer {
-                rows,
-                sdram_stride: stride,
-                dtcm_stride: bytes,
-                ..row(way, SDRAM_USER_BASE, 0, bytes, 1)
-            };
+            let transfer =
+                Transfer { rows, sdram_stride: stride, dtcm_stride: bytes, ..row(way, SDRAM_USER_BASE, 0, bytes, 1) };
             core.dma(transfer).await;
             core.dma_done(1).await;
             ends.borrow_mut().push((core.now_cycles() - start) * 5);

@@ -41,11 +41,8 @@ impl Chip {
             let begin_ns = now_ps.div_ceil(1000) + self.noc.times.timing.dma_setup_ns;
             let words = u64::from(transfer.bytes() / 4 + u32::from(transfer.crc()));
             let timing = &self.noc.times.timing;
-            let word_quarter_ns = if transfer.to_system() {
-                timing.sdram_write_word_quarter_ns
-            } else {
-                timing.sdram_word_quarter_ns
-            };
+            let word_quarter_ns =
+                if transfer.to_system() { timing.sdram_write_word_quarter_ns } else { timing.sdram_word_quarter_ns };
             self.noc.sharing.join(begin_ns, words, core as u32, word_quarter_ns);
             self.watch_dma_start(core, transfer, now_ps);
         }
