@@ -41,10 +41,7 @@ const fn check_cycles(number: u32, words: u32) -> u32 {
         _ => 100 + 50 * words,
     }
 }
-/// Cycles more for a transfer until its first row begins: rows clamped, memories checked, queued.
-pub(crate) const TRANSFER_CYCLES: u32 = 515;
-/// The same for one that has been found sound before.
-const SOUND_TRANSFER_CYCLES: u32 = 285;
+
 /// Processor time to charge: none on a real core, which takes it.
 #[derive(Debug)]
 struct Charge(u32);
@@ -343,7 +340,7 @@ impl Interpreter {
                 // A transfer that does not change is read where it lies.
                 if code == opcode::DMA && patches == 0 {
                     if self.sound & self.bit != 0 && self.take_transfer(head, place, segment) {
-                        self.charged.add(SOUND_TRANSFER_CYCLES);
+                        self.charged.add(crate::SOUND_QUEUE_CYCLES);
                         return Deed::Transfer;
                     }
                     match self.deed(head, place, segment) {
@@ -418,7 +415,7 @@ impl Interpreter {
             (opcode::DMA, p) => {
                 // One that moves nothing is as good as sound.
                 self.sound |= self.bit;
-                self.charged.add(TRANSFER_CYCLES);
+                self.charged.add(crate::QUEUE_CYCLES);
                 transfer(p, bad, &mut self.transfer).map(|some| if some { Deed::Transfer } else { Deed::Nothing })
             }
             #[cfg(feature = "exchanges")]
