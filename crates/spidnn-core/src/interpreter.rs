@@ -13,9 +13,9 @@ use crate::program::{RUN_BLOCK_WORDS, in_sdram, memory, opcode, set_registers};
 
 /// Cycles of every command, as the firmware takes them (measured: `cargo run --release -p spidnn --example runtime_truth`): fetch, condition,
 /// dispatch, a look at what has arrived.
-const COMMAND_CYCLES: u32 = 165;
+pub(crate) const COMMAND_CYCLES: u32 = 165;
 /// Cycles for each parameter word of another command than a kernel.
-const WORD_CYCLES: u32 = 8;
+pub(crate) const WORD_CYCLES: u32 = 8;
 /// Cycles for each patch.
 const PATCH_CYCLES: u32 = 20;
 /// Cycles for the registers of a loop's turn.
@@ -28,20 +28,20 @@ const fn kernel_cycles(words: u32) -> u32 {
 /// that the measurement takes.)
 const fn check_cycles(number: u32, words: u32) -> u32 {
     match number {
+        call::Fill::NUMBER => 150,
+        call::Gemm::NUMBER | call::GemmHalf::NUMBER => 790,
+        call::PrepWindow::NUMBER => 570,
         call::Conv::NUMBER | call::ConvHalf::NUMBER => 3250,
         call::ConvWgrad::NUMBER | call::ConvWgradHalf::NUMBER => 3150,
         call::Pool::NUMBER | call::PoolGrad::NUMBER | call::Pool8::NUMBER => 1960,
         call::OptimizerStep::NUMBER => 1170,
         call::Product8::NUMBER => 840,
-        call::WidenColumns::NUMBER => 750,
+        call::WidenColumns::NUMBER | call::PrepWindowHalf::NUMBER => 750,
         call::WidenWindow::NUMBER => 450,
         _ => 100 + 50 * words,
     }
 }
-/// Cycles more for a transfer: rows clamped, memories checked, queued.
-const TRANSFER_CYCLES: u32 = 560;
-/// The same for one that has been found sound before.
-const SOUND_TRANSFER_CYCLES: u32 = 330;
+
 /// Processor time to charge: none on a real core, which takes it.
 #[derive(Debug)]
 struct Charge(u32);
@@ -340,7 +340,7 @@ impl Interpreter {
                 // A transfer that does not change is read where it lies.
                 if code == opcode::DMA && patches == 0 {
                     if self.sound & self.bit != 0 && self.take_transfer(head, place, segment) {
-                        self.charged.add(SOUND_TRANSFER_CYCLES);
+                        self.charged.add(crate::SOUND_QUEUE_CYCLES);
                         return Deed::Transfer;
                     }
                     match self.deed(head, place, segment) {
@@ -415,7 +415,7 @@ impl Interpreter {
             (opcode::DMA, p) => {
                 // One that moves nothing is as good as sound.
                 self.sound |= self.bit;
-                self.charged.add(TRANSFER_CYCLES);
+                self.charged.add(crate::QUEUE_CYCLES);
                 transfer(p, bad, &mut self.transfer).map(|some| if some { Deed::Transfer } else { Deed::Nothing })
             }
             #[cfg(feature = "exchanges")]

@@ -43,6 +43,18 @@ pub use runtime::{run, run_limited};
 
 /// Cycles that the firmware takes for the interrupt at the end of each row of a transfer (measured: `cargo run --release -p spidnn
 /// --example runtime_truth`).
-pub const ROW_CYCLES: u32 = 95;
-/// From one row of a transfer to the next, beside its words: the same interrupt, and the controller's latency.
-pub const ROW_SETUP_NS: u32 = 370;
+pub const ROW_CYCLES: u32 = 86;
+/// Cycles that the firmware takes from that interrupt until a core that slept goes on: it looks whether all rows have ended (measured in the
+/// same way).
+pub const WAKE_CYCLES: u32 = 48;
+/// Cycles of a transfer beside those of every command until its first row begins: rows clamped, memories checked, queued.
+const QUEUE_CYCLES: u32 = 515;
+/// The same for one that has been found sound before.
+const SOUND_QUEUE_CYCLES: u32 = 285;
+/// Cycles that the firmware takes, once a transfer's first row has begun, until it goes on to the next command (measured in the same way).
+pub const SUBMITTED_CYCLES: u32 = 85;
+/// Cycles of the command of a transfer in a loop, its rows and the wait for its end apart.
+pub const TRANSFER_CYCLES: u32 = {
+    const WORDS: u32 = 10;
+    interpreter::COMMAND_CYCLES + WORDS * interpreter::WORD_CYCLES + QUEUE_CYCLES + SUBMITTED_CYCLES
+};

@@ -137,14 +137,36 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if std::env::args().any(|word| word == "exchanges") {
         return exchanges(&mut cycle, &mut fast);
     }
+    if std::env::args().any(|word| word == "transfers") {
+        return transfers(&mut cycle, &mut fast);
+    }
     println!("{:<42} {:>9} {:>9} {:>6}  (cycles for one)", "", "cycle", "fast", "ratio");
     for (name, cores, list) in cases {
         let chips = chip(cores, &list);
         let measured = [measure(&mut cycle, &chips)?, measure(&mut fast, &chips)?].map(|c| c / f64::from(TURNS));
         println!("{name:<42} {:>9.1} {:>9.1} {:>6.3}", measured[0], measured[1], measured[1] / measured[0]);
     }
+    transfers(&mut cycle, &mut fast)?;
     streams(&mut cycle, &mut fast)?;
     exchanges(&mut cycle, &mut fast)
+}
+
+/// Transfers of rows, waited for, and beside kernels: cycles of one turn, those that differ most at the end.
+fn transfers(cycle: &mut WireBoard<CycleLink>, fast: &mut VirtualBoard) -> Result<(), Box<dyn std::error::Error>> {
+    let turns = 100;
+    let mut lines = Vec::new();
+    for (name, cores, list) in lists::transfers(turns) {
+        let chips = chip(cores, &list);
+        let [a, b] = [measure(cycle, &chips)?, measure(fast, &chips)?].map(|cycles| cycles / f64::from(turns));
+        lines.push((b / a, format!("{name:<54} {a:>9.1} {b:>9.1} {:>6.3}", b / a)));
+    }
+    lines.sort_by(|(a, _), (b, _)| (a.ln().abs()).total_cmp(&b.ln().abs()));
+    println!(
+        "\n{:<54} {:>9} {:>9} {:>6}  (cycles for one, the worst at the end)",
+        "transfers", "cycle", "fast", "ratio"
+    );
+    lines.iter().for_each(|(_, line)| println!("{line}"));
+    Ok(())
 }
 
 /// Vectors that go up between neighbouring chips and down again, on some cores at once: cycles of one turn.

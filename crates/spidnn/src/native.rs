@@ -92,6 +92,7 @@ impl Core for NativeCore {
             tag: t.tag,
         };
         self.handle.dma(transfer).await;
+        self.handle.charge(spidnn_core::SUBMITTED_CYCLES.into());
     }
 
     async fn dma_done(&self, tag: u8) {

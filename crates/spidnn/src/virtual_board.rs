@@ -99,11 +99,10 @@ fn trouble(trouble: CoreTrouble, outcome: RunOutcome) -> Error {
     Error::Core { trouble, cores, time_s: outcome.time_ns as f64 * 1e-9 }
 }
 
-/// A configuration with what the firmware takes for a row of a transfer: it handles the end of each, and submits the next row
-/// then.
+/// A configuration with what the firmware takes for the end of each row of a transfer, and to go on after the last.
 pub(crate) fn with_firmware_times(mut config: SimConfig) -> SimConfig {
     config.timing.dma_interrupt_cycles = spidnn_core::ROW_CYCLES.into();
-    config.timing.dma_setup_ns = spidnn_core::ROW_SETUP_NS.into();
+    config.timing.dma_wake_cycles = spidnn_core::WAKE_CYCLES.into();
     config
 }
 

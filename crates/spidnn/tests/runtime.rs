@@ -145,6 +145,24 @@ fn neighbours_keep_up_with_their_link() {
 }
 
 #[test]
+fn transfers_take_the_fast_machine_the_same_time() {
+    let Some(mut cycle) = board(&CycleConfig::default()) else { return };
+    let mut fast = VirtualBoard::with_config(Machine::spin3(), SimConfig::default());
+    let mut far = Vec::new();
+    for (name, cores, list) in lists::transfers(20) {
+        let chips = chip(cores, &list);
+        let [a, b] = [&mut cycle as &mut dyn Board, &mut fast].map(|board| {
+            board.load(&chips).unwrap();
+            lists::run(board, &chips).unwrap()
+        });
+        if !(0.9..1.1).contains(&(b / a)) {
+            far.push(format!("{name}: fast {b:.0}, cycle {a:.0}: {:.3}", b / a));
+        }
+    }
+    assert!(far.is_empty(), "cycles:\n{}", far.join("\n"));
+}
+
+#[test]
 fn exchanges_take_the_fast_machine_the_same_time() {
     let Some(mut cycle) = board(&CycleConfig::default()) else { return };
     let mut fast = VirtualBoard::with_config(Machine::spin3(), SimConfig::default());

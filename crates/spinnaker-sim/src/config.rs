@@ -63,18 +63,20 @@ pub struct Timing {
     /// Fixed latency of each hardware DMA transfer, ns. (A transfer takes 0.15 to 0.25 us + 15 ns a word alone:
     /// fits the published planning figures.)
     pub dma_setup_ns: u64,
-    /// A hardware transfer that follows another takes no less, ns: the core's handler comes in between (86 cycles a row on the firmware, of
-    /// which its registers are charged by themselves).
-    pub dma_row_ns: u64,
     /// One DMA engine alone, quarter nanoseconds a word. 60: 15 ns, 267 MB/s (workshop slides, S. Temple 2015).
     pub dma_word_quarter_ns: u64,
     /// All engines of a chip together, quarter nanoseconds a word. 25: 6.25 ns, 640 MB/s (planning figure of
     /// application writers).
     pub sdram_word_quarter_ns: u64,
+    /// The same for what goes to SDRAM. 36: 444 MB/s ("about 400 to 500"; from memory).
+    pub sdram_write_word_quarter_ns: u64,
     /// Processor cycles to submit a hardware transfer: three buffered register writes and their operands.
     pub dma_submit_cycles: u64,
-    /// Processor cycles of the interrupt that ends a hardware transfer: entry 13 and a short handler.
+    /// Processor cycles of the interrupt that ends a hardware transfer: entry 13 and a short handler, which submits the next row but one of a
+    /// transfer of several.
     pub dma_interrupt_cycles: u64,
+    /// Processor cycles until a core that waited goes on after that interrupt.
+    pub dma_wake_cycles: u64,
     /// Processor cycles to send a packet: wait for the register, write payload and key (10 to 20).
     pub send_cycles: u64,
     /// Processor cycles to receive a packet in the interrupt: 200 ns is the low end of the published 200 to 1,000 ns.
@@ -117,11 +119,12 @@ impl Default for Timing {
     fn default() -> Self {
         Self {
             dma_setup_ns: 200,
-            dma_row_ns: 365,
             dma_word_quarter_ns: 60,
             sdram_word_quarter_ns: 25,
+            sdram_write_word_quarter_ns: 36,
             dma_submit_cycles: 8,
             dma_interrupt_cycles: 25,
+            dma_wake_cycles: 0,
             send_cycles: 15,
             receive_cycles: 40,
             core_short_ns: 25,

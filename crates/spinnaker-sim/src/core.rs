@@ -245,6 +245,19 @@ impl CoreInner {
         }
     }
 
+    /// The same, for one that may end what the program waits for. A program that waits for nothing else goes on after the handler; if it slept,
+    /// so many cycles later.
+    pub fn interrupt_waking(&mut self, time_ns: u64, cycles: u64, wake_cycles: u64) {
+        let resting = self.local_ns > time_ns && self.local_ns <= self.resting_ns;
+        if self.wake_ns != u64::MAX || resting {
+            return self.interrupt(time_ns, cycles);
+        }
+        // Until then it was at what it did before it waited, and at the handlers that came meanwhile.
+        let free_ns = self.local_ns + std::mem::take(&mut self.debt_ns);
+        self.local_ns = free_ns.max(time_ns);
+        self.busy(cycles + if free_ns > time_ns { 0 } else { wake_cycles });
+    }
+
     /// Time of the handler for packets that came evenly from `head_ns` to `time_ns`: what the processor did meanwhile took longer by that,
     /// and may not be over yet although it would be without.
     pub fn interrupts(&mut self, head_ns: u64, time_ns: u64, cycles: u64) {
@@ -408,7 +421,8 @@ impl CoreHandle {
             inner.fail(FAIL_DMA, [transfer.sdram, transfer.dtcm]);
             return;
         }
-        inner.busy(u64::from(self.cell.costs.dma_submit_cycles) * transfer.hardware_transfers());
+        // The controller takes two rows; the handler of their ends submits the others.
+        inner.busy(u64::from(self.cell.costs.dma_submit_cycles) * transfer.hardware_transfers().min(2));
         if transfer.direction == Direction::Out && !inner.gone {
             self.cell.note(Op::Keep(transfer));
         }

@@ -11,8 +11,8 @@
 //!
 //! # What is exact and what is approximated
 //!
-//! * DMA: engines of a chip share its bandwidth fluidly (processor sharing), each below its own limit. The fixed
-//!   latencies of the rows of one [`Transfer`] come before its first word.
+//! * DMA: engines of a chip share its bandwidth fluidly (processor sharing), each below its own limit. Each row of a [`Transfer`] takes
+//!   the fixed latency, then its share; bursts are not single events.
 //! * Packets: every packet is routed by the tables, first match first, with default routing. A *train* of packets with
 //!   consecutive keys is one event a hop; it holds a link for the time of all its packets, and trains that meet at a
 //!   link follow each other instead of mixing. What a router cannot pass on keeps the link before it busy.

@@ -117,11 +117,6 @@ impl Sharing {
         self.joining.insert(at, Joining { time_ns, words, core, word_quarter_ns });
     }
 
-    /// Engines that move words, or will.
-    pub fn engines(&self) -> u64 {
-        (self.active.len() + self.joining.len()) as u64
-    }
-
     /// Takes the core's engine off, wherever it stands.
     pub fn leave(&mut self, core: u32) {
         self.active.retain(|engine| engine.core != core);

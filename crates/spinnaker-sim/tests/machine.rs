@@ -415,18 +415,19 @@ fn losses_have_the_configured_rate_and_do_not_depend_on_trains() {
 
 /// Time for each of `cores` to read `rows` rows of `bytes`, ns.
 fn dma_ns(cores: u8, bytes: u32, rows: u32, stride: u32) -> u64 {
-    let mut sim = sim(Machine::spin3());
+    dma_timed_ns(&Timing::default(), Direction::In, cores, (bytes, rows, stride))
+}
+
+/// The same with these times and this direction.
+fn dma_timed_ns(timing: &Timing, way: Direction, cores: u8, (bytes, rows, stride): (u32, u32, u32)) -> u64 {
+    let mut sim = Simulator::new(Machine::spin3(), SimConfig { timing: *timing, ..SimConfig::default() });
     let ends = notes();
     for core in 1..=cores {
         let ends = Rc::clone(&ends);
         load(&mut sim, at(0, 0), core, move |core| async move {
             let start = core.now_cycles();
-            let transfer = Transfer {
-                rows,
-                sdram_stride: stride,
-                dtcm_stride: bytes,
-                ..row(Direction::In, SDRAM_USER_BASE, 0, bytes, 1)
-            };
+            let transfer =
+                Transfer { rows, sdram_stride: stride, dtcm_stride: bytes, ..row(way, SDRAM_USER_BASE, 0, bytes, 1) };
             core.dma(transfer).await;
             core.dma_done(1).await;
             ends.borrow_mut().push((core.now_cycles() - start) * 5);
@@ -439,7 +440,8 @@ fn dma_ns(cores: u8, bytes: u32, rows: u32, stride: u32) -> u64 {
 
 #[test]
 fn dma_has_the_published_rates() {
-    let overhead = 8 * 5 + 200;
+    // To submit it, the controller's latency, and the interrupt at its end.
+    let overhead = 8 * 5 + 200 + 25 * 5;
     // Alone: 15 ns a word, and the two-parameter model's 0.15 to 0.25 us.
     assert_eq!(dma_ns(1, 16 << 10, 1, 0), 4096 * 15 + overhead);
     assert_eq!(dma_ns(2, 16 << 10, 1, 0), 4096 * 15 + overhead);
@@ -447,14 +449,39 @@ fn dma_has_the_published_rates() {
     let shared = |cores: u64| 4096 * cores * 25 / 4 + overhead;
     assert!(dma_ns(4, 16 << 10, 1, 0).abs_diff(shared(4)) <= 5);
     assert!(dma_ns(16, 16 << 10, 1, 0).abs_diff(shared(16)) <= 5);
-    // Rows apart are transfers of their own (8 cycles each to submit), of which only the first one's latency is seen; a short one waits
-    // for the core's handler.
-    let submit_ns = 8 * 5;
-    assert_eq!(dma_ns(1, 1024, 8, 4096), 8 * 256 * 15 + 7 * submit_ns + overhead);
-    let row_ns = Timing::default().dma_row_ns;
-    assert_eq!(dma_ns(1, 16, 8, 1024), 4 * 15 + 7 * (row_ns + submit_ns) + overhead);
+    // 444 MB/s to the memory.
+    let out_ns = dma_timed_ns(&Timing::default(), Direction::Out, 16, (16 << 10, 1, 0));
+    assert!(out_ns.abs_diff(4096 * 16 * 9 + overhead) <= 5);
     // Rows that touch are one.
     assert_eq!(dma_ns(1, 256, 8, 256), 8 * 64 * 15 + overhead);
+}
+
+#[test]
+fn rows_apart_are_transfers_of_their_own() {
+    // The first two are submitted at once, the others by the handler, while the controller works on the row before.
+    let around = 2 * 8 * 5 + 25 * 5;
+    assert_eq!(dma_ns(1, 1024, 8, 4096), 8 * (200 + 256 * 15) + around);
+    assert_eq!(dma_ns(1, 16, 8, 1024), 8 * (200 + 4 * 15) + around);
+    // Cores in step wait for the memory together, and for their latencies again.
+    assert!(dma_ns(16, 16, 8, 1024).abs_diff(8 * (200 + 16 * 4 * 25 / 4) + around) <= 8);
+    // A handler that takes longer than a row takes that long for each, from the first end on.
+    let timing = Timing { dma_interrupt_cycles: 86, ..Timing::default() };
+    assert_eq!(dma_timed_ns(&timing, Direction::In, 1, (16, 8, 1024)), 2 * 8 * 5 + 200 + 4 * 15 + 8 * 86 * 5);
+}
+
+#[test]
+fn the_ends_of_rows_take_a_busy_core_their_handlers() {
+    let mut sim = sim(Machine::spin3());
+    let times = notes();
+    let out = Rc::clone(&times);
+    load(&mut sim, at(0, 0), 1, move |core| async move {
+        let rows = Transfer { rows: 8, sdram_stride: 64, ..row(Direction::In, SDRAM_USER_BASE, 0, 16, 0) };
+        core.dma(rows).await;
+        core.compute(10_000, |_| ()).await;
+        out.borrow_mut().push(core.now_cycles());
+    });
+    finish(&mut sim);
+    assert_eq!(times.take(), [2 * 8 + 10_000 + 8 * 25]);
 }
 
 #[test]
@@ -959,5 +986,5 @@ fn times_can_be_set() {
         core.dma(row(Direction::In, SDRAM_USER_BASE, 0, 4, 0)).await;
         core.dma_done(0).await;
     });
-    assert_eq!(finish(&mut sim), 40 + 1000 + 15 + 100_000);
+    assert_eq!(finish(&mut sim), 40 + 1000 + 15 + 125 + 100_000);
 }

@@ -8,8 +8,9 @@ use spidnn::board::Board;
 use spidnn::cycle_link::CycleLink;
 use spidnn::wire_board::WireBoard;
 use spidnn_compiler::ChipImage;
-use spidnn_core::command::{Command, Exchange, Item, LINK_CYCLES, Loop, Step, When, spacing_cycles};
+use spidnn_core::command::{Command, Dma, Exchange, Item, LINK_CYCLES, Loop, Step, When, spacing_cycles};
 use spidnn_core::program::{CoreConfig, CoreImage, RunBlock, barrier, memory};
+use spidnn_kernels::call::Fill;
 use spinnaker_host::{Boards, BootOptions, Options, Transceiver};
 use spinnaker_machine::{ChipXy, Link as Direction, Machine, Route, RoutingEntry};
 use spinnaker_sim::cycle::{CycleConfig, CycleMachine};
@@ -127,6 +128,57 @@ pub fn pair(cores: u8, words: u32, turns: u32, both: bool) -> BTreeMap<ChipXy, C
     parent.routes.push(RoutingEntry { key: 0, mask: 0xFFF0_0000, route: other });
     child.routes.push(RoutingEntry { key: key(1, 0), mask: 0xFFF0_0000, route: back });
     BTreeMap::from([(CHIP, parent), (NEIGHBOUR, child)])
+}
+
+/// Transfers whose times are held: rows, and bytes of a row.
+const ROWS: [(u32, u32); 12] = [
+    (1, 4),
+    (1, 64),
+    (1, 256),
+    (1, 1024),
+    (1, 16384),
+    (64, 4),
+    (64, 16),
+    (16, 64),
+    (64, 64),
+    (28, 112),
+    (16, 256),
+    (4, 1024),
+];
+
+/// Loops of transfers, each waited for or (`beside`) under way while kernels of about its time run, as in a pipeline: name, cores, list.
+pub fn transfers(turns: u32) -> Vec<(String, u8, Vec<Item>)> {
+    let mut cases = Vec::new();
+    for (rows, row_bytes) in ROWS {
+        for out in [0, 1] {
+            for cores in [1, 4, 17] {
+                for beside in [false, true] {
+                    let way = if out == 0 { "in" } else { "out" };
+                    let kernel = if beside { " beside a kernel" } else { "" };
+                    let name = format!("{rows} rows of {row_bytes} bytes {way} on {cores} cores{kernel}");
+                    // Rows are apart in SDRAM, together in data memory.
+                    let dma = Dma {
+                        out,
+                        sdram: DATA,
+                        row_bytes,
+                        rows,
+                        limit: rows,
+                        sdram_stride: row_bytes + 64,
+                        dtcm_stride: row_bytes,
+                        ..Dma::default()
+                    };
+                    let mut body = vec![step(Command::Dma(dma))];
+                    if beside {
+                        let fill = Fill { dst: 20480, count: (rows * row_bytes / 4 * 5).min(5000), value_bits: 0 };
+                        body.push(step(Command::Kernel(fill.into())));
+                    }
+                    body.push(step(Command::Wait { tag: 0 }));
+                    cases.push((name, cores, repeated(turns, body)));
+                }
+            }
+        }
+    }
+    cases
 }
 
 /// Cores and words of the chains whose times are held.

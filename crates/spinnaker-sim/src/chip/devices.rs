@@ -40,12 +40,9 @@ impl Chip {
         if let Some(transfer) = unit.local.dma.start(at) {
             let begin_ns = now_ps.div_ceil(1000) + self.noc.times.timing.dma_setup_ns;
             let words = u64::from(transfer.bytes() / 4 + u32::from(transfer.crc()));
-            let times = &self.noc.times;
-            let word_quarter_ns = if transfer.to_system() {
-                times.cycle.sdram_write_word_quarter_ns
-            } else {
-                times.timing.sdram_word_quarter_ns
-            };
+            let timing = &self.noc.times.timing;
+            let word_quarter_ns =
+                if transfer.to_system() { timing.sdram_write_word_quarter_ns } else { timing.sdram_word_quarter_ns };
             self.noc.sharing.join(begin_ns, words, core as u32, word_quarter_ns);
             self.watch_dma_start(core, transfer, now_ps);
         }

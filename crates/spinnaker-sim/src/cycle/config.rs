@@ -102,9 +102,6 @@ pub struct CycleTiming {
     pub local_write_cycles: u32,
     /// A load from SDRAM, ns: "over 100 ns" (workshop slides, S. Temple 2015).
     pub sdram_read_ns: u32,
-    /// DMA to SDRAM, all engines of a chip together, quarter nanoseconds a word. 36: 444 MB/s ("about 400 to 500"; from
-    /// memory). From SDRAM: [`Timing::sdram_word_quarter_ns`].
-    pub sdram_write_word_quarter_ns: u64,
     /// Each further word of a load of several, ns (3 to 4 cycles; from memory).
     pub burst_word_ns: u32,
     /// A load from system RAM, system controller or router, ns (15 to 20 cycles; from memory).
@@ -141,7 +138,6 @@ impl Default for CycleTiming {
             local_read_cycles: 5,
             local_write_cycles: 3,
             sdram_read_ns: 110,
-            sdram_write_word_quarter_ns: 36,
             burst_word_ns: 18,
             noc_read_ns: 85,
             ethernet_read_ns: 110,

@@ -106,7 +106,7 @@ impl Simulator {
         }
         for request in requests.drain(..) {
             match request {
-                Request::Dma(transfer, time_ns) => self.dma_submit(core, Queued { transfer, time_ns }),
+                Request::Dma(transfer, time_ns) => self.dma_submit(core, Queued { transfer, time_ns, rows_ended: 0 }),
                 Request::Send { key, words, count, time_ns, spacing_ns } => {
                     let tail_ns = time_ns + spacing_ns * u64::from(count - 1);
                     let chip = self.cores[core as usize].chip;

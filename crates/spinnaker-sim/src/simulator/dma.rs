@@ -1,6 +1,11 @@
 //! DMA: transfers of the cores' controllers through the chip's memory.
+//!
+//! Each row is a transfer of its own, as in the hardware: it takes the fixed latency and its share of the memory, and its end interrupts the
+//! core, whose handler gives the controller the next row but one. So short rows take the time of the handler, and rows of many cores that wait
+//! for the memory take their latency besides.
 
 use super::{Queued, Simulator, kind};
+use crate::CYCLE_NS;
 use crate::core::{Direction, wait};
 use crate::memory::Op;
 
@@ -21,19 +26,21 @@ impl Simulator {
         }
     }
 
-    /// The core's active transfer begins.
+    /// The next row of the core's active transfer begins: not before the one before it has ended, the transfer was submitted, and the controller
+    /// was given the row, which has room for two.
     fn dma_begin(&mut self, core: u32, not_before_ns: u64) {
         let sim = &self.cores[core as usize];
         let Some(queued) = &sim.active else { return };
         let timing = &self.config.timing;
-        let word_quarter_ns = timing.sdram_word_quarter_ns;
-        let sharing = &mut self.chips[sim.chip as usize].sharing;
-        let (rows, words) = (queued.transfer.hardware_transfers(), queued.transfer.words());
-        let word_ns = timing.dma_word_quarter_ns.max(word_quarter_ns * (1 + sharing.engines()));
-        let row_ns = words / rows.max(1) * word_ns / 4;
-        let wait_ns = rows.saturating_sub(1) * timing.dma_row_ns.saturating_sub(row_ns);
-        let time_ns = queued.time_ns.max(not_before_ns) + rows.min(1) * timing.dma_setup_ns + wait_ns;
-        sharing.join(time_ns, queued.transfer.words(), core, word_quarter_ns);
+        let word_quarter_ns = match queued.transfer.direction {
+            Direction::In | Direction::Code => timing.sdram_word_quarter_ns,
+            Direction::Out => timing.sdram_write_word_quarter_ns,
+        };
+        let rows = queued.transfer.hardware_transfers();
+        let words = queued.transfer.words() / rows.max(1);
+        let begin_ns = queued.time_ns.max(not_before_ns).max(sim.row_given_ns);
+        let time_ns = begin_ns + rows.min(1) * timing.dma_setup_ns;
+        self.chips[sim.chip as usize].sharing.join(time_ns, words, core, word_quarter_ns);
     }
 
     pub(super) fn dma_schedule(&mut self, chip: u32) {
@@ -57,14 +64,39 @@ impl Simulator {
         sharing.advance(now_ns, &self.config.timing);
         let mut finished = std::mem::take(&mut self.finished);
         sharing.finished(&mut finished);
-        for &core in &finished {
-            self.dma_end(core);
+        let mut ended = 0;
+        for i in 0..finished.len() {
+            let core = finished[i];
+            if self.dma_row_end(core) {
+                finished[ended] = core;
+                ended += 1;
+            }
         }
         self.dma_schedule(chip);
-        for &core in &finished {
+        for &core in &finished[..ended] {
             self.fire(core, wait::DMA);
         }
         self.finished = finished;
+    }
+
+    /// A row of the core's active transfer has ended; whether it was the last one.
+    fn dma_row_end(&mut self, core: u32) -> bool {
+        let sim = &mut self.cores[core as usize];
+        let Some(queued) = &mut sim.active else { return false };
+        let rows = queued.transfer.hardware_transfers();
+        queued.rows_ended += 1;
+        let last = queued.rows_ended >= rows;
+        // The handler gives the controller the next row but one; the next one it has from the handler before.
+        let cycles = self.config.timing.dma_interrupt_cycles * rows.min(1);
+        sim.row_given_ns = sim.row_handled_ns;
+        sim.row_handled_ns = sim.row_handled_ns.max(self.now_ns) + cycles * CYCLE_NS;
+        let wake_cycles = if last { self.config.timing.dma_wake_cycles } else { 0 };
+        sim.cell.inner.borrow_mut().interrupt_waking(self.now_ns, cycles, wake_cycles);
+        if last {
+            self.dma_end(core);
+        }
+        self.dma_begin(core, self.now_ns);
+        last
     }
 
     fn dma_end(&mut self, core: u32) {
@@ -72,7 +104,6 @@ impl Simulator {
         let Some(queued) = sim.active.take() else { return };
         sim.active = sim.waiting.take();
         let transfer = queued.transfer;
-        let bytes = transfer.words() * 4;
         match transfer.direction {
             Direction::In => sim.cell.note(Op::In(transfer)),
             Direction::Out => sim.cell.note(Op::Out(transfer)),
@@ -82,11 +113,8 @@ impl Simulator {
             let inner = &mut *sim.cell.inner.borrow_mut();
             inner.dma_queued -= 1;
             inner.tag_queued[usize::from(transfer.tag)] -= 1;
-            let cycles = self.config.timing.dma_interrupt_cycles * transfer.hardware_transfers();
-            inner.interrupt(self.now_ns, cycles);
         }
-        self.counters.dma_bytes += bytes;
+        self.counters.dma_bytes += transfer.words() * 4;
         self.note(u64::from(core) << 8 | 2);
-        self.dma_begin(core, self.now_ns);
     }
 }

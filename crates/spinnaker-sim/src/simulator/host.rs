@@ -192,6 +192,8 @@ impl Simulator {
             chip: chip_index,
             active: None,
             waiting: None,
+            row_given_ns: 0,
+            row_handled_ns: 0,
             timer_ns: u64::MAX,
             later_ns: u64::MAX,
             receive_free_ns: 0,

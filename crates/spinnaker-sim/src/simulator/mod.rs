@@ -146,6 +146,8 @@ mod kind {
 struct Queued {
     transfer: Transfer,
     time_ns: u64,
+    /// Hardware transfers of it that have ended.
+    rows_ended: u64,
 }
 
 /// What the simulator alone knows of a core.
@@ -165,6 +167,9 @@ struct CoreSim {
     /// The transfer that the DMA controller works on, and the one that waits.
     active: Option<Queued>,
     waiting: Option<Queued>,
+    /// When the controller was given the row that begins next, if its transfer was there; and when the handler of the last row's end is over.
+    row_given_ns: u64,
+    row_handled_ns: u64,
 }
 
 struct ChipSim {

@@ -43,8 +43,8 @@ pub struct ByteConv {
 const COLUMNS_BELOW: u32 = 16;
 
 /// Cycles of a transfer of its own, and of each of its rows.
-const TRANSFER_CYCLES: u64 = 900;
-const ROW_CYCLES: u64 = 60;
+const TRANSFER_CYCLES: u64 = spidnn_core::TRANSFER_CYCLES as u64;
+const ROW_CYCLES: u64 = spidnn_core::ROW_CYCLES as u64;
 
 /// How a convolution is shared out.
 #[derive(Debug, Clone)]
