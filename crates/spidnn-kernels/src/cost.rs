@@ -48,9 +48,10 @@ const ACCUMULATE: u64 = 10 + op::ADD;
 /// More for a finished sum of halves: shifted up by 22 (3), the test for an empty high word left out.
 const FINISH_HALVES: u64 = 2;
 
-/// More for a sum without terms, whose way is out of line.
-const FINISH_EMPTY: u64 = 15;
-const FINISH_EMPTY_HALVES: u64 = 40;
+/// More for a sum without terms, whose way is out of line; less for its addition, since a zero leaves that at once.
+const FINISH_EMPTY: u64 = 30;
+const FINISH_EMPTY_HALVES: u64 = 66;
+const ACCUMULATE_EMPTY: u64 = 26;
 
 /// Around a tile of four columns: sums cleared (8), width by columns (3), counters and pointers (9), the way into the unrolled loop (4), end of
 /// the last segment (4), registers of the finish (8), pointers to the next tile (17).
@@ -120,7 +121,8 @@ fn row(columns: u64, side_by_side: bool, segments: Segments, operands: Operands,
         Operands::Halves => FINISH + FINISH_HALVES + if empty { FINISH_EMPTY_HALVES } else { 0 },
     };
     let tile = |columns: u64| {
-        let added = if accumulate { TILE_ACCUMULATE + columns * ACCUMULATE } else { 0 };
+        let addition = ACCUMULATE - if empty { ACCUMULATE_EMPTY } else { 0 };
+        let added = if accumulate { TILE_ACCUMULATE + columns * addition } else { 0 };
         let around = if columns == 4 { TILE } else { TILE_NARROW };
         around + segments.cycles(columns, operands) + columns * finish + added
     };
@@ -307,13 +309,14 @@ fn inside(axis: &Axis, k: u32, first: u32, end: u32) -> u64 {
 ///                                                  rsbmi t, t, #0           1
 ///                                                  str   t, [q], step       1
 /// ```
-/// Elements that are left over take 8 and 15 cycles.
-fn align(elements: u64) -> u64 {
-    elements / 4 * 4 * 14 + elements % 4 * 23
+/// Elements that are left over take 8 and 15 cycles. Around a line there are two calls, registers and the ends of the loops, less where nothing is in it.
+fn line(elements: u64) -> u64 {
+    let around = if elements == 0 { LINE_EMPTY } else { LINE };
+    around + elements / 4 * 4 * 14 + elements % 4 * 23
 }
 
-/// Around a line: two calls, registers, ends of the loops.
 const LINE: u64 = 115;
+const LINE_EMPTY: u64 = 83;
 /// Around a block that shares an exponent: exponent from the largest element, tests for zero, NaN, subnormal, store; compiled code.
 const BLOCK: u64 = 110;
 
@@ -321,9 +324,9 @@ const BLOCK: u64 = 110;
 pub fn prep2d(call: &Prep2d) -> u64 {
     let (rows, cols) = (u64::from(call.rows), u64::from(call.cols));
     CALL + match call.axis {
-        0 => BLOCK + rows * (LINE + align(cols)),
-        1 => rows * (BLOCK + LINE + align(cols)),
-        _ => cols * (BLOCK + LINE + align(rows)),
+        0 => BLOCK + rows * line(cols),
+        1 => rows * (BLOCK + line(cols)),
+        _ => cols * (BLOCK + line(rows)),
     }
 }
 
@@ -331,13 +334,13 @@ pub fn prep2d(call: &Prep2d) -> u64 {
 pub fn prep_conv_backward(call: &PrepConvBackward) -> u64 {
     // Without channels there is nothing at the taps.
     let taps = if call.co == 0 || call.ci == 0 { 0 } else { u64::from(call.kh) * u64::from(call.kw) };
-    CALL + u64::from(call.ci) * (BLOCK + taps * (LINE + align(call.co.into())))
+    CALL + u64::from(call.ci) * (BLOCK + taps * line(call.co.into()))
 }
 
 /// Cycles of [`PrepWindow`].
 pub fn prep_window(call: &PrepWindow) -> u64 {
     let (from, to) = call.held();
-    CALL + BLOCK + LINE + 240 + align(u64::from(to - from) * u64::from(call.row_words))
+    CALL + BLOCK + 240 + line(u64::from(to - from) * u64::from(call.row_words))
 }
 
 /// Cycles of [`Fill`]: STM of eight words twice, SUBS, BHS for 16 words (20); single words SUBS, STR, BNE (5).
@@ -405,14 +408,17 @@ pub fn pool_grad(call: &PoolGrad, y: &Axis, x: &Axis, (first, end): (u32, u32)) 
         ours += u64::from(high.min(iy_end).saturating_sub(low.max(iy0)));
     }
     let width = u64::from(call.out_w);
-    let columns = windows(x, 0, call.out_w).1;
+    let (full_x, columns) = windows(x, 0, call.out_w);
+    // Windows that hold cells; those of nothing divide by zero, which is soon done.
+    let full = windows(y, first, end).0 * full_x;
     let work = match call.mode {
         0 => {
             let share = outputs * ours / rows.max(1);
             outputs * 265 + channels * (outputs * 58 + (rows * columns + outputs) * 11 + share * (28 + op::ADD))
         }
         _ => {
-            let channel = outputs * (84 + op::DIV) + width * (rows * 12 + ours * 29) + ours * columns * (21 + op::ADD);
+            let channel =
+                outputs * 84 + full * op::DIV + width * (rows * 12 + ours * 29) + ours * columns * (21 + op::ADD);
             outputs * (285 + op::FROM_INTEGER) + channels * channel
         }
     };

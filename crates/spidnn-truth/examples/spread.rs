@@ -37,7 +37,7 @@ fn main() {
             for sizes in ["any", "layer"] {
                 let case = |seed: u64| match (image, sizes) {
                     ("rest", "any") => cases::random_of_all(number, seed, Data::Usual, 0),
-                    ("rest", _) => cases::random_of_all(number, seed, Data::Usual, 1),
+                    ("rest", _) => layers::random_of_rest(number, seed),
                     ("formats", "any") => formats::random(number, 2 * seed),
                     (_, "any") => cases::random(number, seed, Data::Usual, 0),
                     _ => layers::random(number, seed),
@@ -47,7 +47,10 @@ fn main() {
         }
     }
     spreads.sort_by(|a, b| b.worst().total_cmp(&a.worst()));
-    println!("{:22} {:8} {:6} {:>7} {:>7} {:>7} {:>8}", "kernel", "image", "sizes", "lowest", "all", "highest", "beyond");
+    println!(
+        "{:22} {:8} {:6} {:>7} {:>7} {:>7} {:>8}",
+        "kernel", "image", "sizes", "lowest", "all", "highest", "beyond"
+    );
     for spread in spreads {
         let Spread { name, image, sizes, ratios: [low, all, high], beyond } = spread;
         println!("{name:22} {image:8} {sizes:6} {low:>7.3} {all:>7.3} {high:>7.3} {beyond:>8}");

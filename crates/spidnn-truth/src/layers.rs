@@ -46,9 +46,18 @@ pub fn random(kernel: u32, seed: u64) -> Case {
             m.with(PrepConvBackwardHalf { src, dst, exps, kh, kw, ci, co })
         }
         PrepWindowHalf::NUMBER => {
-            let (rows, pixels, channels) = (r.between(1, 8), r.between(7, 28), r.one_of(&[1, 2, 3, 4, 5, 6, 8, 16, 32]));
+            let (rows, pixels, channels) =
+                (r.between(1, 8), r.between(7, 28), r.one_of(&[1, 2, 3, 4, 5, 6, 8, 16, 32]));
             let (x, exp) = (m.take(rows * pixels * channels), m.take(1));
-            m.with(PrepWindowHalf { x, first: r.between(0, 4) as i32 - 2, rows, limit: r.between(rows, 28), pixels, channels, exp })
+            m.with(PrepWindowHalf {
+                x,
+                first: r.between(0, 4) as i32 - 2,
+                rows,
+                limit: r.between(rows, 28),
+                pixels,
+                channels,
+                exp,
+            })
         }
         Widen::NUMBER => {
             let count = r.between(20, 1500);
@@ -90,8 +99,33 @@ pub fn random(kernel: u32, seed: u64) -> Case {
             let x = m.take(count);
             m.with(Scale { x, out: x, count, factor_bits: 0.3f32.to_bits() })
         }
+        Clip::NUMBER => {
+            let (count, mode) = (r.between(64, 240), r.between(1, 2));
+            let (x, sum_squares) = (m.take(count), m.positive(1));
+            let mut case = m.with(Clip { mode, x, count, limit_bits: 0.5f32.to_bits(), sum_squares });
+            // More than the limit: else there is nothing to do.
+            case.memory[sum_squares as usize / 4] = 9f32.to_bits();
+            case
+        }
         _ => cases::random(kernel, seed, Data::Usual, 1),
     }
+}
+
+/// As [`random`], of a kernel of [`cases::REST`] with the activations, losses and optimizers that only [`Bench::rest`](crate::Bench::rest) has. Activations get
+/// many numbers: their cycles depend on data, and the cost table has the mean.
+///
+/// # Panics
+/// If the kernel is none of these.
+#[must_use]
+pub fn random_of_rest(kernel: u32, seed: u64) -> Case {
+    if kernel != BiasAct::NUMBER {
+        let case = cases::random_of_all(kernel, seed, Data::Usual, 1);
+        return if case.call.number() == Clip::NUMBER { random(kernel, seed) } else { case };
+    }
+    let mut r = Random::new(!seed);
+    let (rows, cols) = (r.between(8, 12), r.between(60, 120));
+    let activation = r.one_of(cases::LARGE_ACTIVATIONS) as u32;
+    cases::bias_act(Memory::new(seed, Data::Usual), rows, cols, activation, r.between(0, 2) > 0, r.between(0, 1))
 }
 
 /// An axis of a picture: (inputs, kernel, stride, dilation, up, border, outputs).
@@ -296,8 +330,7 @@ fn widen_columns(mut m: Memory, r: &mut Random) -> Case {
     let (step, outputs, border) = (r.between(1, 2), r.between(1, 4), r.between(0, 2));
     let row = ((border + width + border) * rows * channels).div_ceil(2) + 1;
     let src_row = (width * channels).div_ceil(4);
-    let (src, dst, odd) =
-        (m.take((rows + step * outputs) * src_row), m.take(outputs * row), m.take(outputs * row));
+    let (src, dst, odd) = (m.take((rows + step * outputs) * src_row), m.take(outputs * row), m.take(outputs * row));
     m.with(WidenColumns {
         src,
         src_row,

@@ -104,7 +104,7 @@ pub fn prep_half(call: &PrepHalf) -> u64 {
 pub fn prep_conv_backward_half(call: &PrepConvBackwardHalf) -> u64 {
     let taps = if call.co == 0 || call.ci == 0 { 0 } else { u64::from(call.kh) * u64::from(call.kw) };
     let co = u64::from(call.co);
-    CALL + 310 + u64::from(call.ci) * (107 + taps * (70 + largest(co) + line(co)))
+    CALL + 310 + u64::from(call.ci) * (107 + taps * (70 + largest(co) + group(co)))
 }
 
 /// Cycles of [`PrepWindowHalf`]: rows where channels are even in number, else pixels; one channel in one go (16 a number).

@@ -52,7 +52,7 @@ impl Kernel for Softmax {
     }
 
     fn cycles(&self) -> u64 {
-        if self.cols == 0 {
+        if self.rows == 0 || self.cols == 0 {
             return op::ENTRY;
         }
         op::ENTRY + u64::from(self.rows) * softmax_row_cycles(u64::from(self.cols))
@@ -85,6 +85,6 @@ impl Kernel for SoftmaxGrad {
 
     fn cycles(&self) -> u64 {
         let elements = compiled(area(self.rows, self.cols), 4, 2 * (op::MUL + op::ADD) + op::NUMBER);
-        if self.cols == 0 { op::ENTRY } else { op::ENTRY + 45 + u64::from(self.rows) * 30 + elements }
+        if self.rows == 0 || self.cols == 0 { op::ENTRY } else { op::ENTRY + 45 + u64::from(self.rows) * 30 + elements }
     }
 }

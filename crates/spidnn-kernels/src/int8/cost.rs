@@ -9,16 +9,18 @@ use crate::cost::{CALL, windows};
 use crate::num::cycles as op;
 
 /// Around a tile: pointers, counters and the way into the unrolled loop (14), pointers and constants of the finish (7), pointers of the next tile
-/// and loop (14), with what the end of the last segment takes (10).
-const TILE: u64 = 45;
+/// and loop (11), with what the end of the last segment takes (10).
+const TILE: u64 = 42;
 /// From a segment to the next: end of the loop (9), branch (3), pointers and counters (6), the way into the loop (4).
 const SEGMENT: u64 = 22;
 /// From a turn of the unrolled loop to the next.
 const TURN: u64 = 11;
 /// What all lines share: steps and addresses.
-const SHAPE: u64 = 130;
-/// Set-up of a row of tiles: the kernel's own loop in Rust.
-const LINE: u64 = 120;
+const SHAPE: u64 = 185;
+/// Set-up of a row of tiles: the kernel's own loop in Rust; less for the first row of a panel, whose addresses are at hand, and of a last pixel in the same row.
+const LINE: u64 = 160;
+const FIRST_LINE: u64 = 44;
+const LAST_PIXEL: u64 = 105;
 
 /// What the kernels' own loops in Rust take: which rows of a window there are, its border, those rows in one call, a row by itself, the shifted copy of a
 /// row; which rows of outputs there are, and an output.
@@ -91,11 +93,11 @@ pub fn product8(call: &Product8) -> u64 {
         TILE + segments * segment + segments.saturating_sub(1) * SEGMENT + columns * COLUMN + p * columns * FINISH
     };
     let line = |columns: u64| {
-        let many = if pixels >= 2 { LINE + pixels / 2 * tile(2, columns) } else { 0 };
-        let last = if pixels % 2 == 1 { LINE + tile(if columns == whole { 1 } else { 2 }, columns) } else { 0 };
-        many + last
+        let last = if pixels % 2 == 1 { tile(if columns == whole { 1 } else { 2 }, columns) } else { 0 };
+        let both = if pixels % 2 == 1 && pixels > 1 { LAST_PIXEL } else { 0 };
+        rows * (LINE + pixels / 2 * tile(2, columns) + both + last) - FIRST_LINE
     };
-    CALL + SHAPE + rows * (n / whole * line(whole) + if n % whole > 0 { line(n % whole) } else { 0 })
+    CALL + SHAPE + n / whole * line(whole) + if n % whole > 0 { line(n % whole) } else { 0 }
 }
 
 /// Cycles of [`Widen`], for a word of four bytes: LDR and SUBS (2), eight shifts, two ORR with a shift and a shift each (3), STM of two (2), BNE (3);
@@ -129,11 +131,13 @@ pub fn widen_window(call: &WidenWindow) -> u64 {
         (_, true) => 75 + row_of_words(columns / 4) + columns % 4 * BYTE,
         _ => 38 + columns * BYTE,
     };
+    // Which rows there are is soon known of none.
+    let found = if held == 0 { HELD / 2 } else { HELD };
     let bytes = if held == 0 || columns == 0 { 0 } else { held * held_row + if whole { ROWS } else { 0 } };
     let apart = if whole && !copied { 0 } else { rows * ROW };
     let copy = if copied { rows * copy(row) } else { 0 };
     let border = if call.covers((from, to)) { 0 } else { BORDER + filled(rows * row) };
-    CALL + HELD + border + bytes + apart + copy
+    CALL + found + border + bytes + apart + copy
 }
 
 /// The shifted copy of a row of words.
