@@ -12,8 +12,10 @@ use crate::call::{Conv, ConvWgrad, CopyRows, Fill, Gemm, Pool, PoolGrad, Prep2d,
 use crate::block::{Axis, Operands, window};
 use crate::num::cycles as op;
 
+mod check;
 mod half;
 
+pub use check::check;
 pub use half::{prep_conv_backward_half, prep_half, prep_window_half};
 
 /// Entry of a kernel: dispatch, registers saved and restored, parameters, return.
@@ -408,7 +410,7 @@ pub fn pool_grad(call: &PoolGrad, y: &Axis, x: &Axis, (first, end): (u32, u32)) 
         ours += u64::from(high.min(iy_end).saturating_sub(low.max(iy0)));
     }
     let width = u64::from(call.out_w);
-    let (full_x, columns) = windows(x, 0, call.out_w);
+    let (full_x, columns) = if first < end { windows(x, 0, call.out_w) } else { (0, 0) };
     // Windows that hold cells; those of nothing divide by zero, which is soon done.
     let full = windows(y, first, end).0 * full_x;
     let work = match call.mode {

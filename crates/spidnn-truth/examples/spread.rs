@@ -71,10 +71,12 @@ fn spread(
         if kernel.is_some_and(|kernel| kernel != name && kernel != "all") {
             return None;
         }
-        let Verdict::Done { run_cycles, .. } = bench.run(&case.call, &mut case.memory.clone()) else { continue };
+        let Verdict::Done { check_cycles, run_cycles } = bench.run(&case.call, &mut case.memory.clone()) else {
+            continue;
+        };
         let by_table = case.call.cycles();
         if kernel.is_some() {
-            println!("{image}\t{sizes}\t{run_cycles}\t{by_table}\t{:?}", case.call);
+            println!("{image}\t{sizes}\t{run_cycles}\t{by_table}\t{check_cycles}\t{:?}", case.call);
         }
         let ratio = run_cycles as f64 / by_table as f64;
         (low, high) = (low.min(ratio), high.max(ratio));
