@@ -26,13 +26,12 @@ fn main() {
     let calls = arguments.next().and_then(|count| count.parse().ok()).unwrap_or(40);
     let kernel = arguments.next();
     let mut spreads = Vec::new();
-    let images: [(&'static str, fn() -> Bench, &[u32]); 3] = [
-        ("train", Bench::train, cases::KERNELS),
-        ("rest", Bench::rest, cases::REST),
-        ("formats", Bench::formats, formats::KERNELS),
+    let images = [
+        ("train", Bench::train(), cases::KERNELS),
+        ("rest", Bench::rest(), cases::REST),
+        ("formats", Bench::formats(), formats::KERNELS),
     ];
-    for (image, bench, kernels) in images {
-        let mut bench = bench();
+    for (image, mut bench, kernels) in images {
         for &number in kernels {
             for sizes in ["any", "layer"] {
                 let case = |seed: u64| match (image, sizes) {
