@@ -228,6 +228,10 @@ macro_rules! kernels {
             pub fn cycles(&self) -> u64 {
                 match self { $( KernelCall::$name(k) => crate::Kernel::cycles(k), )* }
             }
+            /// Cycles of [`KernelCall::check`] on a core, where the call is sound.
+            pub fn check_cycles(&self) -> u64 {
+                crate::cost::check(self)
+            }
         }
         $( impl From<$name> for KernelCall { fn from(k: $name) -> KernelCall { KernelCall::$name(k) } } )*
     };

@@ -237,7 +237,8 @@ pub fn random(kernel: u32, seed: u64, data: Data, size: u32) -> Case {
         }
         Scale::NUMBER => {
             let (x, out) = (m.take(count), m.take(count));
-            let factor_bits = m.number();
+            // The usual factor is not zero.
+            let factor_bits = m.number() | if data == Data::Usual { 0x3E80_0000 } else { 0 };
             m.with(Scale { x, out: r.one_of(&[x, out]), count, factor_bits })
         }
         ColumnSum::NUMBER => {

@@ -151,8 +151,12 @@ fn conv_half(random: &mut Random, any: bool) -> Case {
         out_w: out(in_w, kw),
         stride_y: stride,
         stride_x: stride,
+        dilation_y: 1,
+        dilation_x: 1,
         pad_y: pad,
         pad_x: pad,
+        up_y: 1,
+        up_x: 1,
         ..Default::default()
     };
     let (call, memory) = conv_half_of(random, sizes, any);
@@ -161,7 +165,7 @@ fn conv_half(random: &mut Random, any: bool) -> Case {
 }
 
 /// A convolution with these sizes, its buffers one behind the other, and what they hold.
-fn conv_half_of(random: &mut Random, sizes: ConvHalf, any: bool) -> (ConvHalf, Vec<u32>) {
+pub(crate) fn conv_half_of(random: &mut Random, sizes: ConvHalf, any: bool) -> (ConvHalf, Vec<u32>) {
     let mut memory = vec![0; PROGRAM_WORDS];
     let columns = sizes.co_tile;
     let w = 8 + 4 * sizes.in_h * sizes.in_w * sizes.in_c;
@@ -171,46 +175,30 @@ fn conv_half_of(random: &mut Random, sizes: ConvHalf, any: bool) -> (ConvHalf, V
     exponents(random, &mut memory[..2], any);
     exponents(random, &mut memory[w_exps as usize / 4..][..columns as usize], any);
     numbers(random, &mut memory[y as usize / 4..], false);
-    let (dilation_y, dilation_x, up_y, up_x) = (1, 1, 1, 1);
-    let call = ConvHalf { x: 8, w, w_stride: columns, w_exps, y, dilation_y, dilation_x, up_y, up_x, ..sizes };
-    (call, memory)
+    (ConvHalf { x: 8, w, w_stride: columns, w_exps, y, ..sizes }, memory)
 }
 
 fn wgrad_half(random: &mut Random, any: bool) -> Case {
-    let mut memory = vec![0; PROGRAM_WORDS];
     let (kh, kw, ci_tile, co_tile) =
         (random.between(1, 3), random.between(1, 3), random.between(1, 5), random.between(1, 7));
     let (in_h, in_w) = (random.between(3, 7), random.between(3, 7));
-    let in_c = ci_tile.div_ceil(2);
     let (out_h, out_w) = (in_h + 1 - kh, in_w + 1 - kw);
-    let dy = 8 + 4 * in_h * in_w * in_c;
-    let dw = dy + 4 * out_h * out_w * co_tile.div_ceil(2);
+    let rows = random.between(1, out_h);
+    let (stride_y, stride_x, dilation_y, dilation_x) = (1, 1, 1, 1);
+    let in_c = ci_tile.div_ceil(2);
+    let sizes = ConvWgradHalf { in_h, in_w, in_c, ci_tile, co_tile, rows, out_h, out_w, kh, kw, ..Default::default() };
+    wgrad_half_of(random, ConvWgradHalf { stride_y, stride_x, dilation_y, dilation_x, ..sizes }, any)
+}
+
+/// A weights' gradient with these sizes, its buffers one behind the other, and what they hold.
+pub(crate) fn wgrad_half_of(random: &mut Random, sizes: ConvWgradHalf, any: bool) -> Case {
+    let mut memory = vec![0; PROGRAM_WORDS];
+    let dy = 8 + 4 * sizes.in_h * sizes.in_w * sizes.in_c;
+    let dw = dy + 4 * sizes.rows * sizes.out_w * sizes.co_tile.div_ceil(2);
     halves(random, &mut memory);
     exponents(random, &mut memory[..2], any);
     numbers(random, &mut memory[dw as usize / 4..], false);
-    let call = ConvWgradHalf {
-        x: 8,
-        x_exp: 0,
-        in_h,
-        in_w,
-        in_c,
-        ci_tile,
-        dy,
-        dy_exp: 4,
-        co_tile,
-        rows: random.between(1, out_h),
-        out_h,
-        out_w,
-        dw,
-        kh,
-        kw,
-        stride_y: 1,
-        stride_x: 1,
-        dilation_y: 1,
-        dilation_x: 1,
-        ..Default::default()
-    };
-    Case { call: call.into(), memory }
+    Case { call: ConvWgradHalf { x: 8, x_exp: 0, dy, dy_exp: 4, dw, ..sizes }.into(), memory }
 }
 
 /// A random call of a kernel, with data.
@@ -550,8 +538,12 @@ fn add_convolutions(all: &mut Vec<Named>) {
             out_w: out,
             stride_y: 1,
             stride_x: 1,
+            dilation_y: 1,
+            dilation_x: 1,
             pad_y: pad,
             pad_x: pad,
+            up_y: 1,
+            up_x: 1,
             ..Default::default()
         };
         let (call, memory) = conv_half_of(&mut Random::new(7), sizes, false);

@@ -20,6 +20,7 @@
 pub mod cases;
 pub mod formats;
 pub mod functions;
+pub mod layers;
 mod random;
 
 pub use random::Random;

@@ -175,7 +175,7 @@ impl PoolGrad {
         self.iy_end() <= self.iy0 || self.in_w == 0 || self.channels == 0
     }
     /// Output rows `first..end` whose windows hold any of the input rows.
-    fn windows(&self) -> (u32, u32) {
+    pub(crate) fn windows(&self) -> (u32, u32) {
         if self.kh == 0 || self.out_w == 0 {
             return (0, 0);
         }

@@ -188,11 +188,14 @@ impl Kernel for BiasAct {
     fn cycles(&self) -> u64 {
         let Ok(kind) = activation(self.activation) else { return 0 };
         let (rows, cols) = (u64::from(self.rows), u64::from(self.cols));
-        let bias = if self.bias == NONE { 0 } else { rows * (30 + loop_of(cols, op::ADD)) };
+        if rows == 0 || cols == 0 {
+            return op::ENTRY;
+        }
+        let bias = if self.bias == NONE { 0 } else { rows * loop_of(cols, op::ADD) };
         // Rows with a gap between them one by one.
         let (loops, count) = if self.stride == self.cols { (1, rows * cols) } else { (rows, cols) };
         let [n, cycles] = activation_loops(kind);
-        op::ENTRY + bias + loops * n * (loop_of(count, 0) + 15) + rows * cols * cycles
+        op::ENTRY + 20 + bias + loops * (35 + n * (loop_of(count, 0) - 20)) + rows * cols * cycles
     }
 }
 

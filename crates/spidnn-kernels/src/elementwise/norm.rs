@@ -49,7 +49,12 @@ impl Kernel for NormCoefficients {
     }
 
     fn cycles(&self) -> u64 {
-        op::ENTRY + compiled(self.count.into(), 8, 2 * op::ADD + RECIPROCAL_SQRT + 2 * op::MUL + 3 * op::NUMBER)
+        // Without a vector there is no operation; the shift is subtracted from zero.
+        let has = |address: u32, cycles: u64| if address == NONE { 0 } else { cycles };
+        let optional =
+            has(self.gamma, op::MUL + 9) + has(self.beta, op::AROUND) + has(self.inv, op::AROUND + op::NUMBER);
+        let cycles = 2 * op::ADD + RECIPROCAL_SQRT + op::MUL + 2 * op::NUMBER + optional;
+        op::ENTRY + 40 + compiled(self.count.into(), 8, cycles)
     }
 }
 
@@ -79,7 +84,8 @@ impl Kernel for Normalise {
     }
 
     fn cycles(&self) -> u64 {
-        op::ENTRY + compiled(area(self.rows, self.cols), 4, op::ADD + op::MUL + op::NUMBER)
+        let elements = compiled(area(self.rows, self.cols), 3, op::ADD + op::MUL + op::NUMBER);
+        if self.rows == 0 || self.cols == 0 { op::ENTRY } else { op::ENTRY + 40 + u64::from(self.rows) * 31 + elements }
     }
 }
 
@@ -126,6 +132,8 @@ impl Kernel for NormGrad {
     }
 
     fn cycles(&self) -> u64 {
-        op::ENTRY + compiled(area(self.rows, self.cols), 10, 3 * op::ADD + 6 * op::MUL + op::NUMBER)
+        let gamma = if self.gamma == NONE { 0 } else { op::MUL + 6 };
+        let elements = compiled(area(self.rows, self.cols), 10, 3 * op::ADD + 5 * op::MUL + gamma);
+        if self.rows == 0 || self.cols == 0 { op::ENTRY } else { op::ENTRY + 65 + u64::from(self.rows) * 33 + elements }
     }
 }

@@ -80,7 +80,7 @@ impl Kernel for OptimizerStep {
             }
             Optimizer::SgdNesterov => (6, 3 * op::MUL + 3 * op::ADD),
             Optimizer::RmsProp => (
-                9 + 2 * has(self.m) + 5 * has(self.x),
+                9 + 2 * has(self.m) + 2 * has(self.x),
                 4 * op::MUL
                     + 3 * op::ADD
                     + op::SQRT
@@ -88,7 +88,7 @@ impl Kernel for OptimizerStep {
                     + has(self.m) * (op::MUL + op::ADD)
                     + has(self.x) * (3 * op::MUL + 2 * op::ADD),
             ),
-            Optimizer::Adam => (12, 4 * op::MUL + 6 * op::ADD + op::SQRT + op::DIV),
+            Optimizer::Adam => (10, 4 * op::MUL + 6 * op::ADD + op::SQRT + op::DIV),
         };
         let decay = if self.decay == 1 { compiled(count, 2, op::MUL + op::ADD) } else { 0 };
         op::ENTRY + 300 + compiled(count, operations, cycles) + decay

@@ -52,6 +52,9 @@ impl Kernel for Softmax {
     }
 
     fn cycles(&self) -> u64 {
+        if self.rows == 0 || self.cols == 0 {
+            return op::ENTRY;
+        }
         op::ENTRY + u64::from(self.rows) * softmax_row_cycles(u64::from(self.cols))
     }
 }
@@ -81,7 +84,7 @@ impl Kernel for SoftmaxGrad {
     }
 
     fn cycles(&self) -> u64 {
-        let count = area(self.rows, self.cols);
-        op::ENTRY + u64::from(self.rows) * 40 + compiled(count, 4, 2 * (op::MUL + op::ADD))
+        let elements = compiled(area(self.rows, self.cols), 4, 2 * (op::MUL + op::ADD) + op::NUMBER);
+        if self.rows == 0 || self.cols == 0 { op::ENTRY } else { op::ENTRY + 45 + u64::from(self.rows) * 30 + elements }
     }
 }
