@@ -1,6 +1,6 @@
 //! What a command list says, one deed after the other: loops, conditions and patches are resolved here, without waiting for anything.
 
-use spidnn_kernels::call::{self, CALL_WORDS_MAX};
+use spidnn_kernels::call::CALL_WORDS_MAX;
 use spidnn_kernels::dtcm::times;
 use spidnn_kernels::{DecodeError, KernelCall};
 
@@ -24,24 +24,6 @@ const TURN_CYCLES: u32 = 120;
 const fn kernel_cycles(words: u32) -> u32 {
     40 + 4 * words
 }
-/// Cycles more for one whose buffers are checked. (Measured: `check` in `cargo run --release -p spidnn-truth --example kernels`, less the 240
-/// that the measurement takes.)
-const fn check_cycles(number: u32, words: u32) -> u32 {
-    match number {
-        call::Fill::NUMBER => 150,
-        call::Gemm::NUMBER | call::GemmHalf::NUMBER => 790,
-        call::PrepWindow::NUMBER => 570,
-        call::Conv::NUMBER | call::ConvHalf::NUMBER => 3250,
-        call::ConvWgrad::NUMBER | call::ConvWgradHalf::NUMBER => 3150,
-        call::Pool::NUMBER | call::PoolGrad::NUMBER | call::Pool8::NUMBER => 1960,
-        call::OptimizerStep::NUMBER => 1170,
-        call::Product8::NUMBER => 840,
-        call::WidenColumns::NUMBER | call::PrepWindowHalf::NUMBER => 750,
-        call::WidenWindow::NUMBER => 450,
-        _ => 100 + 50 * words,
-    }
-}
-
 /// Processor time to charge: none on a real core, which takes it.
 #[derive(Debug)]
 struct Charge(u32);
@@ -247,9 +229,12 @@ impl Interpreter {
             return Ok(());
         }
         self.sound |= self.bit;
-        self.charged.add(check_cycles(self.call.number(), self.call.word_count() as u32));
         core.check_call(&self.call, memory::BUFFERS_END)
-            .map_err(|code| Failure::new(code, self.call.number(), self.place))
+            .map_err(|code| Failure::new(code, self.call.number(), self.place))?;
+        if !cfg!(target_os = "none") {
+            self.charged.add(self.call.check_cycles() as u32);
+        }
+        Ok(())
     }
 
     /// Takes a kernel's parameters as they are in the segment.
