@@ -151,7 +151,7 @@ impl Chip {
             return false;
         }
         let found = habits.known.iter().enumerate().find_map(|(index, known)| {
-            if !known.devices.are(&bus) {
+            if !known.devices.are(&bus) || known.beat.cycles >= next.period {
                 return None;
             }
             let room = next.alone_until.checked_sub(next.at + known.beat.cycles);
