@@ -75,6 +75,11 @@ impl CoreClock {
         self.anchor_cycles + ps.saturating_sub(self.anchor_ps).div_ceil(self.period_ps)
     }
 
+    /// The last cycle that has begun by this time.
+    pub fn cycles_by(&self, ps: u64) -> u64 {
+        self.anchor_cycles + ps.saturating_sub(self.anchor_ps) / self.period_ps
+    }
+
     /// From this cycle on the period is another.
     pub fn change(&mut self, cycles: u64, period_ps: u64) {
         (self.anchor_ps, self.anchor_cycles) = (self.ps(cycles), cycles);
@@ -103,6 +108,7 @@ mod tests {
     fn cycles_and_time_agree_over_a_change() {
         let mut clock = CoreClock::new(6250);
         assert_eq!((clock.ps(16), clock.cycles(100_000), clock.cycles(100_001)), (100_000, 16, 17));
+        assert_eq!((clock.cycles_by(99_999), clock.cycles_by(100_000), clock.cycles_by(106_249)), (15, 16, 16));
         clock.change(16, 5000);
         assert_eq!((clock.ps(18), clock.cycles(110_000), clock.ps(17)), (110_000, 18, 105_000));
     }

@@ -128,7 +128,7 @@ impl Chip {
         }
         self.noc.events.pop();
         self.drop_old_timers();
-        let alone_until = self.cores[core].clock.cycles(self.noc.events.next_ps()).min(other);
+        let alone_until = self.cores[core].clock.cycles_by(self.noc.events.next_ps()).min(other);
         self.noc.events.push(at_ps, timer);
         Some(Next { at, period, alone_until })
     }
@@ -194,21 +194,24 @@ impl Chip {
         rest.count
     }
 
-    /// Makes the wakes that are over at a time, and puts off the others no more.
-    fn leave_rest(&mut self, now_ps: u64) {
-        let Some(mut rest) = self.rest.take() else { return };
-        if self.make_wakes(&mut rest, now_ps) > 0 {
+    /// Makes the wakes that are over at a time, and puts off the others no more. Whether none is left.
+    fn leave_rest(&mut self, now_ps: u64) -> bool {
+        let Some(mut rest) = self.rest.take() else { return true };
+        let over = self.make_wakes(&mut rest, now_ps) == 0;
+        if !over {
             // The event for the end of the rest counts no more.
             self.schedule_timers(rest.core);
         }
+        over
     }
 
     /// Something happens here at a time.
     pub(super) fn end_rest(&mut self, now_ps: u64) {
         let Some(core) = self.rest.as_ref().map(|rest| rest.core) else { return };
-        self.leave_rest(now_ps);
         // If it is the next wake, that may be known, too.
-        if let Some(next) = self.next_wake(core) {
+        if self.leave_rest(now_ps)
+            && let Some(next) = self.next_wake(core)
+        {
             self.rest(core, &next);
         }
     }

@@ -716,3 +716,100 @@ fn the_router_counts_its_cycles_and_undelayed_packets() {
     let read = [0x30, 0x34, 0x38].map(|offset| row.read(0, 0, ROUTER + offset));
     assert_eq!(read, [0, 7500 * 10 / 75, 0]);
 }
+
+mod wakes_that_are_put_off {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Sleeps until the timer `r4` wakes it, and counts at `r5` and, on the bus, at `r11`. `r8`: interrupt controller.
+    const IDLE: [u32; 15] = [
+        0xEE07_6F90, // loop: mcr  p15, 0, r6, c7, c0, 4
+        0xE321_F013, //       msr  cpsr_c, #0x13
+        0xE321_F093, //       msr  cpsr_c, #0x93
+        0xEAFF_FFFB, //       b    loop
+        0xE92D_0003, // irq:  push {r0, r1}
+        0xE584_400C, //       str  r4, [r4, #12]
+        0xE595_0000, //       ldr  r0, [r5]
+        0xE280_0001, //       add  r0, r0, #1
+        0xE585_0000, //       str  r0, [r5]
+        0xE59B_1000, //       ldr  r1, [r11]
+        0xE081_1000, //       add  r1, r1, r0
+        0xE58B_1000, //       str  r1, [r11]
+        0xE588_8030, //       str  r8, [r8, #0x30]
+        0xE8BD_0003, //       pop  {r0, r1}
+        0xE25E_F004, //       subs pc, lr, #4
+    ];
+
+    /// Registers, clock, instructions, and what was counted.
+    type Done = (Vec<u32>, u64, u64, u32, Vec<u8>);
+
+    /// A core that a timer wakes each 1.5 us for 0.6 us, on a chip where something happens after each of these times, ps. What it has
+    /// done in the end, and how many events there were.
+    fn wake_among_events(rests: bool, gaps: &[u64]) -> (Done, u64) {
+        const CORE: usize = 3;
+        const PROGRAM: u32 = 0x100;
+        const PERIOD_CYCLES: u32 = 300;
+        const TIMER: u32 = 0x2100_0000;
+        const VIC: u32 = 0x1F00_0000;
+        const COUNTED: u32 = 0xF500_0100;
+        let mut row = Row::new(1);
+        row.chips[0].rests = rests;
+        let list = [
+            (VIC + 0x100, PROGRAM + 16),
+            (VIC + 0x200, 0x24),
+            (VIC + 0x10, 1 << 4),
+            (TIMER, PERIOD_CYCLES),
+            (TIMER + 8, 0xE2),
+        ];
+        list.iter().for_each(|&(address, value)| row.write(0, CORE, address, value));
+        let now_ps = row.now_ps;
+        assert!(row.chips[0].start(CORE, PROGRAM, now_ps));
+        let cpu = &mut row.chips[0].cores[CORE].cpu;
+        for (address, word) in (PROGRAM..).step_by(4).zip(IDLE).chain([(0x18, 0xE51F_FFF0)]) {
+            cpu.write_tcm(address, &word.to_le_bytes()).expect("instruction memory");
+        }
+        cpu.set_control(TCMS_ON);
+        cpu.set_cpsr(0xD2);
+        cpu.set_register(13, 0x0040_1000);
+        cpu.set_cpsr(0xD3);
+        for (register, value) in [(4, TIMER), (5, 0x0040_0200), (8, VIC), (11, COUNTED)] {
+            cpu.set_register(register, value);
+        }
+        // The slow clock has ticked, after that.
+        let mut at_ps = now_ps + 40_000 * NS;
+        for gap_ps in gaps {
+            at_ps += gap_ps;
+            row.chips[0].noc.events.push(at_ps, Event::RouterRetry);
+        }
+        // To shortly before a wake.
+        let period_ns = 5 * u64::from(PERIOD_CYCLES);
+        let periods = (at_ps - now_ps) / NS / period_ns + 20;
+        row.run((periods + 1) * period_ns - 50);
+        let end_ps = row.now_ps;
+        row.chips[0].settle(end_ps);
+        let counted = row.chips[0].noc.system_ram.word(COUNTED & 0x7FFF);
+        let cpu = &row.chips[0].cores[CORE].cpu;
+        let registers = (0..16).map(|register| cpu.register(register)).collect();
+        let done = (registers, cpu.cycles(), cpu.instructions(), counted, cpu.dtcm().to_vec());
+        (done, row.chips[0].happened)
+    }
+
+    #[test]
+    fn a_timer_that_only_counts_wakes_nobody_for_long() {
+        let ((done, rested), (_, executed)) =
+            (wake_among_events(true, &[3_000_000_000]), wake_among_events(false, &[3_000_000_000]));
+        assert!(done.3 > 2000 * 2000 / 2, "{} counted", done.3);
+        assert!(10 * rested < executed, "{rested} events of {executed}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+        /// Events at any picosecond, within wakes and between, some of them close together.
+        #[test]
+        fn wakes_among_events_are_as_if_executed(
+            gaps in prop::collection::vec(prop_oneof![0..12_000u64, 0..3_000_000u64, 400_000..700_000u64], 0..400),
+        ) {
+            prop_assert_eq!(wake_among_events(true, &gaps).0, wake_among_events(false, &gaps).0);
+        }
+    }
+}
