@@ -2,63 +2,35 @@
 
 mod common;
 
-use common::{MS, ask, boot, boot_image, boot_message, boot_messages, datagram, patch, scp, until_up};
+use common::spin3::{DATA_ABORT, STATE_IDLE, STATE_RUN_TIME_ERROR, UNDEFINED, booted, image, state};
+use common::{MS, ask, boot_message, boot_messages, datagram, scp};
 use spinnaker_machine::{ChipXy, Machine};
 use spinnaker_sim::cycle::{BOOT_PORT, CoreActivity, CycleConfig, CycleMachine};
 
 const READ: u16 = 2;
-/// Core states and run-time error codes of SARK.
-const STATE_RUN_TIME_ERROR: u8 = 2;
-const STATE_IDLE: u8 = 15;
-const DATA_ABORT: u8 = 5;
-const UNDEFINED: u8 = 2;
-
-fn image() -> Option<Vec<u8>> {
-    let Some(mut image) = boot_image() else {
-        println!("not run: no boot image (SPINNAKER_BOOT_IMAGE, or an installed SpiNNMan)");
-        return None;
-    };
-    patch(&mut image, 3, 1);
-    Some(image)
-}
-
-fn booted() -> Option<CycleMachine> {
-    let image = image()?;
-    let mut machine = CycleMachine::new(&Machine::spin3(), &CycleConfig::default());
-    boot(&mut machine, &image);
-    assert!(until_up(&mut machine, 5000));
-    Some(machine)
-}
-
 fn at(x: u8, y: u8) -> ChipXy {
     ChipXy::new(x, y)
-}
-
-/// State and run-time error code of a core (virtual number).
-fn vcpu(machine: &mut CycleMachine, chip: ChipXy, core: u8) -> (u8, u8) {
-    let block = machine.peek(chip, 0xE500_7000 + 128 * u32::from(core), 128).expect("a chip");
-    (block[0x2E], block[0x2C])
 }
 
 #[test]
 fn an_address_that_does_not_exist_is_a_data_abort_with_registers_kept() {
     let Some(mut machine) = booted() else { return };
-    assert_eq!(vcpu(&mut machine, at(0, 0), 4).0, STATE_IDLE);
+    assert_eq!(state(&mut machine, at(0, 0), 4).0, STATE_IDLE);
     assert_eq!(ask(&mut machine, scp(at(0, 0), 4, READ, [0x5000_0000, 4, 2], &[])), None);
-    assert_eq!(vcpu(&mut machine, at(0, 0), 4), (STATE_RUN_TIME_ERROR, DATA_ABORT));
+    assert_eq!(state(&mut machine, at(0, 0), 4), (STATE_RUN_TIME_ERROR, DATA_ABORT));
     let block = machine.peek(at(0, 0), 0xE500_7000 + 128 * 4, 48).expect("a chip");
     let words: Vec<u32> = block.chunks(4).map(|w| u32::from_le_bytes([w[0], w[1], w[2], w[3]])).collect();
     assert!(words[..8].contains(&0x5000_0000), "the address is in a register: {words:x?}");
     // Misaligned: alignment is checked.
     assert_eq!(ask(&mut machine, scp(at(0, 0), 5, READ, [0x6000_0002, 4, 2], &[])), None);
-    assert_eq!(vcpu(&mut machine, at(0, 0), 5), (STATE_RUN_TIME_ERROR, DATA_ABORT));
+    assert_eq!(state(&mut machine, at(0, 0), 5), (STATE_RUN_TIME_ERROR, DATA_ABORT));
     // The rest goes on; the monitor of another chip does the same to itself, and its chip falls silent.
     assert!(ask(&mut machine, scp(at(0, 0), 6, 0, [0; 3], &[])).is_some());
     assert_eq!(ask(&mut machine, scp(at(1, 1), 0, READ, [0x8000_0000, 4, 2], &[])).map(|(code, _)| code == 0x80), None);
     machine.run_for(500 * MS);
     // (Its data abort vector may be broken by then: when SC&MP 4.0.0 sets a timer while the only one in its queue was
     // cancelled it adds to the word at 0x10. What it runs into is the undefined vector.)
-    let (state, code) = vcpu(&mut machine, at(1, 1), 0);
+    let (state, code) = state(&mut machine, at(1, 1), 0);
     assert!(state == STATE_RUN_TIME_ERROR && matches!(code, DATA_ABORT | UNDEFINED), "{state} {code}");
     assert!(ask(&mut machine, scp(at(0, 0), 0, 0, [0; 3], &[])).is_some());
 }

@@ -7,7 +7,8 @@ mod program;
 
 use std::cell::{Cell, RefCell};
 
-use common::{MS, ask, boot, boot_image, boot_message, datagram, patch, scp, until_up};
+use common::spin3::{self, DATA_ABORT, STATE_IDLE, STATE_RUN_TIME_ERROR, state};
+use common::{MS, ask, boot_message, datagram, scp};
 use program::counting;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
@@ -39,14 +40,7 @@ const UNKNOWN: [u16; 12] = [1, 4, 6, 14, 30, 33, 48, 57, 63, 64, 0x8000, 0xFFFF]
 const OK: u16 = 0x80;
 
 fn booted() -> Option<CycleMachine> {
-    let Some(mut image) = boot_image() else {
-        println!("not run: no boot image (SPINNAKER_BOOT_IMAGE, or an installed SpiNNMan)");
-        return None;
-    };
-    patch(&mut image, 3, 1);
-    let mut machine = CycleMachine::new(&Machine::spin3(), &CycleConfig::default());
-    boot(&mut machine, &image);
-    assert!(until_up(&mut machine, 5000));
+    let mut machine = spin3::booted()?;
     machine.run_for(1500 * MS);
     // Operation 1 sets a tag. The datagrams of these tests come from port 12345; the reverse tag leads to port 1 of core 2.
     let forward = [1 << 16 | u32::from(TAG), 12_345, 0];
@@ -336,17 +330,6 @@ fn the_monitor_answers_nonsense_as_the_reference_says_and_goes_on() {
             assert_eq!(state(machine, chip, core).0, STATE_IDLE, "{chip} core {core}");
         }
     }
-}
-
-/// Core states and run-time error codes of SARK.
-const STATE_RUN_TIME_ERROR: u8 = 2;
-const STATE_IDLE: u8 = 15;
-const DATA_ABORT: u8 = 5;
-
-/// State and run-time error code of a core (virtual number).
-fn state(machine: &mut CycleMachine, chip: ChipXy, core: u8) -> (u8, u8) {
-    let block = machine.peek(chip, 0xE500_7000 + 128 * u32::from(core), 128).expect("a chip");
-    (block[0x2E], block[0x2C])
 }
 
 #[test]

@@ -382,12 +382,7 @@ impl<B: Bus> Step<'_, B> {
 
     fn store_single(&mut self, width: Width, rd: u8, addressing: Addressing) -> Result<(), DataAbort> {
         let (address, indexed) = self.address(addressing);
-        let size = match width {
-            Width::Word => Size::Word,
-            Width::Half | Width::SignedHalf => Size::Half,
-            Width::Byte | Width::SignedByte => Size::Byte,
-        };
-        self.write(address, size, self.stored(usize::from(rd)), false)?;
+        self.write(address, width.size(), self.stored(usize::from(rd)), false)?;
         self.write_back(addressing, indexed);
         Ok(())
     }

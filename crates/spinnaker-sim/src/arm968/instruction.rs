@@ -1,5 +1,7 @@
 //! Decoded instructions: one form for ARM and Thumb, which the executor, the timing tables and the block compiler share.
 
+use super::bus::Size;
+
 /// A register number, 0 to 15.
 pub(super) type Register = u8;
 
@@ -131,6 +133,17 @@ pub(super) enum Width {
     Half,
     SignedByte,
     SignedHalf,
+}
+
+impl Width {
+    /// How wide the access is.
+    pub const fn size(self) -> Size {
+        match self {
+            Width::Word => Size::Word,
+            Width::Half | Width::SignedHalf => Size::Half,
+            Width::Byte | Width::SignedByte => Size::Byte,
+        }
+    }
 }
 
 /// The multiplies of 16-bit halves.

@@ -85,6 +85,8 @@ pub(super) struct Rest {
 struct Next {
     at: u64,
     period: u64,
+    /// Cycle of the other timer's; the end of time without one.
+    other: u64,
     /// What happens before this is to be nothing else, cycles.
     alone_until: u64,
 }
@@ -130,7 +132,7 @@ impl Chip {
         self.drop_old_timers();
         let alone_until = self.cores[core].clock.cycles_by(self.noc.events.next_ps()).min(other);
         self.noc.events.push(at_ps, timer);
-        Some(Next { at, period, alone_until })
+        Some(Next { at, period, other, alone_until })
     }
 
     /// Drops the next events as long as they are for timers that were set anew since.
@@ -165,8 +167,7 @@ impl Chip {
         self.noc.events.pop();
         unit.local.timer_generation = unit.local.timer_generation.wrapping_add(1);
         let event = Event::Timer { core: core as u8, generation: unit.local.timer_generation };
-        let other = unit.local.timers[1].next_interrupt().unwrap_or(u64::MAX);
-        self.noc.events.push(unit.clock.ps(other.min(next.at + count * next.period)), event);
+        self.noc.events.push(unit.clock.ps(next.other.min(next.at + count * next.period)), event);
         self.rest = Some(Rest { core, at: next.at, period: next.period, count });
         true
     }

@@ -245,7 +245,7 @@ impl Simulator {
                 if count > 0 {
                     // One packet is received after the other; between those that come slowly there is room for others.
                     let head_ns = (head_ns + serial_ns).max(core.receive_free_ns);
-                    let spaced = tail_ns + serial_ns - head_ns.min(tail_ns + serial_ns) > u64::from(count) * handler_ns;
+                    let spaced = (tail_ns + serial_ns).saturating_sub(head_ns) > u64::from(count) * handler_ns;
                     let mut tail_ns = (tail_ns + serial_ns).max(head_ns + u64::from(count - 1) * handler_ns);
                     let work_ns = core.receive_work_ns.max(head_ns) + u64::from(count) * handler_ns;
                     core.receive_work_ns = work_ns;

@@ -4,6 +4,7 @@
 pub mod bare;
 mod boot_image;
 pub mod messages;
+pub mod spin3;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

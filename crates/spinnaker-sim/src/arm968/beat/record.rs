@@ -60,8 +60,7 @@ impl Recorder {
 
     /// Follows an interrupt that is taken next.
     pub fn interrupted(&mut self, state: &State, exception: Exception, return_address: u32) {
-        let flags = [0, 1, 2, 3].map(|flag| self.flag(flag));
-        let saved = self.values.status(flags, state.cpsr());
+        let saved = self.status(state);
         self.set_mode(state.mode(), exception.mode());
         self.places[SPSRS + exception.mode().bank()] = saved;
         let return_address = self.constant(return_address);
@@ -271,8 +270,7 @@ impl Recorder {
             }
             Operation::Multiple(transfer) => self.multiple(state, bus, transfer)?,
             Operation::ReadStatus { spsr: false, rd } if rd != 15 => {
-                let flags = [0, 1, 2, 3].map(|flag| self.flag(flag));
-                let status = self.values.status(flags, state.cpsr());
+                let status = self.status(state);
                 self.set(rd, status);
             }
             Operation::WriteStatus { spsr: false, fields, operand } => {
@@ -434,6 +432,20 @@ impl Recorder {
         }
     }
 
+    /// The status word.
+    fn status(&mut self, state: &State) -> Id {
+        let flags = [0, 1, 2, 3].map(|flag| self.flag(flag));
+        self.values.status(flags, state.cpsr())
+    }
+
+    /// Mode and masks from a status word, which must be what they are.
+    fn set_control(&mut self, state: &State, status: Id) -> Option<()> {
+        let control = self.values.join_constant(Join::And, status, 0xFF);
+        let control = self.values.pin(control);
+        self.set_mode(state.mode(), Mode::from_bits(control).filter(|&mode| mode != Mode::User)?);
+        Some(())
+    }
+
     /// Flags from a status word; Q must stay what it is.
     fn set_flags(&mut self, state: &State, status: Id) -> Option<()> {
         let q = self.values.bit(status, 27);
@@ -457,9 +469,7 @@ impl Recorder {
             self.set_flags(state, status)?;
         }
         if fields & 0b0001 != 0 {
-            let control = self.values.join_constant(Join::And, status, 0xFF);
-            let control = self.values.pin(control);
-            self.set_mode(state.mode(), Mode::from_bits(control).filter(|&mode| mode != Mode::User)?);
+            self.set_control(state, status)?;
         }
         Some(())
     }
@@ -470,11 +480,8 @@ impl Recorder {
             return None;
         }
         let status = self.places[SPSRS + bank];
-        let control = self.values.join_constant(Join::And, status, 0xFF);
-        let control = self.values.pin(control);
         self.set_flags(state, status)?;
-        self.set_mode(state.mode(), Mode::from_bits(control).filter(|&mode| mode != Mode::User)?);
-        Some(())
+        self.set_control(state, status)
     }
 
     /// The address of an access, which must be what it is, and the base afterwards.
@@ -546,13 +553,7 @@ impl Recorder {
         addressing: Addressing,
     ) -> Option<()> {
         let (address, indexed) = self.address(addressing)?;
-        let (bits, signed) = match width {
-            Width::Word => (32, false),
-            Width::Half => (16, false),
-            Width::Byte => (8, false),
-            Width::SignedHalf => (16, true),
-            Width::SignedByte => (8, true),
-        };
+        let (bits, signed) = (8 * width.size().bytes(), matches!(width, Width::SignedHalf | Width::SignedByte));
         if address & (bits / 8 - 1) != 0 {
             return None;
         }
@@ -595,11 +596,7 @@ impl Recorder {
             return None;
         }
         let (address, indexed) = self.address(addressing)?;
-        let bits = match width {
-            Width::Word => 32,
-            Width::Half | Width::SignedHalf => 16,
-            Width::Byte | Width::SignedByte => 8,
-        };
+        let bits = 8 * width.size().bytes();
         if address & (bits / 8 - 1) != 0 {
             return None;
         }
